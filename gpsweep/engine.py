@@ -1,0 +1,270 @@
+"""One gradient, the whole curve: the logits of every point of a grid for one batch.
+
+The three steps of Guided Perturbations (paper, Fig. 2 and Eq. 1): predict, pull the error signal of a label
+distribution back to a layer, move the layer by ε along the step, predict again::
+
+    z = f(x),  g = (∂z/∂h)ᵀ s(softmax(z), ℓ(z)),  z_ε = f(h + ε · step(g))
+
+All ε share the clean forward and one backward pass per label and signal, which serves every layer; a point
+then costs only what follows its layer. Nothing here knows Lightning or Hydra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gpsweep import layers
+from gpsweep.errors import GpsweepError
+from gpsweep.labels import STRATEGIES, Hints
+from gpsweep.passes import Memo, Passes, State
+from gpsweep.points import LABELS, Grid, Point, grid
+from gpsweep.signals import SIGNALS
+from gpsweep.steps import STEPS, rms
+
+MemoryFormat = Literal["channels_last", "contiguous"]
+
+
+Pull = Callable[[Tensor], list[Tensor]]
+Step = Callable[[list[Tensor]], list[Tensor]]
+
+
+class Guide(Protocol):
+    """A source of directions that is more than a label of this batch, such as kNN-weighted perturbation.
+
+    :func:`curve` asks it for a direction under the name by which it was passed in ``guides``.
+    """
+
+    def __call__(
+        self,
+        pull: Pull,
+        step: Step,
+        *,
+        x: Tensor,
+        logits: Tensor,
+        layer: str,
+        sample_ids: Sequence[str] | None,
+    ) -> list[Tensor]:
+        """Return the direction in which to move the layer, one tensor for each of its tensors.
+
+        Args:
+            pull: label distribution ``(N, C, …)`` → gradients of its signal at the layer's tensors.
+            step: gradients → directions, by the point's ``step``.
+            x: the clean batch ``(N, …)``.
+            logits: ``(N, C, …)``, those of the state that is about to be moved.
+            layer: the layer's name.
+            sample_ids: N names, if there are any.
+        """
+        ...
+
+
+def curve(
+    net: nn.Module,
+    x: Tensor,
+    eps: Any,
+    label: Any = "argmax",
+    signal: Any = "eq5",
+    layer: Any = "input",
+    step: Any = "sign",
+    iterations: Any = 1,
+    target: Tensor | None = None,
+    sample_ids: Sequence[str] | None = None,
+    *,
+    valid: Tensor | None = None,
+    seed: int = 0,
+    random_unit: Literal["pixel", "image"] = "pixel",
+    layer_scale: Literal["rms", "absolute"] = "rms",
+    clip: tuple[float, float] | None = None,
+    points_per_forward: int | Literal["auto"] = 1,
+    memory_format: MemoryFormat = "channels_last",
+    output: str | int | None = None,
+    guides: Mapping[str, Guide] | None = None,
+    memo: Memo | None = None,
+) -> Iterator[tuple[Point, Tensor]]:
+    """Yield every point of a grid with its logits (paper, Eq. 1).
+
+    Example::
+
+        for point, logits in curve(net, x, eps=[-1, 0, 1], label=["argmax", "uniform"]):
+            print(point.label, point.eps, logits.argmax(1))
+
+    Args:
+        net: any module in evaluation mode; its weights are left alone.
+        x: batch ``(N, …)``, in the units in which ε is given.
+        eps: step length or list of them. At the input in the units of ``x``; at an inner layer relative to
+            the RMS of each image's clean activation (``layer_scale="rms"``) or absolute. ε = 0 yields the
+            clean logits.
+        label: ``argmax``, ``random_onehot``, ``uniform``, ``top2``, ``ground_truth``, a guide, or a list.
+        signal: ``eq5``, ``cross_entropy``, ``likelihood``, or a list.
+        layer: ``input``, a module path (``@k`` for its k-th run in a pass), an alias, or a list.
+        step: ``sign`` of the gradient, ``rms``: the gradient divided by its RMS per image; or a list.
+        iterations: how often the three steps are repeated; points with fewer iterations come along.
+        target: classes ``(N, …)``, for ``ground_truth`` only; values outside 0 … C−1 are void.
+        sample_ids: N names that seed ``random_onehot``; the position in the batch if None.
+        valid: ``(N, H, W)`` bool, False where a pixel is padding, which gets no signal and no perturbation.
+        seed: seed of ``random_onehot``.
+        random_unit: whether ``random_onehot`` draws a class per pixel or per image.
+        clip: range to which a perturbed input is clamped; None for none, as in the paper.
+        points_per_forward: how many ε ride in one forward pass. With 1 the logits equal those of the three
+            steps done for each point, bit for bit; with more, up to rounding. ``auto`` sizes it by the
+            memory of the GPU and is 1 on a CPU.
+        memory_format: layout of ``x``; the weights keep theirs.
+        output: key or index of the logits where the network returns a dict or tuple.
+        guides: further sources of directions by name.
+        memo: an object to keep between the batches of one network; without it every call examines anew.
+
+    Yields:
+        ``(point, logits)``; logits ``(N, C, …)`` without gradient, not to be changed in place.
+
+    Raises:
+        GpsweepError: for an unknown name, an axis without values, or a layer that cannot be perturbed.
+    """
+    guides = guides or {}
+    points = grid(
+        label=label,
+        signal=signal,
+        layer=layer,
+        step=step,
+        iterations=iterations,
+        eps=eps,
+        labels=(*LABELS, *guides),
+    )
+    hints = Hints(target, sample_ids, seed, valid, random_unit)
+    if sample_ids is not None and len(sample_ids) != len(x):
+        raise GpsweepError(f"sample_ids: expected one per sample, {len(x)}, came {len(sample_ids)}")
+    if net.training:
+        raise GpsweepError(
+            "net: expected a network in evaluation mode, came one in training; call net.eval()"
+        )
+    if torch.is_inference_mode_enabled() or x.is_inference():
+        raise GpsweepError("x: gradients cannot be taken in inference mode; use torch.no_grad() instead")
+    passes = Passes(net, _formatted(x, memory_format), output, clip, memo or Memo())
+    passes.examine(points.layer)
+    return _Walk(passes, points, hints, layer_scale, guides).run(points_per_forward)
+
+
+def _formatted(x: Tensor, memory_format: MemoryFormat) -> Tensor:
+    if memory_format == "channels_last" and x.dim() == 4:
+        return x.detach().contiguous(memory_format=torch.channels_last)
+    return x.detach().contiguous()
+
+
+@dataclass
+class _Walk:
+    """The way through a grid on one batch, every shared pass made once."""
+
+    passes: Passes
+    points: Grid
+    hints: Hints
+    layer_scale: str
+    guides: Mapping[str, Guide]
+
+    def run(self, points_per_forward: int | Literal["auto"]) -> Iterator[tuple[Point, Tensor]]:
+        """Yield the points, curve by curve."""
+        points = self.points
+        state = self.passes.clean(points.layer)
+        clean = state.logits.detach()
+        self.passes.check(points.layer)
+        size = self.passes.points_per_forward(points_per_forward, len(points.eps))
+        pairs = [(label, signal) for label in points.label for signal in points.signal]
+        for label, signal in pairs:
+            pulled = {}
+            if label not in self.guides:
+                keep_graph = (label, signal) != pairs[-1]
+                pulled = self.pull(state, signal, self.distribution(label, clean), keep_graph=keep_graph)
+            for layer in points.layer:
+                for step in points.step:
+                    curve = Point(label, signal, layer, step)
+                    direction = self.direction(curve, state, pulled)
+                    yield from self.along(curve, direction, clean, size)
+
+    def distribution(self, label: str, logits: Tensor) -> Tensor:
+        """Return the label distribution that a strategy makes of logits."""
+        return STRATEGIES[label](logits.float(), self.hints)
+
+    def pull(self, state: State, signal: str, label: Tensor, *, keep_graph: bool) -> dict[str, list[Tensor]]:
+        """Pull the signal of a label distribution back to every layer of a state (paper, Eq. 5)."""
+        error = SIGNALS[signal](state.softmax, label)
+        if self.hints.valid is not None and error.dim() == 4:
+            error = error * self.hints.valid.unsqueeze(1)
+        return self.passes.pull(state, error, keep_graph=keep_graph)
+
+    def direction(self, curve: Point, state: State, pulled: Mapping[str, list[Tensor]]) -> list[Tensor]:
+        """Return the direction for ε = 1 at a layer, from its gradients or from a guide."""
+        valid = self.hints.valid if curve.layer == layers.INPUT else None
+
+        def step(gradients: list[Tensor]) -> list[Tensor]:
+            return [STEPS[curve.step](gradient, valid) for gradient in gradients]
+
+        def pull(label: Tensor) -> list[Tensor]:
+            return self.pull(state, curve.signal, label, keep_graph=True)[curve.layer]
+
+        if curve.label in self.guides:
+            directions = self.guides[curve.label](
+                pull,
+                step,
+                x=self.passes.x,
+                logits=state.logits.detach(),
+                layer=curve.layer,
+                sample_ids=self.hints.sample_ids,
+            )
+        else:
+            directions = step(pulled[curve.layer])
+        if curve.layer == layers.INPUT or self.layer_scale == "absolute":
+            return directions
+        clean = self.passes.activation(curve.layer)
+        return [rms(h) * d for h, d in zip(clean, directions, strict=True)]
+
+    def along(
+        self, curve: Point, direction: list[Tensor], clean: Tensor, size: int
+    ) -> Iterator[tuple[Point, Tensor]]:
+        """Yield the points of one curve and of its counterparts with more iterations."""
+        if self.points.iterations[-1] > 1:
+            for eps in self.points.eps:
+                yield from self.trajectory(replace(curve, eps=eps), direction, clean)
+            return
+        for first in range(0, len(self.points.eps), size):
+            chunk = self.points.eps[first : first + size]
+            moving = [eps for eps in chunk if eps != 0]
+            found = iter(self.moved(curve.layer, moving, direction))
+            for eps in chunk:
+                yield replace(curve, eps=eps), next(found) if eps else clean
+
+    def moved(self, layer: str, eps: Sequence[float], direction: list[Tensor]) -> Sequence[Tensor]:
+        """Return the logits for each ε, all of them from one forward pass."""
+        if not eps:
+            return []
+        start = self.passes.activation(layer)
+        if len(eps) == 1:
+            return [
+                self.passes.forward(layer, [h + eps[0] * d for h, d in zip(start, direction, strict=True)])
+            ]
+        together = [torch.cat([h + e * d for e in eps]) for h, d in zip(start, direction, strict=True)]
+        return self.passes.forward(layer, together, len(eps)).chunk(len(eps))
+
+    def trajectory(
+        self, point: Point, direction: list[Tensor], clean: Tensor
+    ) -> Iterator[tuple[Point, Tensor]]:
+        """Yield one ε after each iteration of the three steps (paper, Fig. 5)."""
+        now = self.passes.activation(point.layer)
+        for count in self.points.iterations:
+            here = replace(point, iterations=count)
+            if point.eps == 0:
+                yield here, clean
+                continue
+            now = [h + point.eps * d for h, d in zip(now, direction, strict=True)]
+            if count == self.points.iterations[-1]:
+                yield here, self.passes.forward(point.layer, now)
+                continue
+            state = self.passes.onward(point.layer, now)
+            logits = state.logits.detach()
+            pulled = {}
+            if point.label not in self.guides:
+                label = self.distribution(point.label, logits)
+                pulled = self.pull(state, point.signal, label, keep_graph=False)
+            direction = self.direction(point, state, pulled)
+            yield here, logits

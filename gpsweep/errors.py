@@ -1,0 +1,35 @@
+"""The error a person reads: it names the key, what was expected, what came, and the nearest valid names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+LISTED = 10
+
+
+class GpsweepError(ValueError):
+    """Something the user can mend: shown as one message without a traceback."""
+
+
+def listing(names: Sequence[object], limit: int = LISTED) -> str:
+    """Name the first ``limit`` of ``names`` and say how many more there are."""
+    shown = ", ".join(str(name) for name in names[:limit])
+    more = len(names) - limit
+    return f"{shown} … and {more} more" if more > 0 else shown
+
+
+def unknown(key: str, got: object, choices: Iterable[str]) -> GpsweepError:
+    """Build the error for a name that is not among ``choices``, the nearest ones offered first.
+
+    Args:
+        key: the configuration key, as the user writes it (``label``, ``model.arch``).
+        got: what came.
+        choices: every valid name.
+    """
+    names = list(choices)
+    near = get_close_matches(str(got), names, n=3, cutoff=0.5)
+    if not near:
+        near = [name for name in names if str(got) and str(got).lower() in name.lower()][:3]
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return GpsweepError(f"{key}={got}: unknown.{hint} Choices: {listing(names, 30)}")

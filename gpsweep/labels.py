@@ -1,0 +1,116 @@
+"""Label strategies: the distribution over classes that takes the place of the truth (paper, Sec. 5).
+
+A strategy is a pure function ``(z, hints) -> ℓ`` in :data:`STRATEGIES`, of logits ``(N, C, …)`` to a
+distribution of the same shape. All ℓ sum to 1 over the classes, but where a strategy knows no label (a void
+pixel of ``ground_truth``) ℓ is 0, and no signal follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gpsweep.errors import GpsweepError
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a strategy may know beside the logits.
+
+    Args:
+        target: classes ``(N, …)``; values outside 0 … C−1 are void.
+        sample_ids: N names; randomness belongs to the sample, so they seed it.
+        seed: mixed into every sample's seed.
+        valid: ``(N, …)`` bool, False where a pixel is padding; None if nothing was padded.
+        random_unit: whether ``random_onehot`` draws one class per pixel or one per image.
+    """
+
+    target: Tensor | None = None
+    sample_ids: Sequence[str] | None = None
+    seed: int = 0
+    valid: Tensor | None = None
+    random_unit: Literal["pixel", "image"] = "pixel"
+
+
+LabelStrategy = Callable[[Tensor, Hints], Tensor]
+
+
+def argmax(z: Tensor, hints: Hints) -> Tensor:
+    """All mass on the most likely class: Guided Perturbations itself (paper, Sec. 3.1)."""
+    return _one_hot(z.argmax(1), z)
+
+
+def random_onehot(z: Tensor, hints: Hints) -> Tensor:
+    """All mass on a class drawn uniformly, per pixel or per image (paper, Sec. 5).
+
+    Each sample's draws depend on the seed, its id and its own size alone: not on the batch it came in.
+    """
+    n, c = z.shape[:2]
+    ids = hints.sample_ids if hints.sample_ids is not None else [str(i) for i in range(n)]
+    classes = torch.zeros((n, *z.shape[2:]), dtype=torch.long)
+    for i, name in enumerate(ids):
+        generator = torch.Generator().manual_seed(_seed(hints.seed, name))
+        if hints.random_unit == "image":
+            classes[i] = torch.randint(c, (), generator=generator)
+            continue
+        own = _extent(hints.valid[i]) if hints.valid is not None and z.dim() > 2 else tuple(z.shape[2:])
+        classes[i][tuple(slice(length) for length in own)] = torch.randint(c, own, generator=generator)
+    return _one_hot(classes.to(z.device), z)
+
+
+def uniform(z: Tensor, hints: Hints) -> Tensor:
+    """Mass 1/C on every class (paper, Sec. 5)."""
+    return torch.full_like(z, 1 / z.shape[1])
+
+
+def top2(z: Tensor, hints: Hints) -> Tensor:
+    """Mass ½ on each of the two most likely classes (paper, Sec. 5)."""
+    first = z.argmax(1, keepdim=True)
+    second = z.scatter(1, first, -torch.inf).argmax(1, keepdim=True)
+    return torch.zeros_like(z).scatter_(1, first, 0.5).scatter_(1, second, 0.5)
+
+
+def ground_truth(z: Tensor, hints: Hints) -> Tensor:
+    """All mass on the true class, the oracle of the paper's Fig. 5c; 0 where the truth is void.
+
+    Raises:
+        GpsweepError: if there is no target, or one of another shape than the logits'.
+    """
+    target = hints.target
+    if target is None:
+        raise GpsweepError("label=ground_truth: expected a target, came none")
+    if target.shape != (z.shape[0], *z.shape[2:]):
+        expected = (z.shape[0], *z.shape[2:])
+        raise GpsweepError(f"label=ground_truth: expected a target {expected}, came {tuple(target.shape)}")
+    known = (target >= 0) & (target < z.shape[1])
+    return _one_hot(target.where(known, 0), z) * known.unsqueeze(1)
+
+
+STRATEGIES: dict[str, LabelStrategy] = {
+    "argmax": argmax,
+    "random_onehot": random_onehot,
+    "uniform": uniform,
+    "top2": top2,
+    "ground_truth": ground_truth,
+}
+
+
+def _one_hot(classes: Tensor, z: Tensor) -> Tensor:
+    return torch.zeros_like(z).scatter_(1, classes.unsqueeze(1), 1)
+
+
+def _seed(seed: int, name: str) -> int:
+    digest = blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _extent(valid: Tensor) -> tuple[int, ...]:
+    """Return the size of the unpadded corner of a mask."""
+    return tuple(
+        int(valid.any(dim=[d for d in range(valid.dim()) if d != axis]).sum()) for axis in range(valid.dim())
+    )

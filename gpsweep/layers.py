@@ -1,0 +1,304 @@
+"""Layers by name: find them, keep their activations, perturb them, and run only what follows them.
+
+A *call* is one run of one module within a forward pass. Everything here hooks or patches modules inside a
+``with`` block only, and restores what was there before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
+
+from gpsweep.errors import GpsweepError, unknown
+
+INPUT = "input"
+
+
+@dataclass(frozen=True, order=True)
+class Call:
+    """The ``number``-th run (from 1) of the module at ``path`` in one forward pass."""
+
+    path: str
+    number: int = 1
+
+
+@dataclass
+class Finished:
+    """What is known of a call once it has finished: when it ran, inside what, and what it gave.
+
+    Args:
+        entered, left: positions in the order in which modules were entered and left.
+        seconds: from the start of the pass to the end of the call.
+        parents: the calls it ran inside, outermost first.
+        shape: its output with a shape in place of each tensor.
+        changed_later: whether its output was changed in place afterwards.
+    """
+
+    call: Call
+    entered: int
+    left: int
+    seconds: float
+    parents: tuple[Call, ...]
+    shape: Any
+    changed_later: bool = False
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The calls whose outputs stand in for themselves when only what follows ``site`` is computed.
+
+    Args:
+        site: the call whose output is perturbed.
+        before: outermost calls that had finished when ``site`` ran.
+        fragile: those of ``before`` whose output is changed in place later, so that it must be copied.
+    """
+
+    site: Call
+    before: frozenset[Call]
+    fragile: frozenset[Call]
+
+
+def aliases(net: nn.Module) -> Mapping[str, str]:
+    """Return the other names of modules that a network offers as ``layer_aliases``."""
+    return getattr(net, "layer_aliases", None) or {}
+
+
+def find(net: nn.Module, name: str) -> Call:
+    """Return the call that ``name`` stands for: a module path or alias, with ``@k`` for the k-th run.
+
+    Raises:
+        GpsweepError: if there is no such module; the nearest names are offered.
+    """
+    path, at, number = name.partition("@")
+    path = aliases(net).get(path, path)
+    canonical = {id(module): known for known, module in net.named_modules()}
+    try:
+        module = net.get_submodule(path)
+    except AttributeError:
+        module = None
+    if module is None or not path or (at and not (number.isdigit() and int(number) > 0)):
+        named = aliases(net)
+        unnamed = [known for known in canonical.values() if known and known not in named.values()]
+        choices = [INPUT, *named, *unnamed]
+        raise unknown("layer", name, choices)
+    return Call(canonical[id(module)], int(number) if at else 0)
+
+
+def trace(net: nn.Module, *inputs: Tensor) -> tuple[list[Finished], Any]:
+    """Run a network once without gradients and say which module ran when, inside which.
+
+    Returns:
+        the calls in the order in which they finished, and the network's output.
+    """
+    counts: Counter[str] = Counter()
+    running: list[tuple[Call, int]] = []
+    finished: list[Finished] = []
+    versions: list[tuple[Finished, list[tuple[Tensor, int]]]] = []
+    clock = count()
+    start = perf_counter()
+
+    def enter(path: str, module: nn.Module, args: Any) -> None:
+        counts[path] += 1
+        running.append((Call(path, counts[path]), next(clock)))
+
+    def leave(path: str, module: nn.Module, args: Any, output: Any) -> None:
+        call, entered = running.pop()
+        parents = tuple(parent for parent, _ in running)
+        shape = tree_map_only(Tensor, lambda t: tuple(t.shape), output)
+        done = Finished(call, entered, next(clock), perf_counter() - start, parents, shape)
+        finished.append(done)
+        versions.append((done, [(t, t._version) for t in _tensors(output)]))
+
+    with ExitStack() as stack, torch.no_grad():
+        stack.enter_context(submodules_run())
+        for path, module in net.named_modules():
+            stack.enter_context(module.register_forward_pre_hook(partial(enter, path)))
+            stack.enter_context(module.register_forward_hook(partial(leave, path)))
+        output = net(*inputs)
+    for done, tensors in versions:
+        done.changed_later = any(tensor._version != version for tensor, version in tensors)
+    return finished, output
+
+
+def site(calls: Sequence[Finished], net: nn.Module, name: str) -> Call:
+    """Return the one call that ``name`` means in a traced pass.
+
+    Raises:
+        GpsweepError: for an unknown name, a module that never ran, or one that ran several times while
+            ``name`` does not say which run is meant.
+    """
+    found = find(net, name)
+    runs = sum(done.call.path == found.path for done in calls)
+    if runs == 0:
+        raise GpsweepError(f"layer={name}: the module exists but does not run in a forward pass")
+    if found.number == 0 and runs > 1:
+        choices = ", ".join(f"{name}@{k}" for k in range(1, min(runs, 4) + 1))
+        raise GpsweepError(f"layer={name}: the module runs {runs} times in a pass; say which: {choices}")
+    if found.number > runs:
+        raise GpsweepError(f"layer={name}: the module runs only {runs} times in a pass")
+    return Call(found.path, max(found.number, 1))
+
+
+def replay_of(calls: Sequence[Finished], where: Call) -> Replay:
+    """Choose the outermost calls that had finished before ``where`` ran."""
+    at = next(done for done in calls if done.call == where)
+    ancestors = {None, *at.parents}
+    before = [
+        done
+        for done in calls
+        if done.left < at.entered and (done.parents[-1] if done.parents else None) in ancestors
+    ]
+    return Replay(
+        where,
+        frozenset(done.call for done in before),
+        frozenset(done.call for done in before if done.changed_later),
+    )
+
+
+@dataclass
+class Recording:
+    """Outputs of one clean pass: activations at the sites, and what replays of them need."""
+
+    activations: dict[Call, Any] = field(default_factory=dict)
+    outputs: dict[Call, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def recorded(net: nn.Module, replays: Iterable[Replay]) -> Iterator[Recording]:
+    """Keep the sites' activations, ready for gradients, and the outputs that replays need.
+
+    What follows a site is given a copy, so that an in-place operation leaves the kept activation alone.
+    """
+    recording = Recording()
+    replays = list(replays)
+    sites = {replay.site for replay in replays}
+    needed = {call for replay in replays for call in replay.before}
+    fragile = {call for replay in replays for call in replay.fragile}
+    counts: Counter[str] = Counter()
+
+    def keep(path: str, module: nn.Module, args: Any, output: Any) -> Any:
+        counts[path] += 1
+        call = Call(path, counts[path])
+        if call in needed:
+            copy = torch.clone if call in fragile else _same
+            recording.outputs[call] = tree_map_only(Tensor, lambda t: copy(t.detach()), output)
+        if call in sites:
+            recording.activations[call] = tree_map_only(Tensor, _differentiable, output)
+            return tree_map_only(Tensor, torch.clone, recording.activations[call])
+        return None
+
+    with ExitStack() as stack:
+        for path in {call.path for call in sites | needed}:
+            hook = partial(keep, path)
+            stack.enter_context(net.get_submodule(path).register_forward_hook(hook))
+        yield recording
+
+
+@contextmanager
+def replayed(net: nn.Module, replay: Replay, recording: Recording, activation: Any) -> Iterator[None]:
+    """Let the modules before a site return what was recorded, and the site ``activation``.
+
+    A forward pass within the block computes only what follows the site.
+    """
+    outputs: dict[Call, Callable[[], Any]] = {replay.site: lambda: activation}
+    for call in replay.before:
+        give = partial(tree_map_only, Tensor, torch.clone) if call in replay.fragile else _same
+        outputs[call] = partial(give, recording.outputs[call])
+    with ExitStack() as stack:
+        for path in {call.path for call in outputs}:
+            stack.enter_context(_forward_replaced(net.get_submodule(path), path, outputs))
+        yield
+
+
+@contextmanager
+def replaced(net: nn.Module, where: Call, activation: Any) -> Iterator[None]:
+    """Let the call ``where`` give ``activation`` in a full forward pass."""
+    numbers = count(1)
+
+    def swap(module: nn.Module, args: Any, output: Any) -> Any:
+        return activation if next(numbers) == where.number else None
+
+    with net.get_submodule(where.path).register_forward_hook(swap):
+        yield
+
+
+@contextmanager
+def submodules_run() -> Iterator[None]:
+    """Keep attention layers from taking their fused path, which runs no submodule that could be hooked."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def repeated(recording: Recording, samples: int, times: int) -> Recording:
+    """Return a recording of ``times`` batches one after the other, made of one of ``samples`` samples."""
+
+    def repeat(tensor: Tensor) -> Tensor:
+        batched = tensor.dim() > 0 and len(tensor) == samples
+        return torch.cat([tensor] * times) if batched else tensor
+
+    return Recording(
+        tree_map_only(Tensor, repeat, recording.activations), tree_map_only(Tensor, repeat, recording.outputs)
+    )
+
+
+def tensors_of(activation: Any) -> list[Tensor]:
+    """Return the floating-point tensors of an activation, which may be a tuple, list or dict of tensors."""
+    return [tensor for tensor in _tensors(activation) if tensor.is_floating_point()]
+
+
+def with_tensors(activation: Any, tensors: Sequence[Tensor]) -> Any:
+    """Return ``activation`` with its floating-point tensors replaced, in the order of :func:`tensors_of`."""
+    leaves, spec = tree_flatten(activation)
+    new = iter(tensors)
+    swapped = [next(new) if isinstance(v, Tensor) and v.is_floating_point() else v for v in leaves]
+    return tree_unflatten(swapped, spec)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _differentiable(tensor: Tensor) -> Tensor:
+    if tensor.requires_grad or not tensor.is_floating_point():
+        return tensor
+    return tensor.detach().requires_grad_()
+
+
+@contextmanager
+def _forward_replaced(
+    module: nn.Module, path: str, outputs: Mapping[Call, Callable[[], Any]]
+) -> Iterator[None]:
+    own = module.__dict__.get("forward")
+    forward = module.forward
+    numbers = count(1)
+
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        known = outputs.get(Call(path, next(numbers)))
+        return known() if known is not None else forward(*args, **kwargs)
+
+    module.forward = stand_in
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own

@@ -1,0 +1,177 @@
+"""Points, curves and grids: what a run evaluates, with exact decimals and no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from gpsweep.errors import GpsweepError, unknown
+
+AXES = ("label", "signal", "layer", "step", "iterations", "eps")
+LABELS = ("argmax", "random_onehot", "uniform", "top2", "ground_truth")
+SIGNALS = ("eq5", "cross_entropy", "likelihood")
+STEPS = ("sign", "rms")
+
+T = TypeVar("T")
+
+# Ten decimals are finer than any sweep, and coarse enough to make 0 of the 5.6e-17 and -0.8 of the
+# -0.7999999999999999 that float ranges produce.
+DECIMALS = 10
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """One setting of the perturbation.
+
+    Args:
+        label: label strategy, a name of :data:`LABELS` or of a guide.
+        signal: error signal at the logits, a name of :data:`SIGNALS`.
+        layer: ``input``, a module path of the network or an alias of the model.
+        step: ``sign`` or ``rms``.
+        iterations: how often the three steps are repeated, ≥ 1.
+        eps: step length; grey levels at the input, see ``layer_scale`` for inner layers.
+    """
+
+    label: str = "argmax"
+    signal: str = "eq5"
+    layer: str = "input"
+    step: str = "sign"
+    iterations: int = 1
+    eps: float = 0.0
+
+    def curve(self) -> Point:
+        """Return the point that stands for this point's curve: the same setting with ε = 0."""
+        return replace(self, eps=0.0)
+
+    def asdict(self) -> dict[str, Any]:
+        """Return the setting as a plain dictionary, keys in the order of :data:`AXES`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All points of one run; the axes multiply. Build one with :func:`grid`."""
+
+    label: tuple[str, ...]
+    signal: tuple[str, ...]
+    layer: tuple[str, ...]
+    step: tuple[str, ...]
+    iterations: tuple[int, ...]
+    eps: tuple[float, ...]
+
+    def curves(self) -> list[Point]:
+        """Return one point with ε = 0 per curve, in the order in which curves are computed."""
+        return [
+            Point(label, signal, layer, step, count)
+            for label in self.label
+            for signal in self.signal
+            for layer in self.layer
+            for step in self.step
+            for count in self.iterations
+        ]
+
+    def points(self) -> list[Point]:
+        """Return every point, curve by curve, ε in the order given."""
+        return [replace(curve, eps=eps) for curve in self.curves() for eps in self.eps]
+
+    def __len__(self) -> int:
+        return len(self.points())
+
+
+def decimal_range(start: float, stop: float, step: float) -> list[float]:
+    """Return start, start+step, … below stop (above it for a negative step) as exact decimals.
+
+    >>> decimal_range(-1, 1, 0.5)
+    [-1.0, -0.5, 0.0, 0.5]
+
+    Raises:
+        GpsweepError: if ``step`` is zero or a bound is not finite.
+    """
+    if not all(math.isfinite(v) for v in (start, stop, step)):
+        raise GpsweepError(f"range({start},{stop},{step}): expected finite bounds and step")
+    first, last, by = (Decimal(str(v)) for v in (start, stop, step))
+    if by == 0:
+        raise GpsweepError(f"range({start},{stop},{step}): the step must not be 0")
+    count = max(0, math.ceil((last - first) / by))
+    return [float(first + i * by) + 0.0 for i in range(count)]
+
+
+def grid(
+    *,
+    label: Any = "argmax",
+    signal: Any = "eq5",
+    layer: Any = "input",
+    step: Any = "sign",
+    iterations: Any = 1,
+    eps: Any = 0.0,
+    labels: Iterable[str] = LABELS,
+) -> Grid:
+    """Check the axes, each a value or a list, and make a grid of them.
+
+    The trajectory of ``iterations=3`` passes through 1 and 2, so the grid has all three.
+    Doubles are dropped; the first occurrence keeps its place.
+
+    Args:
+        labels: the valid label names; guides (:mod:`gpsweep.engine`) add theirs.
+
+    Raises:
+        GpsweepError: naming the axis, for an empty list, an unknown name, or a number that is none.
+    """
+    counts = [_count(v) for v in _values("iterations", iterations)]
+    return Grid(
+        label=_names("label", label, tuple(labels)),
+        signal=_names("signal", signal, SIGNALS),
+        layer=_names("layer", layer, None),
+        step=_names("step", step, STEPS),
+        iterations=tuple(range(1, max(counts) + 1)),
+        eps=_unique([_eps(v) for v in _values("eps", eps)]),
+    )
+
+
+def _values(key: str, value: Any) -> list[Any]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return [value]
+    values = [inner for item in value for inner in _values(key, item)] if value else []
+    if not values:
+        raise GpsweepError(f"{key}=[]: expected a value or a list of values, came an empty list")
+    return values
+
+
+def _unique(values: Sequence[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _names(key: str, value: Any, choices: tuple[str, ...] | None) -> tuple[str, ...]:
+    names = _unique([str(v) for v in _values(key, value)])
+    for name in names:
+        if choices is not None and name not in choices:
+            raise unknown(key, name, choices)
+        if not name or name == "None":
+            raise GpsweepError(f"{key}={name}: expected a name, came nothing")
+    return names
+
+
+def _eps(value: Any) -> float:
+    number = _number("eps", value)
+    if not math.isfinite(number):
+        raise GpsweepError(f"eps={value}: expected a finite number or a list of them, came {value}")
+    return round(number, DECIMALS) + 0.0
+
+
+def _count(value: Any) -> int:
+    number = _number("iterations", value)
+    if not math.isfinite(number) or number != int(number) or number < 1:
+        raise GpsweepError(f"iterations={value}: expected a whole number of at least 1, came {value}")
+    return int(number)
+
+
+def _number(key: str, value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return float(value)
+    except (TypeError, ValueError):
+        raise GpsweepError(f"{key}={value}: expected a number or a list of numbers, came {value!r}") from None

@@ -1,0 +1,34 @@
+"""Error signals at the logits: what is pulled back to the layer that is perturbed (paper, Appendix 7).
+
+A signal is a pure function ``(y, ℓ) -> s`` in :data:`SIGNALS`, of softmax output and label distribution, both
+``(N, C, …)``, to an ascent direction at the logits of the same shape. Where ℓ is 0 for all classes, so is s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Signal = Callable[[Tensor, Tensor], Tensor]
+
+
+def eq5(y: Tensor, label: Tensor) -> Tensor:
+    """Return (ℓ·y)(ℓ − y), the paper's signal (Eq. 5; Eq. 4 for a one-hot ℓ)."""
+    return (label * y).sum(1, keepdim=True) * (label - y)
+
+
+def cross_entropy(y: Tensor, label: Tensor) -> Tensor:
+    """Return ℓ − (Σℓ)y = −∂CE(ℓ, y)/∂z; Σℓ is 1 for a distribution and 0 where there is no label."""
+    return label - label.sum(1, keepdim=True) * y
+
+
+def likelihood(y: Tensor, label: Tensor) -> Tensor:
+    """Return y ⊙ (ℓ − ℓ·y) = ∂(ℓ·y)/∂z; equals eq5 for one-hot ℓ and is 0 for uniform ℓ."""
+    # As Σy = 1, a constant taken off ℓ changes nothing, but makes the 0 of a uniform ℓ exact: the sign step
+    # would blow a rounding error up to a full ε.
+    excess = label - label.amin(1, keepdim=True)
+    return y * (excess - (excess * y).sum(1, keepdim=True))
+
+
+SIGNALS: dict[str, Signal] = {"eq5": eq5, "cross_entropy": cross_entropy, "likelihood": likelihood}

@@ -1,0 +1,46 @@
+"""Steps: from a gradient to the direction in which a layer moves for ε = 1 (paper, Eq. 1).
+
+A step is a pure function ``(gradient, valid) -> direction`` in :data:`STEPS`; both tensors are ``(N, …)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Step = Callable[[Tensor, Tensor | None], Tensor]
+
+
+def sign(gradient: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return sign(g), 0 where g is 0 and where a pixel is padding (paper, Eq. 1)."""
+    return gradient.sign() if valid is None else gradient.sign() * valid.unsqueeze(1)
+
+
+def by_rms(gradient: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return g / RMS(g), the RMS taken over each image's own pixels; 0 for an image whose g is 0."""
+    if valid is not None:
+        gradient = gradient * valid.unsqueeze(1)
+    size = rms(gradient)
+    if valid is not None:
+        share = valid.flatten(1).float().mean(1)
+        size = size / share.sqrt().view(-1, *[1] * (gradient.dim() - 1))
+    return torch.where(size > 0, gradient / size, 0)
+
+
+STEPS: dict[str, Step] = {"sign": sign, "rms": by_rms}
+
+
+def rms(activation: Tensor) -> Tensor:
+    """Return the root of the mean square per image.
+
+    Args:
+        activation: ``(N, …)``.
+
+    Returns:
+        ``(N, 1, …)``, ready to be multiplied with the activation.
+    """
+    if activation.dim() < 2:
+        return activation.abs()
+    return activation.square().mean(tuple(range(1, activation.dim())), keepdim=True).sqrt()

@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+import torch
+from networks import CLASSES, NETWORKS, SideEffects, batch, build, logits_of
+from torch import Tensor, nn
+
+from gpsweep.engine import Memo, curve
+from gpsweep.errors import GpsweepError
+from gpsweep.labels import STRATEGIES, Hints
+from gpsweep.points import LABELS, SIGNALS, STEPS, Point
+
+IDS = ["a", "b"]
+
+
+def output_of(name: str) -> Any:
+    return 0 if name == "tuples" else None
+
+
+def naive(net: nn.Module, x: Tensor, point: Point, target: Tensor, scale: str = "rms") -> Tensor:
+    """Do the three steps for one point with a hook and nothing shared (paper, Fig. 2)."""
+    path, _, number = point.layer.partition("@")
+    moved: list[Tensor] | None = None
+    x = x.contiguous(memory_format=torch.channels_last)
+
+    def run(*, grad: bool = True) -> tuple[Tensor, list[Tensor]]:
+        kept: list[Tensor] = []
+        count = 0
+
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count != int(number or 1):
+                return None
+            parts = output if isinstance(output, (tuple, list)) else [output]
+            keys = list(output) if isinstance(output, dict) else None
+            parts = list(output.values()) if keys else parts
+            parts = [t.detach() for t in moved] if moved is not None else parts
+            kept.extend(t if t.requires_grad else t.detach().requires_grad_() for t in parts)
+            copies = [t.clone() for t in kept]
+            if keys:
+                return dict(zip(keys, copies, strict=True))
+            return type(output)(copies) if isinstance(output, (tuple, list)) else copies[0]
+
+        if point.layer == "input":
+            kept.append((moved[0] if moved is not None else x).detach().requires_grad_())
+            with torch.set_grad_enabled(grad):
+                return logits_of(net(kept[0].clone())), kept
+        with net.get_submodule(path).register_forward_hook(hook), torch.set_grad_enabled(grad):
+            return logits_of(net(x.clone().requires_grad_())), kept
+
+    torch.backends.mha.set_fastpath_enabled(False)
+    z, clean = run()
+    if point.eps == 0:
+        return z.detach()
+    start = [t.detach() for t in clean]
+    now, here = start, clean
+    for i in range(point.iterations):
+        y, label = z.detach().softmax(1), STRATEGIES[point.label](z.detach(), Hints(target, IDS))
+        dot = (label * y).sum(1, keepdim=True)
+        signal = {
+            "eq5": dot * (label - y),
+            "cross_entropy": label - label.sum(1, keepdim=True) * y,
+            "likelihood": y
+            * (
+                label
+                - label.amin(1, keepdim=True)
+                - ((label - label.amin(1, keepdim=True)) * y).sum(1, keepdim=True)
+            ),
+        }[point.signal]
+        gradients = torch.autograd.grad(z, here, signal, allow_unused=True)
+        directions = []
+        for g, h, first in zip(gradients, here, start, strict=True):
+            g = torch.zeros_like(h) if g is None else g
+            dims = tuple(range(1, g.dim()))
+            size = g.square().mean(dims, keepdim=True).sqrt()
+            d = g.sign() if point.step == "sign" else torch.where(size > 0, g / size, 0)
+            if point.layer != "input" and scale == "rms":
+                d = first.square().mean(dims, keepdim=True).sqrt() * d
+            directions.append(d)
+        now = [h + point.eps * d for h, d in zip(now, directions, strict=True)]
+        moved = now
+        z, here = run(grad=i + 1 < point.iterations)
+    torch.backends.mha.set_fastpath_enabled(True)
+    return z.detach()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_fused_equals_naive_bit_for_bit(name: str) -> None:
+    net, layers = build(name), NETWORKS[name][1]
+    x, target = batch(name)
+    count = 0
+    for point, logits in curve(
+        net,
+        x,
+        eps=[-2, 0, 0.5],
+        label=LABELS,
+        signal=SIGNALS,
+        layer=layers,
+        step=STEPS,
+        target=target,
+        sample_ids=IDS,
+        output=output_of(name),
+    ):
+        expected = naive(net, x, point, target)
+        assert logits.equal(expected), (point, (logits - expected).abs().max())
+        count += 1
+    assert count == 3 * len(LABELS) * len(SIGNALS) * len(layers) * len(STEPS)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_trajectories_equal_the_three_steps_repeated(name: str) -> None:
+    net, layers = build(name), NETWORKS[name][1]
+    x, target = batch(name)
+    seen = set()
+    options = {"label": ["argmax", "ground_truth"], "layer": layers, "target": target, "sample_ids": IDS}
+    for most in (1, 2, 3):
+        for point, logits in curve(net, x, eps=[0, 1.5], iterations=most, output=output_of(name), **options):
+            if point.iterations == most:
+                assert logits.equal(naive(net, x, point, target)), point
+            seen.add((most, point.iterations))
+    assert seen == {(1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_several_points_in_one_forward_agree_up_to_rounding(name: str) -> None:
+    net, layers = build(name), NETWORKS[name][1]
+    x, target = batch(name)
+    options = {
+        "eps": [-1, 0, 0.5, 1, 2],
+        "layer": layers,
+        "label": ["argmax", "top2"],
+        "output": output_of(name),
+    }
+    one = dict(curve(net, x, **options))
+    three = dict(curve(net, x, **options, points_per_forward=3))
+    assert one.keys() == three.keys()
+    for point in one:
+        torch.testing.assert_close(three[point], one[point], rtol=1e-4, atol=1e-4)
+
+
+def test_zero_is_the_clean_prediction_and_bounds_hold() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    seen: list[Tensor] = []
+    net.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    points = [point for point, _ in curve(net, x, eps=[0.0, -0.7, 3.0])]
+    assert [p.eps for p in points] == [0.0, -0.7, 3.0]
+    assert len(seen) == 3
+    for eps, moved in zip([0.0, 0.7, 3.0], seen, strict=True):
+        assert (moved - x).abs().max() <= eps + 1e-4
+
+
+def test_passes_are_shared() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    forwards: list[bool] = []
+    net.head.register_forward_hook(lambda *args: forwards.append(torch.is_grad_enabled()))
+    list(curve(net, x, eps=[-1, 0, 1, 2], label=["argmax", "uniform"], signal=["eq5", "cross_entropy"]))
+    assert sum(forwards) == 1, "one clean forward with gradients"
+    assert len(forwards) == 1 + 3 * 4
+
+
+def test_replay_runs_only_what_follows_the_layer() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    runs: list[str] = []
+    for name, module in net.named_modules():
+        if name in {"encoder.stem", "merge", "head"}:
+            forward = module.forward
+            module.forward = lambda value, f=forward, n=name: (runs.append(n), f(value))[1]
+    memo = Memo()
+    list(curve(net, x, eps=[0], layer="encoder.down", memo=memo))
+    runs.clear()
+    list(curve(net, x, eps=[-1, 1], layer="encoder.down", memo=memo))
+    assert runs.count("encoder.stem") == 1
+    assert runs.count("head") == 3
+
+
+def test_a_network_that_replay_cannot_serve_falls_back_with_one_warning() -> None:
+    torch.manual_seed(0)
+    net = SideEffects().eval()
+    x, target = batch("skips")
+    memo = Memo()
+    with pytest.warns(UserWarning, match="layer=middle: .* full forward pass") as caught:
+        for _ in range(2):
+            for point, logits in curve(net, x, eps=[-1, 0, 1], layer="middle", memo=memo):
+                assert logits.equal(naive(net, x, point, target))
+    assert len(caught) == 1
+
+
+def state_of(net: nn.Module) -> list[Any]:
+    hooks = [
+        (len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in m.__dict__) for m in net.modules()
+    ]
+    return [hooks, [(p.requires_grad, p.grad, p._version) for p in net.parameters()]]
+
+
+def test_nothing_is_left_behind_between_points_after_the_end_or_an_exception() -> None:
+    net = build("skips")
+    net.requires_grad_(True)
+    next(net.parameters()).requires_grad_(False)
+    before = state_of(net)
+    x, target = batch("skips")
+    original = x.clone()
+    options = {"layer": ["input", "encoder.down", "merge"], "iterations": 2, "target": target}
+    for _ in curve(net, x, eps=[-1, 0, 1], **options):
+        assert state_of(net) == before
+    assert state_of(net) == before
+    walk = curve(net, x, eps=[-1, 0, 1], **options)
+    next(walk)
+    walk.close()
+    assert state_of(net) == before
+
+    def fail(module: nn.Module, args: Any) -> None:
+        if not torch.is_grad_enabled():
+            raise RuntimeError("broken")
+
+    with net.head.register_forward_pre_hook(fail), pytest.raises(RuntimeError, match="broken"):
+        list(curve(net, x, eps=[0.5], layer="input"))
+    with net.merge.register_forward_pre_hook(fail), pytest.raises(RuntimeError, match="broken"):
+        list(curve(net, x, eps=[0.5], layer="encoder.down"))
+    assert state_of(net) == before
+    assert x.equal(original)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_the_graph_is_freed() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    for _ in curve(net, x, eps=[-1, 1], label=["argmax", "top2"]):
+        pass
+    gc.collect()
+    graphs = [o for o in gc.get_objects() if type(o) is Tensor and o.grad_fn is not None]
+    assert graphs == []
+
+
+def test_padding_gets_no_signal_and_no_perturbation() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    valid = torch.ones(2, 9, 14, dtype=torch.bool)
+    valid[1, 7:], valid[1, :, 10:] = False, False
+    seen: list[Tensor] = []
+    net.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    for step in STEPS:
+        list(curve(net, x, eps=[2.0], step=step, valid=valid))
+        moved = seen[-1] - x
+        assert moved[~valid.unsqueeze(1).expand_as(moved)].abs().max() == 0
+        assert moved[valid.unsqueeze(1).expand_as(moved)].abs().max() > 0
+    size = moved[1][:, valid[1]].square().mean().sqrt()
+    torch.testing.assert_close(size, torch.tensor(2.0), rtol=1e-4, atol=0)
+    # What the padded corner predicts must not matter to the direction.
+    walk = dict(curve(net, x, eps=[2.0], label="random_onehot", valid=valid, sample_ids=IDS))
+    crop = dict(curve(net, x[1:, :, :7, :10], eps=[2.0], label="random_onehot", sample_ids=IDS[1:]))
+    assert walk.keys() == crop.keys()
+
+
+def test_random_labels_belong_to_the_sample_not_the_batch() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    options = {"eps": [3.0], "label": "random_onehot"}
+    [(_, together)] = curve(net, x, sample_ids=IDS, **options)
+    [(_, alone)] = curve(net, x[1:], sample_ids=["b"], **options)
+    [(_, other)] = curve(net, x[1:], sample_ids=["c"], **options)
+    torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4)
+    assert (together[1:] - other).abs().max() > 1e-3
+
+
+def test_relative_and_absolute_scale_at_inner_layers() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    kept: list[Tensor] = []
+    net.merge.register_forward_pre_hook(lambda module, args: kept.append(args[0][:, 8:].detach().clone()))
+    list(curve(net, x, eps=[0, 0.1], layer="encoder.down.3", layer_scale="absolute"))
+    _trace, clean, *_, moved = kept
+    difference = (moved - clean).abs().max()
+    torch.testing.assert_close(difference, torch.tensor(0.1), rtol=1e-3, atol=1e-4)
+
+
+def test_clip_keeps_the_input_in_range() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    seen: list[Tensor] = []
+    net.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    list(curve(net, x, eps=[300.0], clip=(0, 255)))
+    assert seen[-1].min() >= 0
+    assert seen[-1].max() <= 255
+
+
+def test_a_guide_gives_the_direction() -> None:
+    net = build("skips")
+    x, target = batch("skips")
+
+    def both(pull: Any, step: Any, *, logits: Tensor, **_: Any) -> list[Tensor]:
+        hints = Hints(target)
+        parts = [step(pull(STRATEGIES[name](logits, hints))) for name in ("argmax", "argmax")]
+        return [0.5 * (a + b) for a, b in zip(*parts, strict=True)]
+
+    options = {"eps": [-1, 0, 2], "layer": ["input", "encoder.down"], "iterations": 2}
+    plain = dict(curve(net, x, label="argmax", **options))
+    guided = dict(curve(net, x, label="both", guides={"both": both}, **options))
+    assert len(plain) == len(guided) == 12
+    for point, logits in guided.items():
+        twin = Point("argmax", point.signal, point.layer, point.step, point.iterations, point.eps)
+        assert logits.equal(plain[twin])
+
+
+def test_uniform_likelihood_is_the_base() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    found = dict(curve(net, x, eps=[0, 5], label="uniform", signal="likelihood", step=["sign", "rms"]))
+    first, *rest = found.values()
+    assert all(logits.equal(first) for logits in rest)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer": "encodr"}, r"layer=encodr: unknown\. Did you mean encoder"),
+        ({"layer": "encoder.down.3.relu"}, r"runs 2 times in a pass; say which: .*relu@1, .*relu@2"),
+        ({"layer": "head@2"}, "runs only 1 times"),
+        ({"label": "argmux"}, r"label=argmux: unknown\. Did you mean argmax"),
+        ({"signal": "eq4"}, "signal=eq4: unknown"),
+        ({"step": "l2"}, "step=l2"),
+        ({"eps": []}, r"eps=\[\]: expected"),
+        ({"eps": float("nan")}, "eps=nan: expected a finite number"),
+        ({"iterations": 0}, "iterations=0"),
+        ({"label": "ground_truth"}, "expected a target"),
+        ({"sample_ids": ["a"]}, "sample_ids: expected one per sample, 2, came 1"),
+        ({"output": "out"}, "model.output=out"),
+    ],
+)
+def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    with pytest.raises(GpsweepError, match=message):
+        list(curve(net, x, **{"eps": [1], **options}))
+
+
+def test_training_mode_and_lost_gradients_are_refused() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    with pytest.raises(GpsweepError, match=r"net\.eval"):
+        curve(net.train(), x, eps=1)
+    net.eval()
+    with torch.inference_mode(), pytest.raises(GpsweepError, match="inference mode"):
+        curve(net, x, eps=1)
+
+    class Detached(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.detach()[:, :2]
+
+    with pytest.raises(GpsweepError, match="layer=input: the logits do not depend on it"):
+        list(curve(Detached().eval(), x, eps=1))
+
+
+@pytest.mark.parametrize("layer", ["extra", ["input", "extra"]])
+def test_a_layer_without_influence_is_refused(layer: Any) -> None:
+    net = build("tuples")
+
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.extra = net, nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.extra(x)
+            return self.inner(x)[0]
+
+    x, _ = batch("tuples")
+    with pytest.raises(GpsweepError, match="layer=extra: the logits do not depend on it"):
+        list(curve(Unused().eval(), x, eps=1, layer=layer))
+
+
+def test_classes_of_networks() -> None:
+    for name in NETWORKS:
+        x, _ = batch(name)
+        [(_, logits)] = curve(build(name), x, eps=1, output=output_of(name))
+        assert logits.shape[1] == CLASSES
+        assert not logits.requires_grad

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpsweep.errors import GpsweepError
+from gpsweep.labels import STRATEGIES, Hints
+from gpsweep.points import LABELS
+
+Z = torch.tensor([[1.0, 3.0, 2.0], [0.0, -1.0, -2.0]])
+
+
+def test_every_name_has_a_strategy() -> None:
+    assert set(LABELS) == set(STRATEGIES)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    shape=st.sampled_from([(1, 2), (3, 7), (2, 3, 4, 5), (1, 21, 3, 1)]),
+    name=st.sampled_from(LABELS),
+)
+def test_distributions_sum_to_one_and_are_not_negative(seed: int, shape: tuple[int, ...], name: str) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(shape, generator=generator)
+    target = torch.randint(0, shape[1], (shape[0], *shape[2:]), generator=generator)
+    label = STRATEGIES[name](z, Hints(target=target))
+    assert label.shape == z.shape
+    assert label.min() >= 0
+    torch.testing.assert_close(label.sum(1), torch.ones_like(label.sum(1)))
+
+
+def test_values() -> None:
+    assert STRATEGIES["argmax"](Z, Hints()).tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert STRATEGIES["top2"](Z, Hints()).tolist() == [[0, 0.5, 0.5], [0.5, 0.5, 0]]
+    assert torch.allclose(STRATEGIES["uniform"](Z, Hints()), torch.full_like(Z, 1 / 3))
+    truth = STRATEGIES["ground_truth"](Z, Hints(target=torch.tensor([2, -1])))
+    assert truth.tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert STRATEGIES["ground_truth"](Z, Hints(target=torch.tensor([255, 0]))).tolist() == [
+        [0, 0, 0],
+        [1, 0, 0],
+    ]
+
+
+def test_random_labels_are_seeded_by_seed_and_sample() -> None:
+    z = torch.zeros(2, 5, 8, 9)
+
+    def draw(ids: list[str], seed: int = 0, unit: str = "pixel") -> torch.Tensor:
+        return STRATEGIES["random_onehot"](z[: len(ids)], Hints(sample_ids=ids, seed=seed, random_unit=unit))
+
+    both = draw(["a", "b"])
+    assert both[1].equal(draw(["b"])[0])
+    assert not both[0].equal(both[1])
+    assert not draw(["a"], seed=1).equal(draw(["a"]))
+    assert len(both[0].argmax(0).unique()) == 5
+    whole = draw(["a", "b"], unit="image").argmax(1)
+    assert [len(image.unique()) for image in whole] == [1, 1]
+
+
+def test_random_labels_do_not_depend_on_the_padding() -> None:
+    valid = torch.zeros(1, 8, 9, dtype=torch.bool)
+    valid[:, :5, :7] = True
+    padded = STRATEGIES["random_onehot"](torch.zeros(1, 5, 8, 9), Hints(sample_ids=["a"], valid=valid))
+    plain = STRATEGIES["random_onehot"](torch.zeros(1, 5, 5, 7), Hints(sample_ids=["a"]))
+    assert padded[:, :, :5, :7].equal(plain)
+
+
+def test_ground_truth_needs_a_fitting_target() -> None:
+    with pytest.raises(GpsweepError, match="expected a target, came none"):
+        STRATEGIES["ground_truth"](Z, Hints())
+    with pytest.raises(GpsweepError, match=r"expected a target \(2,\), came \(3,\)"):
+        STRATEGIES["ground_truth"](Z, Hints(target=torch.zeros(3, dtype=torch.long)))

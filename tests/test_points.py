@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpsweep.errors import GpsweepError
+from gpsweep.points import Grid, Point, decimal_range, grid
+
+
+def test_the_paper_s_range_is_forty_exact_decimals() -> None:
+    values = decimal_range(-1, 1, 0.05)
+    assert len(values) == 40
+    assert values[0] == -1.0
+    assert values[-1] == 0.95
+    assert [repr(v) for v in values[18:23]] == ["-0.1", "-0.05", "0.0", "0.05", "0.1"]
+    assert all(math.copysign(1, v) > 0 for v in values if v == 0)
+
+
+@given(
+    start=st.integers(-50, 50), count=st.integers(0, 60), step=st.integers(1, 40), places=st.integers(0, 4)
+)
+def test_ranges_are_the_nearest_floats_of_the_decimals(
+    start: int, count: int, step: int, places: int
+) -> None:
+    scale = 10**places
+    values = decimal_range(start / scale, (start + count * step) / scale, step / scale)
+    assert values == [float(f"{(start + i * step) / scale:.{places}f}") for i in range(count)]
+
+
+def test_descending_and_empty_ranges() -> None:
+    assert decimal_range(1, -1, -0.5) == [1.0, 0.5, 0.0, -0.5]
+    assert decimal_range(1, 0, 0.5) == []
+    with pytest.raises(GpsweepError, match="step must not be 0"):
+        decimal_range(0, 1, 0)
+    with pytest.raises(GpsweepError, match="finite"):
+        decimal_range(0, math.inf, 1)
+
+
+def test_axes_multiply_and_doubles_are_dropped() -> None:
+    made = grid(label=["argmax", "top2", "argmax"], eps=[-1, 0, 1, 0.0], layer=["input", "conv"])
+    assert made == Grid(("argmax", "top2"), ("eq5",), ("input", "conv"), ("sign",), (1,), (-1.0, 0.0, 1.0))
+    assert len(made) == 2 * 2 * 3
+    assert made.points()[:2] == [Point(eps=-1.0), Point(eps=0.0)]
+    assert [p.eps for p in made.curves()] == [0.0] * 4
+
+
+def test_what_float_ranges_spoil_is_mended() -> None:
+    assert grid(eps=[5.551115123125783e-17, -0.7999999999999999, -0.0]).eps == (0.0, -0.8)
+    assert str(grid(eps=-1e-17).eps[0]) == "0.0"
+
+
+def test_a_trajectory_passes_through_fewer_iterations() -> None:
+    assert grid(iterations=3).iterations == (1, 2, 3)
+    assert grid(iterations=[1, 2]).iterations == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"eps": "abc"}, r"eps=abc: expected a number or a list of numbers, came 'abc'"),
+        ({"eps": math.nan}, "eps=nan: expected a finite number"),
+        ({"eps": [0, math.inf]}, "eps=inf: expected a finite number"),
+        ({"eps": "nan"}, "eps=nan: expected a finite number"),
+        ({"eps": []}, r"eps=\[\]: expected a value or a list of values, came an empty list"),
+        ({"eps": None}, "eps=None: expected a number"),
+        ({"eps": True}, "eps=True: expected a number"),
+        ({"label": []}, r"label=\[\]"),
+        ({"label": "argmin"}, r"label=argmin: unknown\. Did you mean argmax\?"),
+        ({"label": None}, "label=None"),
+        ({"signal": "eq"}, r"signal=eq: unknown\. Did you mean eq5"),
+        ({"step": "signs"}, r"step=signs: unknown\. Did you mean sign"),
+        ({"layer": ""}, "layer=: expected a name"),
+        ({"iterations": 1.5}, "iterations=1.5: expected a whole number"),
+        ({"iterations": "x"}, "iterations=x: expected a number"),
+        ({"iterations": math.inf}, "iterations=inf: expected a whole number"),
+    ],
+)
+def test_mistakes_name_the_axis(axes: dict[str, object], message: str) -> None:
+    with pytest.raises(GpsweepError, match=message):
+        grid(**axes)
