@@ -104,9 +104,9 @@ class Passes:
     def record_plainly(self, names: Sequence[str]) -> None:
         """Record what replays need once more, in a pass without gradients."""
         replays = [self.memo.replays[name] for name in names]
-        with torch.no_grad(), layers.submodules_run():
-            with layers.recorded(self.net, replays) as self.plain_recording:
-                self.net(self.x.clone())
+        recording = layers.recorded(self.net, replays)
+        with torch.no_grad(), layers.submodules_run(), recording as self.plain_recording:
+            self.net(self.x.clone())
 
     def pull(self, state: State, error: Tensor, *, keep_graph: bool) -> dict[str, list[Tensor]]:
         """Pull an error signal at the logits back to all anchors in one backward pass."""
@@ -224,7 +224,8 @@ def _inner(names: Sequence[str]) -> list[str]:
 def _state(z: Tensor, anchors: dict[str, list[Tensor]]) -> State:
     if not z.requires_grad:
         raise GpsweepError(
-            "net: its logits carry no gradient; is there a no_grad() or detach() in its forward?"
+            f"layer={', '.join(anchors)}: the logits do not depend on it, or the network cuts the gradient "
+            "by a no_grad() or detach() in its forward"
         )
     # Softmax and signal stay in 32 bits when the forward pass is in fewer.
     return State(z, z.detach().float().softmax(1), anchors)

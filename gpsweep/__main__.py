@@ -1,0 +1,50 @@
+"""``python -m gpsweep``: one run, or with ``-m`` a sweep of runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+# Where a hub cannot be reached, its progress bars and advice are noise.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+
+from gpsweep import config
+from gpsweep.errors import GpsweepError
+
+config.register()
+
+
+@hydra.main(version_base="1.3", config_path=config.conf_folder(), config_name="config")
+def main(cfg: DictConfig) -> float | None:
+    """Run the composed configuration; a mistake of the user's ends in one message."""
+    from gpsweep import report, results
+    from gpsweep.report.terminal import best_table
+    from gpsweep.run import run
+
+    warnings.formatwarning = lambda message, category, *rest: f"gpsweep: {category.__name__}: {message}\n"
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        outcome = run(cfg, folder, command())
+        rows = results.write(outcome, folder)
+        report.write(outcome, rows, folder)
+    except GpsweepError as error:
+        raise CompactHydraException(f"gpsweep: {error}") from error
+    best_table(outcome, rows, folder)
+    return float(rows["score"].max())
+
+
+def command() -> str:
+    """Return the command line as one would type it again."""
+    return shlex.join(["python", "-m", "gpsweep", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

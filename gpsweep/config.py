@@ -1,0 +1,88 @@
+"""The schema of a run's configuration, and where the values of ``conf/`` lie. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gpsweep.errors import GpsweepError
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_folder() -> str:
+    """Return the folder of the configuration: within an installed package, or beside it in a checkout."""
+    inside = PACKAGE / "conf"
+    return str(inside if inside.is_dir() else PACKAGE.parent / "conf")
+
+
+@dataclass
+class Trainer:
+    """What of Lightning's Trainer a run leaves to the user."""
+
+    accelerator: str = "auto"
+    devices: Any = 1
+    precision: Any = "32-true"
+
+
+@dataclass
+class Config:
+    """A run: one model × one data set × one grid."""
+
+    model: Any = MISSING
+    data: Any = MISSING
+
+    label: Any = "argmax"
+    signal: Any = "eq5"
+    layer: Any = "input"
+    step: Any = "sign"
+    iterations: Any = 1
+    eps: Any = 0.25
+
+    layer_scale: str = "rms"
+    random_unit: str = "pixel"
+    clip: bool = False
+    seed: int = 0
+
+    points_per_forward: Any = "auto"
+    memory_format: str = "channels_last"
+    progress: bool | None = None
+    trainer: Trainer = field(default_factory=Trainer)
+
+
+def register() -> None:
+    """Make the schema known to Hydra, and ``${gpsweep.weights:FILE}``, the path of packaged weights."""
+    ConfigStore.instance().store(name="schema", node=Config, provider="gpsweep")
+    OmegaConf.register_new_resolver(
+        "gpsweep.weights", lambda name: str(PACKAGE / "weights" / name), replace=True
+    )
+
+
+def instance(node: Any, key: str) -> Any:
+    """Make what a configuration node's ``_target_`` names.
+
+    Args:
+        node: the node, or the dotted name alone.
+        key: how the user knows the node, for the message.
+
+    Raises:
+        GpsweepError: if it cannot be imported, or fails; a GpsweepError of the target's own passes as it is.
+    """
+    config = {"_target_": node} if isinstance(node, str) else node
+    try:
+        return instantiate(config, _convert_="all")
+    except (InstantiationException, OmegaConfBaseException) as error:
+        cause: BaseException = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, GpsweepError):
+            raise cause from error
+        target = config.get("_target_") if hasattr(config, "get") else config
+        raise GpsweepError(f"{key}={target}: could not be made. {type(cause).__name__}: {cause}") from error

@@ -1,0 +1,81 @@
+"""From samples to a batch, and from an error in a worker to an error that arrives whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from gpsweep.data.base import VOID, Sample, Source
+from gpsweep.errors import GpsweepError
+
+
+class Batch(TypedDict):
+    """Samples put together; smaller images stand at the top left.
+
+    Keys:
+        image: float32 ``(N, 3, H, W)``, RGB 0–255; 0 where padded.
+        target: int64 ``(N, H, W)`` or ``(N,)``; ``VOID`` where padded.
+        valid: bool ``(N, H, W)``, false where padded; ``None`` where nothing was padded.
+        ids: the samples' ids.
+    """
+
+    image: Tensor
+    target: Tensor
+    valid: Tensor | None
+    ids: list[str]
+
+
+class Guarded:
+    """A data set that returns its errors instead of raising them.
+
+    A DataLoader re-raises what a worker raised as another error with the worker's traceback in its message;
+    a returned error passes as it is, and whoever receives it as the batch raises it.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Sample | GpsweepError:
+        try:
+            return self.source[index]
+        except GpsweepError as error:
+            return error
+
+
+def collate(samples: Sequence[Sample | GpsweepError]) -> Batch | GpsweepError:
+    """Put samples together, padding at the right and at the bottom to the largest height and width.
+
+    Args:
+        samples: at least one, all of one task.
+
+    Returns:
+        The batch, or the first error among the samples.
+    """
+    whole: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, GpsweepError):
+            return sample
+        whole.append(sample)
+    sides = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in whole]
+    ids = [sample["id"] for sample in whole]
+    if len(set(sides)) == 1:
+        image = torch.stack([sample["image"] for sample in whole]).float()
+        target = torch.stack([sample["target"] for sample in whole])
+        return Batch(image=image, target=target, valid=None, ids=ids)
+
+    height, width = (max(side) for side in zip(*sides, strict=True))
+    image = torch.zeros(len(whole), 3, height, width)
+    valid = torch.zeros(len(whole), height, width, dtype=torch.bool)
+    dense = whole[0]["target"].ndim == 2
+    target = torch.full((len(whole), height, width) if dense else (len(whole),), VOID, dtype=torch.int64)
+    for place, (sample, (rows, columns)) in enumerate(zip(whole, sides, strict=True)):
+        image[place, :, :rows, :columns] = sample["image"]
+        valid[place, :rows, :columns] = True
+        target[(place, slice(rows), slice(columns)) if dense else place] = sample["target"]
+    return Batch(image=image, target=target, valid=valid, ids=ids)

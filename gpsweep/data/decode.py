@@ -1,0 +1,190 @@
+"""Reading one image or one mask: the file becomes RGB grey levels or class numbers, or one clear error."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from gpsweep.data.base import VOID, Size
+from gpsweep.errors import GpsweepError, listing
+
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.integer[Any]]
+Targets = NDArray[np.int64]
+
+IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+MASKS = frozenset({".png", ".bmp", ".tif", ".tiff"})  # those that keep numbers exactly
+
+LARGEST_CLASS = 65535
+ORIENTATION = 0x0112
+TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
+UNKNOWN = VOID - 1
+
+
+def read_image(path: Path, *, key: str) -> Picture:
+    """Decode an image to RGB, as a viewer shows it.
+
+    EXIF orientation is applied, grey and palette colours become RGB, an alpha channel is dropped,
+    16-bit grey (0–65535) becomes 0–255.
+
+    Args:
+        path: the file.
+        key: the configuration key that led to it (``data.root``).
+
+    Returns:
+        uint8 ``(H, W, 3)``.
+
+    Raises:
+        GpsweepError: when the file does not decode or is a decompression bomb.
+    """
+    with _opened(path, key=key, what="image") as image:
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):
+            return _from_16_bit(image, path, key=key)
+        if image.mode == "F":
+            raise GpsweepError(f"{key}: image {path} holds floating point numbers; expected grey levels")
+        if image.mode == "P":
+            image = image.convert("RGBA")  # PIL warns when a palette with transparency goes to RGB at once
+        return np.asarray(image.convert("RGB"))
+
+
+def read_mask(path: Path, *, key: str) -> Mask:
+    """Decode a mask to the numbers in the file.
+
+    Args:
+        path: the file, of mode ``1``, ``P``, ``L`` or 16-bit grey.
+        key: the configuration key that led to it.
+
+    Returns:
+        integers ``(H, W)``, from 0 to 65535.
+
+    Raises:
+        GpsweepError: when the file does not decode, or is no picture of class numbers.
+    """
+    with _opened(path, key=key, what="mask") as image:
+        if image.mode not in {"1", "P", "L"} and not image.mode.startswith("I"):
+            raise GpsweepError(
+                f"{key}: mask {path} is a picture of mode {image.mode}; expected class numbers: "
+                "an indexed (P), 8-bit (L) or 16-bit grey PNG whose pixels are the numbers of the classes"
+            )
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        mask = np.asarray(image)
+    return mask.astype(np.uint8) if mask.dtype == np.bool_ else mask
+
+
+def extent(path: Path, *, key: str) -> Size:
+    """Read height and width of an image as `read_image` returns it, from its header where that suffices."""
+    with _opened(path, key=key, what="image") as image:
+        width, height = image.size
+        turned = image.getexif().get(ORIENTATION) in TURNED
+    return (width, height) if turned else (height, width)
+
+
+def resize_image(image: Picture, size: Size | None) -> Picture:
+    """Resize ``(H, W, 3)`` to ``size``, bilinear with antialiasing; ``None`` keeps it as it is."""
+    if size is None or image.shape[:2] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def resize_mask(mask: Targets, size: Size | None) -> Targets:
+    """Resize ``(H, W)`` to ``size``, each pixel taking the nearest one; ``None`` keeps it as it is."""
+    if size is None or mask.shape == size:
+        return mask
+    rows, columns = (_nearest(old, new) for old, new in zip(mask.shape, size, strict=True))
+    return mask[np.ix_(rows, columns)]
+
+
+def to_tensor(image: Picture) -> Tensor:
+    """Turn ``(H, W, 3)`` into a tensor ``(3, H, W)``, uint8."""
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the numbers in the masks mean.
+
+    Attributes:
+        classes: numbers 0 … classes − 1 are classes.
+        void: numbers that carry no truth; they win over classes.
+        advice: what a user can do about other numbers, put at the end of the error.
+    """
+
+    classes: int
+    void: tuple[int, ...] = ()
+    advice: str = ""
+
+    @cached_property
+    def _targets(self) -> Targets:
+        table = np.full(LARGEST_CLASS + 1, UNKNOWN, dtype=np.int64)
+        table[: self.classes] = np.arange(self.classes)
+        table[list(self.void)] = VOID
+        return table
+
+    def targets(self, mask: Mask, path: Path, *, key: str) -> Targets:
+        """Translate a mask ``(H, W)`` into targets: classes from 0, `VOID` where there is no truth.
+
+        Raises:
+            GpsweepError: when the mask holds a number that is neither a class nor void.
+        """
+        if mask.dtype.itemsize > 2 and (mask.min() < 0 or mask.max() > LARGEST_CLASS):
+            raise self._misfit(mask[(mask < 0) | (mask > LARGEST_CLASS)], path, key=key)
+        targets = self._targets[mask]
+        if targets.min() == UNKNOWN:
+            raise self._misfit(mask[targets == UNKNOWN], path, key=key)
+        return targets
+
+    def _misfit(self, numbers: Mask, path: Path, *, key: str) -> GpsweepError:
+        void = f"void {listing(self.void)}" if self.void else "void (none set)"
+        return GpsweepError(
+            f"{key}: mask {path} holds {listing(np.unique(numbers).tolist())}; "
+            f"expected classes 0–{self.classes - 1} or {void}{self.advice}"
+        )
+
+
+def _nearest(old: int, new: int) -> NDArray[np.intp]:
+    """Index, for each of ``new`` pixels, the one of ``old`` whose area its centre lies in."""
+    return ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+
+
+def _from_16_bit(image: Image.Image, path: Path, *, key: str) -> Picture:
+    levels = np.asarray(image)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise GpsweepError(
+            f"{key}: image {path} has grey levels outside 0–65535; expected 8 or 16 bits a pixel"
+        )
+    grey = np.rint(levels / 257).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+@contextmanager
+def _opened(path: Path, *, key: str, what: str) -> Iterator[Image.Image]:
+    """Open a picture; whatever goes wrong with it becomes one error that names it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                yield image
+    except GpsweepError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise GpsweepError(
+            f"{key}: {what} {path} was not opened: it has more than {Image.MAX_IMAGE_PIXELS} pixels, "
+            "as decompression bombs have"
+        ) from error
+    except Exception as error:  # decoders raise almost anything on a broken file
+        reason = "not a picture" if isinstance(error, UnidentifiedImageError) else error
+        raise GpsweepError(f"{key}: {what} {path} does not decode: {reason}") from error

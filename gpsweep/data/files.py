@@ -1,0 +1,217 @@
+"""Data sets made of image files, whatever the layout: found, checked and read in one way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from gpsweep.data.base import (
+    CLASSIFICATION,
+    SEGMENTATION,
+    Sample,
+    Size,
+    check_ids,
+    checked_limit,
+    checked_size,
+)
+from gpsweep.data.decode import (
+    Legend,
+    Targets,
+    extent,
+    read_image,
+    read_mask,
+    resize_image,
+    resize_mask,
+    to_tensor,
+)
+from gpsweep.errors import GpsweepError, listing, unknown
+
+PROBED = 32
+PROBED_PIXELS = 4_000_000
+
+
+class Item(NamedTuple):
+    """One sample on disk: its truth is a mask, or the number of its class."""
+
+    id: str
+    image: Path
+    truth: Path | int
+
+
+class Files:
+    """Images on disk, each with a mask (segmentation) or a class (classification).
+
+    Everything that can be known cheaply is checked at construction: that there are samples, each once,
+    that their files exist, and that the first masks fit their images and the classes.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        classes: Sequence[str],
+        items: Sequence[Item],
+        root: Path,
+        where: Path,
+        legend: Legend | None = None,
+        limit: int | None = None,
+        size: int | Sequence[int] | None = None,
+        list_key: str = "data.split",
+        image_key: str = "data.root",
+        mask_key: str = "data.root",
+    ) -> None:
+        """Check the samples.
+
+        Args:
+            name: name of the data set.
+            classes: names of the classes.
+            items: every sample, before ``limit``.
+            root: the folder below which the files lie; errors name files relative to it.
+            where: the list file or folder that names the samples.
+            legend: what the masks' numbers mean; ``None`` for classification.
+            limit: how many of the first samples to take; ``None`` for all.
+            size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+            list_key: the configuration key behind ``where``.
+            image_key: the configuration key behind the images.
+            mask_key: the configuration key behind the masks.
+
+        Raises:
+            GpsweepError: naming the key and what does not fit.
+        """
+        self.size = checked_size(size)
+        count = checked_limit(limit)
+        check_ids([item.id for item in items], key=list_key, where=where)
+        self.name = name
+        self.task = CLASSIFICATION if legend is None else SEGMENTATION
+        self.classes = tuple(classes)
+        self.items = list(items[:count])
+        self.ids = [item.id for item in self.items]
+        self.legend = legend
+        self.image_key = image_key
+        self.mask_key = mask_key
+        images = [item.image for item in self.items]
+        masks = [item.truth for item in self.items if isinstance(item.truth, Path)]
+        check_present("images", images, root=root, where=where, key=image_key)
+        check_present("masks", masks, root=root, where=where, key=mask_key)
+        self._probe()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Sample:
+        item = self.items[index]
+        image = read_image(item.image, key=self.image_key)
+        if self.legend is None or isinstance(item.truth, int):
+            target = torch.tensor(item.truth)
+        else:
+            height, width, _ = image.shape
+            mask = self._mask(item.image, item.truth, (height, width), self.legend)
+            target = torch.from_numpy(resize_mask(mask, self.size))
+        return Sample(image=to_tensor(resize_image(image, self.size)), target=target, id=item.id)
+
+    def _mask(self, image: Path, path: Path, size: Size, legend: Legend) -> Targets:
+        mask = read_mask(path, key=self.mask_key)
+        if mask.shape != size:
+            raise GpsweepError(
+                f"{self.mask_key}: mask {path} has {mask.shape[1]}×{mask.shape[0]} pixels and its image "
+                f"{image} {size[1]}×{size[0]}; expected the same (EXIF orientation applied)"
+            )
+        return legend.targets(mask, path, key=self.mask_key)
+
+    def _probe(self) -> None:
+        """Read the first masks, so that numbers that do not fit are known before any network runs."""
+        for item in self.items[:PROBED]:
+            if self.legend is None or isinstance(item.truth, int):
+                continue
+            height, width = extent(item.image, key=self.image_key)
+            if height * width <= PROBED_PIXELS:
+                self._mask(item.image, item.truth, (height, width), self.legend)
+
+
+def check_present(what: str, paths: Sequence[Path], *, root: Path, where: Path, key: str) -> None:
+    """Refuse files that are named but not there, the first ten named.
+
+    Args:
+        what: ``images`` or ``masks``.
+        paths: the files.
+        root: the folder below which they lie.
+        where: the list file or folder that names them.
+        key: the configuration key behind them.
+
+    Raises:
+        GpsweepError: naming the key, the files and how many they are.
+    """
+    absent = [path for path in paths if not is_file(path)]
+    if absent:
+        names = [path.relative_to(root) if path.is_relative_to(root) else path for path in absent]
+        raise missing(what, names, of=len(paths), root=root, where=where, key=key)
+
+
+def missing(
+    what: str, names: Sequence[object], *, of: int, root: Path, where: Path, key: str
+) -> GpsweepError:
+    """Build the error for files that are named by ``where`` but not in ``root``."""
+    return GpsweepError(
+        f"{key}: {len(names)} of {of} {what} named by {where} are missing in {root}: {listing(names)}"
+    )
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is a file at ``path`` that may be looked at."""
+    try:
+        return path.is_file()
+    except OSError:  # a folder above it may not be entered, or the name is too long
+        return False
+
+
+def existing_folder(path: str | Path | None, *, key: str, expected: str) -> Path:
+    """Return the folder at ``path``, ``~`` expanded, absolute.
+
+    Args:
+        path: what the user gave.
+        key: the configuration key.
+        expected: what the folder should hold.
+
+    Raises:
+        GpsweepError: when there is no such folder.
+    """
+    folder = Path(path or "").expanduser().absolute()
+    if path is None or not folder.is_dir():
+        came = "not set" if path is None else "no such folder"
+        raise GpsweepError(f"{key}={'null' if path is None else path}: {came}; expected {expected}")
+    return folder
+
+
+def list_file(folder: Path, split: str, *, key: str = "data.split") -> Path:
+    """Find the list that ``split`` names: ``folder/split.txt``, or a path to a list file.
+
+    Raises:
+        GpsweepError: when there is none; the nearest names are offered.
+    """
+    for path in (folder / f"{split}.txt", Path(str(split)).expanduser(), folder / str(split)):
+        if is_file(path):
+            return path
+    names = sorted(path.stem for path in folder.glob("*.txt"))
+    if names:
+        raise unknown(key, split, names)
+    raise GpsweepError(f"{key}={split}: no such list file, and no .txt list in {folder}")
+
+
+def read_lines(path: Path, *, key: str = "data.split") -> list[str]:
+    """Read a list file: its lines without surrounding blanks, empty ones left out.
+
+    Raises:
+        GpsweepError: when it is no UTF-8 text, or names something above its folder with ``..``.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise GpsweepError(f"{key}: list file {path} cannot be read as text: {error}") from error
+    leaving = [line for line in lines if any(".." in re.split(r"[/\\]", field) for field in line.split())]
+    if leaving:
+        raise GpsweepError(f"{key}: {path} leaves the data's folder with '..': {listing(leaving)}")
+    return [line for line in lines if line]

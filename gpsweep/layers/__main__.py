@@ -1,0 +1,106 @@
+"""``python -m gpsweep.layers model=NAME``: the layers one can perturb, and what follows them."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+
+from gpsweep import config, layers
+from gpsweep.data.batch import collate
+from gpsweep.errors import GpsweepError
+from gpsweep.models.build import build
+
+Row = tuple[str, str, float]
+
+
+def main(overrides: list[str] | None = None) -> int:
+    """Print the table for the model and data that the overrides name, as for a run."""
+    arguments = sys.argv[1:] if overrides is None else overrides
+    config.register()
+    try:
+        with initialize_config_dir(config.conf_folder(), version_base="1.3"):
+            cfg = compose("config", overrides=arguments)
+        net, x = network_and_sample(cfg)
+        show(rows(net, x), f"{cfg.model.name}, one image {tuple(x.shape[2:])}")
+    except (GpsweepError, HydraException, OmegaConfBaseException) as error:
+        print(f"gpsweep: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def network_and_sample(cfg: DictConfig) -> tuple[nn.Module, Tensor]:
+    """Build the model of a configuration and take the first image of its data."""
+    source = config.instance(cfg.data.source, "data.source")
+    net = build(cfg.model, classes=len(source.classes)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch = collate([source[0]])
+    if isinstance(batch, GpsweepError):
+        raise batch
+    return net, batch["image"].contiguous(memory_format=torch.channels_last)
+
+
+def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
+    """List the layers of a network in the order in which they run.
+
+    Args:
+        net: network in evaluation mode.
+        x: batch ``(N, 3, H, W)``.
+        repeats: forward passes whose median time counts.
+
+    Returns:
+        name, output shapes, and the share of the forward time that follows the layer, 0 to 1.
+    """
+    passes = []
+    for _ in range(repeats):
+        start = perf_counter()
+        calls, _ = layers.trace(net, x)
+        passes.append((calls, perf_counter() - start))
+    names = {path: name for name, path in reversed(layers.aliases(net).items())}
+    runs = Counter(done.call.path for done in passes[0][0])
+    table = [(layers.INPUT, shape_text(tuple(x.shape)), 1.0)]
+    for i, done in enumerate(passes[0][0]):
+        path = done.call.path
+        if not path or (names and path not in names):
+            continue
+        number = f"@{done.call.number}" if runs[path] > 1 else ""
+        share = median(1 - calls[i].seconds / total for calls, total in passes)
+        table.append((names.get(path, path) + number, shape_text(done.shape), max(share, 0.0)))
+    return table
+
+
+def shape_text(shape: Any) -> str:
+    """Write the shapes of an output, however it is nested."""
+    if isinstance(shape, dict):
+        return ", ".join(f"{key}: {shape_text(part)}" for key, part in shape.items())
+    if isinstance(shape, (tuple, list)) and not all(isinstance(part, int) for part in shape):
+        return ", ".join(shape_text(part) for part in shape)
+    return "×".join(map(str, shape)) if isinstance(shape, (tuple, list)) else str(shape)
+
+
+def show(table: list[Row], title: str) -> None:
+    """Print the table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    printed = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    printed.add_column("layer", overflow="fold")
+    printed.add_column("output", overflow="fold")
+    printed.add_column("time that follows", justify="right")
+    for name, shape, share in table:
+        printed.add_row(name, shape, f"{100 * share:.0f} %")
+    console.print(printed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

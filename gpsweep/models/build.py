@@ -1,0 +1,109 @@
+"""From the configuration's ``model`` group to a network in pixel space."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from gpsweep.errors import GpsweepError
+from gpsweep.models.checkpoint import restore
+from gpsweep.models.pixels import PixelNet
+
+
+def build(cfg: DictConfig, *, classes: int) -> PixelNet:
+    """Build the network of the ``model`` group, its checkpoint loaded, ready to be evaluated.
+
+    Args:
+        cfg: the ``model`` group; its ``classes`` is filled in where null, so that ``${model.classes}`` holds.
+        classes: how many classes the data has.
+
+    Returns:
+        The wrapped network: in eval mode, its weights without gradients, on the CPU.
+
+    Raises:
+        GpsweepError: the network cannot be built or its checkpoint does not fit; the message names the key.
+    """
+    if cfg.classes is None:
+        with read_write(cfg):
+            cfg.classes = classes
+    if isinstance(cfg.classes, bool) or not isinstance(cfg.classes, int) or cfg.classes < 1:
+        raise GpsweepError(f"model.classes={cfg.classes}: expected a whole number from 1 up, or null.")
+    net = _network(cfg)
+    if cfg.aliases is not None and not isinstance(cfg.aliases, DictConfig):
+        raise GpsweepError(f"model.aliases={cfg.aliases}: expected a dict, alias → module path.")
+    if cfg.checkpoint is not None:
+        restore(net, str(cfg.checkpoint))
+    wrapped = PixelNet(
+        net,
+        mean=_statistic(cfg, net, "mean"),
+        std=_statistic(cfg, net, "std"),
+        scale=cfg.scale,
+        channels=cfg.channels,
+        output=cfg.output,
+        divisor=cfg.divisor,
+        aliases={str(alias): str(path) for alias, path in (cfg.aliases or {}).items()},
+    )
+    return wrapped.eval().requires_grad_(False)
+
+
+def sha256(net: nn.Module) -> str:
+    """Hash a network's weights: names, dtypes, shapes and bytes of its state dict, sorted by name.
+
+    Device and memory format do not matter, nor does the wrapper: a ``PixelNet`` hashes like its raw network.
+    """
+    raw = net.net if isinstance(net, PixelNet) else net
+    digest = hashlib.sha256()
+    for name, tensor in sorted(raw.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _network(cfg: DictConfig) -> nn.Module:
+    """Instantiate ``model.net``: a dict with a ``_target_``, or the target's dotted name alone."""
+    node = None if OmegaConf.is_missing(cfg, "net") else cfg.net
+    node = OmegaConf.create({"_target_": node}) if isinstance(node, str) else node
+    if not isinstance(node, DictConfig) or not isinstance(target := node.get("_target_"), str):
+        came = "nothing" if node is None else str(node)
+        raise GpsweepError(
+            "model.net: expected the dotted name of what returns your nn.Module, or a dict with it as "
+            f"_target_, came {came}."
+        )
+    try:
+        net = instantiate(node, _convert_="all")
+    except (InstantiationException, OmegaConfBaseException) as error:
+        cause = _raised(error)
+        if isinstance(cause, GpsweepError):
+            raise cause from None
+        hint = " Is its folder on PYTHONPATH?" if isinstance(cause, ImportError) else ""
+        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        raise GpsweepError(f"model.net={target}: could not be built. {reason}{hint}") from error
+    if not isinstance(net, nn.Module):
+        raise GpsweepError(f"model.net={target}: expected an nn.Module, came {type(net).__name__}.")
+    return net
+
+
+def _raised(error: BaseException) -> BaseException:
+    """Find what the target raised: Hydra wraps it, once for every nested target."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _statistic(cfg: DictConfig, net: nn.Module, name: str) -> Any:
+    """Read ``model.mean`` or ``model.std``; null asks the network itself, as timm's networks can be asked."""
+    value = cfg[name]
+    if value is None:
+        value = (getattr(net, "pretrained_cfg", None) or {}).get(name)
+    if value is None:
+        raise GpsweepError(
+            f"model.{name}=null: the network states none of its own; give one value a channel."
+        )
+    return list(value) if OmegaConf.is_list(value) else value

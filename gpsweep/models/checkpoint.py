@@ -1,0 +1,194 @@
+"""Reading checkpoints: weights only, and checked as a whole before any is loaded."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gpsweep.errors import GpsweepError, listing
+
+PICKLED = (".pt", ".pth", ".ckpt")
+SAFE = ".safetensors"
+NESTED = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
+PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
+COUNTER = "num_batches_tracked"  # absent from files older than PyTorch 0.4.1; unused in evaluation
+TRAINING_ONLY = "aux_classifier."  # torchvision's auxiliary head
+MAGIC = (b"PK\x03\x04", b"\x80")  # what torch.save writes: a zip archive, or a bare pickle before PyTorch 1.6
+
+
+def load(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint without running any code of it.
+
+    It holds a state dict, or one under ``state_dict`` (Lightning), ``model_state_dict``, ``model``, ``net``, …
+
+    Args:
+        path: a ``.pt``, ``.pth``, ``.ckpt`` or ``.safetensors`` file.
+
+    Returns:
+        Name → tensor, on the CPU, names as they are in the file.
+
+    Raises:
+        GpsweepError: no such file, not a checkpoint, code would have to be run, or not tensors alone.
+    """
+    file = Path(path).expanduser()
+    if file.suffix not in (*PICKLED, SAFE):
+        raise _error(file, f"unknown ending; expected {listing((*PICKLED, SAFE))}.")
+    if not file.is_file():
+        raise _error(file, f"no such file.{_nearest(file)}")
+    content = _read(file)
+    state = _state_dict(content)
+    if not isinstance(state, Mapping) or not state:
+        raise _error(file, f"expected a state dict, came {_kind(state)}.")
+    odd = [f"{name} ({_kind(value)})" for name, value in state.items() if not isinstance(value, Tensor)]
+    if odd:
+        raise _error(file, f"expected tensors alone, or a state dict under state_dict; came {listing(odd)}.")
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def restore(net: nn.Module, path: str | Path) -> None:
+    """Load a checkpoint into ``net``, wholly or not at all.
+
+    Prefixes that wrappers add (``module.``, ``model.``, ``net.``, ``_orig_mod.``) are stripped where that makes
+    the names fit; what has no such prefix then (a loss, a metric) is the training module's own and is left.
+
+    Args:
+        net: the raw network; it is changed only if everything fits.
+        path: as in :func:`load`.
+
+    Raises:
+        GpsweepError: as in :func:`load`; or names or shapes do not fit, or weights are NaN.
+    """
+    file = Path(path).expanduser()
+    own: dict[str, Tensor] = net.state_dict()
+    state = _fitted(load(file), {name for name in own if not name.endswith(COUNTER)})
+    spare = tuple(part for part in (TRAINING_ONLY,) if not any(name.startswith(part) for name in own))
+    state = {
+        name: tensor
+        for name, tensor in state.items()
+        if name in own or not (name.startswith(spare) or name.endswith(COUNTER))
+    }
+    state = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)} | state
+    _check_names(file, own, state)
+    _check_shapes(file, own, state)
+    nan = [name for name, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]
+    if nan:
+        raise _error(file, f"weights that are NaN: {listing(nan)}.")
+    net.load_state_dict(state, strict=True)
+
+
+def _error(file: Path, what: str) -> GpsweepError:
+    return GpsweepError(f"model.checkpoint={file}: {what}")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{type(value).__name__} of {len(value)}"
+    return "null" if value is None else type(value).__name__
+
+
+def _nearest(file: Path) -> str:
+    """Say what is there instead of a file that is missing."""
+    if file.is_dir():
+        return " It is a folder."
+    if not file.parent.is_dir():
+        return f" Nor is there a folder {file.parent}."
+    names = sorted(p.name for p in file.parent.iterdir() if p.suffix in (*PICKLED, SAFE) and p.is_file())
+    near = get_close_matches(file.name, names, n=3, cutoff=0.5)
+    if near:
+        return f" Did you mean {' or '.join(near)}?"
+    return f" Checkpoints in its folder: {listing(names) if names else 'none'}."
+
+
+def _read(file: Path) -> Any:
+    """Read the file's content; whatever may be wrong with the file becomes one message."""
+    try:
+        if file.suffix == SAFE:
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        with warnings.catch_warnings():  # its warnings repeat the errors it then raises
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise _error(file, f"cannot be read: {error.strerror or error}.") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        # torch.load has no error class of its own: damaged files end in a dozen different ones.
+        raise _error(file, _unreadable(file, error)) from error
+
+
+def _unreadable(file: Path, error: Exception) -> str:
+    """Say why a file could not be read: it wants code to be run, or it is none of ours."""
+    with file.open("rb") as stream:
+        head = stream.read(16)
+    if "TorchScript" in str(error):
+        return "a TorchScript archive; save its weights instead: torch.save(net.state_dict(), 'weights.pt')."
+    if isinstance(error, UnpicklingError) and head.startswith(MAGIC) and file.suffix != SAFE:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        return (
+            f"holds more than weights{f' ({found[1]})' if found else ''}; reading that could run code "
+            "from the file, which is never done. Where you trust the file, convert it once: "
+            f"c = torch.load('{file.name}', weights_only=False), then safetensors.torch.save_file(WEIGHTS, "
+            "'weights.safetensors') with WEIGHTS = c['state_dict'], or c.state_dict() where c is a network."
+        )
+    size = file.stat().st_size
+    return f"not a {file.suffix} checkpoint, or cut short ({size} bytes, beginning with {head!r})."
+
+
+def _state_dict(content: Any) -> Any:
+    """Find the state dict inside what training loops save around it."""
+    for name in NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            return _state_dict(content[name])
+    return content
+
+
+def _fitted(state: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+    """Strip wrappers' prefixes until all names wanted are there; else return what comes nearest to it."""
+    trials = [state]
+    for trial in trials:  # grows while it runs: wrappers nest, as in model._orig_mod.conv.weight
+        if wanted <= trial.keys():
+            return trial
+        trials += [inner for prefix in PREFIXES if (inner := _stripped(trial, prefix))]
+    return max(trials, key=lambda trial: len(wanted & trial.keys()))
+
+
+def _stripped(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the entries that have the prefix, without it; empty where none has."""
+    if prefix == "_orig_mod." and any(prefix in name for name in state):  # a submodule may be compiled alone
+        return {name.replace(prefix, ""): tensor for name, tensor in state.items()}
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _check_names(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    parts = [
+        f"{len(names)} {kind} ({listing(names)})"
+        for kind, names in (("missing", missing), ("unexpected", unexpected))
+        if names
+    ]
+    if parts:
+        raise _error(file, f"its keys do not fit the network: {', '.join(parts)}.")
+
+
+def _check_shapes(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    wrong = [name for name, tensor in own.items() if tensor.shape != state[name].shape]
+    if not wrong:
+        return
+    shapes = [f"{name}: expected {tuple(own[name].shape)}, came {tuple(state[name].shape)}" for name in wrong]
+    # Another number of classes changes the first axis of the last layers and nothing else.
+    came = {tuple(state[name].shape[:1]) for name in wrong}
+    last = all(own[name].shape[1:] == state[name].shape[1:] for name in wrong) and len(came) == 1
+    classes = next(iter(came))
+    hint = f" Its last layer has {classes[0]} outputs: model.classes={classes[0]}" if last and classes else ""
+    raise _error(file, f"{len(wrong)} of its shapes do not fit the network: {listing(shapes)}.{hint}")

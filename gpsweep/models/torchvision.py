@@ -1,0 +1,59 @@
+"""torchvision's segmentation and classification networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torchvision import models
+from torchvision.models import WeightsEnum
+
+from gpsweep.errors import GpsweepError, unknown
+from gpsweep.models.download import explained
+
+DRAWN = ("googlenet", "inception_v3")  # they warn, and take seconds to draw weights, unless told not to
+
+
+def torchvision(*, arch: str, classes: int, weights: str | None = None, **options: Any) -> nn.Module:
+    """Build a segmentation or classification network, without its auxiliary head.
+
+    Its ``pretrained_cfg`` says the mean and std that torchvision's weights for this architecture want.
+
+    Args:
+        arch: a name of ``torchvision.models.list_models()``, such as ``fcn_resnet50`` or ``resnet18``.
+        classes: output channels.
+        weights: a name of the architecture's weights, such as ``DEFAULT``; null downloads nothing.
+        options: passed on to the architecture: ``dropout``, …
+
+    Raises:
+        GpsweepError: an unknown name, weights of other classes, or weights that do not come.
+    """
+    segmentation = models.list_models(module=models.segmentation)
+    names = segmentation + models.list_models(module=models)
+    if arch not in names:
+        raise unknown("model.arch", arch, names)
+    offered = models.get_model_weights(arch)
+    chosen = _weights(offered, weights, classes)
+    if arch in segmentation:
+        options = {"weights_backbone": None} | options
+    if arch in DRAWN:
+        options = {"init_weights": False} | options
+    with explained(weights):
+        net: nn.Module = models.get_model(arch, weights=chosen, num_classes=classes, **options)
+    if getattr(net, "aux_classifier", None) is not None and not options.get("aux_loss"):
+        net._modules["aux_classifier"] = None  # it serves training alone
+    preset = (chosen or next(iter(offered))).transforms()
+    vars(net)["pretrained_cfg"] = {"mean": preset.mean, "std": preset.std}
+    return net
+
+
+def _weights(offered: type[WeightsEnum], name: str | None, classes: int) -> WeightsEnum | None:
+    if name is None:
+        return None
+    if name not in offered.__members__:
+        raise unknown("model.weights", name, offered.__members__)
+    weights = offered[name]
+    count = len(weights.meta["categories"])
+    if count != classes:
+        raise GpsweepError(f"model.weights={name}: has {count} classes, but model.classes={classes}.")
+    return weights

@@ -1,0 +1,37 @@
+"""The progress bar of a run, which counts points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as TimeLeftColumn
+
+
+@contextmanager
+def bar(wanted: bool | None, total: int) -> Iterator[Callable[[], None]]:
+    """Show how many points of all batches are done; yields what is to be called after each.
+
+    Args:
+        wanted: True or False; None shows it where standard error is a terminal.
+        total: points × batches.
+    """
+    console = Console(stderr=True)
+    shown = console.is_terminal if wanted is None else wanted
+    if not shown:
+        yield lambda: None
+        return
+    columns = (
+        TextColumn("[bold]points"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("·"),
+        TimeElapsedColumn(),
+        TextColumn("· left"),
+        TimeLeftColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("points", total=total)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,50 @@
+"""Where numbers come from: versions, commit, machine and time."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "gpsweep",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "hydra-core",
+    "segmentation-models-pytorch",
+    "timm",
+    "torchmetrics",
+    "numpy",
+)
+
+
+def provenance() -> dict[str, Any]:
+    """Return versions, the git commit of the current folder's code if it has one, and the date."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    now = datetime.now(UTC)
+    return {"versions": versions, "git_commit": commit(Path.cwd()), "finished": now.isoformat("T", "seconds")}
+
+
+def commit(folder: Path) -> str | None:
+    """Return the commit checked out in a folder, ``+`` behind it if there are changes; None outside git."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        )
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

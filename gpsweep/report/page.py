@@ -1,0 +1,229 @@
+"""report.html: one self-contained page about a run, for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from gpsweep import counts as metrics
+from gpsweep import results
+from gpsweep.report import curves
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+SHOWN = (*results.KEPT, "config")  # what the page shows of the run's info, where it is known
+CURVES_SHOWN = 24
+CLASSES_SHOWN = 40  # more than these are folded between the largest gains and the largest losses
+# The same hues, light enough for a dark page.
+DARK = {
+    "#0b5fa5": "#6fb4f2",
+    "#dd8f00": "#f2b23e",
+    "#008f6b": "#3fcba4",
+    "#b0528e": "#e491c4",
+    "#c2410c": "#ff8f66",
+    "#45a3dc": "#8ad0ff",
+    "#57534e": "#c9c4bd",
+    "#7a6a1f": "#d6c46a",
+    "#6d5bd0": "#aea1ff",
+    "#0f766e": "#5cc9bf",
+}
+TIMES = {
+    "clean": "Clean forward passes",
+    "backward": "Backward passes",
+    "points": "Forward passes of the points",
+    "total": "Whole run",
+}
+
+
+def write_page(outcome: results.Outcome, rows: pd.DataFrame, folder: Path) -> Path:
+    """Write report.html, which needs no other file and no network.
+
+    Args:
+        rows: the table of results.csv.
+        folder: where to write.
+
+    Returns:
+        its path.
+    """
+    return results.save(folder / "report.html", page(outcome, rows).encode())
+
+
+def page(outcome: results.Outcome, rows: pd.DataFrame) -> str:
+    """Return the page as HTML; every name in it is escaped."""
+    style = curves.look(outcome, rows)
+    best = results.best(rows).sort_values("score", ascending=False, kind="stable")
+    found = verdict(rows)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(signed=signed, eps=eps_text, seconds=seconds_text, count=_count)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    html: str = template.render(
+        info={**dict.fromkeys(SHOWN), **outcome.info},
+        images=len(outcome.ids),
+        points=len(rows),
+        classes=len(outcome.classes),
+        segmentation=metrics.is_segmentation(outcome.task),
+        score="mean IoU" if metrics.is_segmentation(outcome.task) else "top-1 accuracy",
+        base=float(metrics.score(metrics.total(outcome.base), outcome.task)),
+        verdict=found,
+        relative=style.layer_scale == "rms",
+        oracle=results.ORACLE,
+        colours=style.colours,
+        dark=DARK,
+        several_iterations=len(style.iterations) > 1,
+        line_styles=_line_styles(style),
+        several_eps=rows["eps"].nunique() > 1,
+        panels=[(title, [_coloured(svg) for svg in svgs]) for title, svgs in _panels(rows, style)],
+        best=best.to_dict("records"),
+        curves_shown=CURVES_SHOWN,
+        constant=[axis for axis in results.CURVE if len(best) and best[axis].nunique() == 1],
+        changes=class_changes(outcome, found["index"]),
+        times=times(outcome),
+        cost=cost(outcome),
+    )
+    return html
+
+
+def verdict(rows: pd.DataFrame) -> dict[str, Any]:
+    """Say whether guided perturbations help: ``kind`` is yes, no, oracle (nothing else was run) or empty.
+
+    The oracle label sees the answers, so it never counts as help. ``row`` is the point that the verdict is
+    about, ``index`` its place in the grid if it perturbs at all; ``helpful`` of ``judged`` points have an interval
+    above zero, ``chance`` would put that many there if no point did anything.
+    """
+    judged = rows[rows["label"] != results.ORACLE]
+    above = judged[judged["delta_low"] > 0]
+    kind, chosen = ("yes", above) if len(above) else ("no", judged) if len(judged) else ("oracle", rows)
+    top = _top(chosen)
+    return {
+        "kind": kind if top else "empty",
+        "row": top,
+        "index": top["index"] if top and top["eps"] else None,
+        "helpful": len(above),
+        "judged": len(judged),
+        "chance": round(len(judged) * (1 - metrics.LEVEL) / 2),
+        "bound": _top(rows[rows["label"] == results.ORACLE]) if len(judged) else None,
+    }
+
+
+def class_changes(outcome: results.Outcome, index: int | None) -> list[dict[str, Any]]:
+    """Return what happens to each class at a point, the largest gain first, absent classes left out.
+
+    Args:
+        index: the point's place in the grid; None gives an empty list.
+    """
+    if index is None:
+        return []
+    before, after = metrics.total(outcome.base), metrics.total(outcome.counts[index])
+    clean, scores = (metrics.class_score(totals, outcome.task) for totals in (before, after))
+    truth = before[:, metrics.TP] + before[:, metrics.FN]
+    changes = scores - clean
+    lowest, highest = (float(bound(changes, initial=0)) for bound in (np.nanmin, np.nanmax))
+    span = highest - lowest or 1.0
+    rows = [
+        {
+            "name": name,
+            "base": float(clean[place]),
+            "score": float(scores[place]),
+            "delta": float(changes[place]),
+            "width": float(100 * abs(changes[place]) / span),
+            "left": float(100 * (min(changes[place], 0) - lowest) / span),
+            "share": float(100 * truth[place] / max(truth.sum(), 1)),
+        }
+        for place, name in enumerate(outcome.classes)
+        if np.isfinite(changes[place])
+    ]
+    rows.sort(key=lambda row: -row["delta"])
+    kept = CLASSES_SHOWN // 2
+    for place, row in enumerate(rows):
+        row["folded"] = len(rows) > CLASSES_SHOWN and kept <= place < len(rows) - kept
+    return rows
+
+
+def times(outcome: results.Outcome) -> list[tuple[str, float]]:
+    """Return the run's times in seconds under names for people."""
+    known = outcome.info.get("times") or {}
+    return [
+        (TIMES.get(key, key.replace("_", " ").capitalize()), float(value))
+        for key, value in known.items()
+        if isinstance(value, (int, float))
+    ]
+
+
+def cost(outcome: results.Outcome) -> dict[str, float | None]:
+    """Return seconds per image and point, and how many clean forward passes that is, where known."""
+    spent, images = sum(outcome.seconds), len(outcome.ids)
+    if not spent or not images:
+        return {"each": None, "ratio": None}
+    each = spent / images / len(outcome.points)
+    clean = (outcome.info.get("times") or {}).get("clean") or 0
+    return {"each": each, "ratio": each / (clean / images) if clean else None}
+
+
+def signed(number: float, digits: int = 2) -> str:
+    """Write a change with its sign and a true minus.
+
+    >>> signed(0.874), signed(-0.001)
+    ('+0.87', '0.00')
+    """
+    text = f"{number:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def eps_text(number: float) -> str:
+    """Write ε as an exact decimal with a true minus."""
+    return results.decimal(number).replace("-", "−")
+
+
+def seconds_text(number: float) -> str:
+    """Write a time in the unit in which it reads best.
+
+    >>> seconds_text(0.0042), seconds_text(4.2), seconds_text(754)
+    ('4.2 ms', '4.2 s', '12 min 34 s')
+    """
+    if number < 1:
+        return f"{1000 * number:.3g} ms"
+    if number < 120:
+        return f"{number:.3g} s"
+    minutes, seconds = divmod(round(number), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def _top(rows: pd.DataFrame) -> dict[str, Any] | None:
+    if not len(rows):
+        return None
+    ranked = results.best(rows).assign(size=lambda best: best["eps"].abs())
+    ranked = ranked.sort_values(["score", "size"], ascending=[False, True], kind="stable")
+    return {"index": int(ranked.index[0]), **ranked.drop(columns="size").iloc[0].to_dict()}
+
+
+def _panels(rows: pd.DataFrame, style: curves.Look) -> Iterator[tuple[str, list[str]]]:
+    return curves.panels(rows, style) if len(rows) else iter(())
+
+
+def _line_styles(style: curves.Look) -> list[tuple[str, str]]:
+    several = style.iterations if len(style.iterations) > 1 else []
+    return [(curves.times_text(n), style.dasharray(n)) for n in several]
+
+
+def _coloured(svg: str) -> Markup:
+    """Let the page choose the colours, so that one drawing suits a light and a dark page."""
+    names = {curves.INK: "ink", curves.MUTED: "muted", curves.GRID: "grid", curves.PAPER: "paper"}
+    names |= {colour: f"series-{colour[1:]}" for colour in DARK}
+    for colour, name in names.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return Markup(svg)  # made by us: names in it are shapes, not text
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("ss") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"

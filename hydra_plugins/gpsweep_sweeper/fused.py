@@ -1,0 +1,73 @@
+"""The fused sweeper: sweeps over the axes of a grid become lists within one job, one gradient for the curve.
+
+``eps=range(-1,1,0.05) label=argmax,uniform model=a,b`` makes two jobs, ``model=a`` and ``model=b``, each with
+``eps=[-1.0,-0.95,…]`` and ``label=[argmax,uniform]``. Other sweeps, and every launcher, work as ever.
+"""
+
+# No postponed annotations here: Hydra runs plugins before they are in sys.modules, where dataclasses would
+# look for the names in them.
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.errors import CompactHydraException
+
+from gpsweep.errors import GpsweepError
+from gpsweep.points import AXES, decimal_range
+
+
+class FusedSweeper(BasicSweeper):
+    """Basic sweeper that leaves the axes of a grid to the job."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Rewrite the overrides and sweep over what is left."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        self.params = {}
+        try:
+            return super().sweep(fuse(overrides))
+        except GpsweepError as error:
+            raise CompactHydraException(str(error)) from error
+
+
+def fuse(overrides: Iterable[Override]) -> list[str]:
+    """Return the overrides as text, sweeps over axes of the grid as lists with exact decimals.
+
+    Raises:
+        GpsweepError: for an interval, which has no points.
+    """
+    return [_fused(override) for override in overrides]
+
+
+def _fused(override: Override) -> str:
+    line = override.input_line
+    assert line is not None
+    if override.key_or_group not in AXES or not override.is_sweep_override():
+        return line
+    key, value = override.get_key_element(), override.value()
+    if isinstance(value, RangeSweep):
+        assert value.start is not None and value.stop is not None
+        numbers = decimal_range(value.start, value.stop, value.step)
+        whole = all(isinstance(v, int) for v in (value.start, value.stop, value.step))
+        return f"{key}=[{','.join(str(int(v) if whole else v) for v in numbers)}]"
+    if not override.is_discrete_sweep():
+        raise GpsweepError(f"{line}: expected points, came an interval; write {key}=range(start,stop,step)")
+    return f"{key}=[{','.join(override.sweep_string_iterator())}]"
+
+
+@dataclass
+class FusedSweeperConf:
+    """Configuration of ``hydra/sweeper=fused``."""
+
+    _target_: str = "hydra_plugins.gpsweep_sweeper.fused.FusedSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="fused", node=FusedSweeperConf, provider="gpsweep")

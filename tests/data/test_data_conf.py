@@ -1,0 +1,76 @@
+"""The data sets' configuration files build what they name, with every key of theirs in reach."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.errors import InstantiationException
+from hydra.utils import get_method, instantiate
+from omegaconf import OmegaConf
+
+from gpsweep.data.base import Source
+from gpsweep.errors import GpsweepError
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
+NAMES = ("mnist", "camvid", "voc", "folder")
+Maker = Callable[..., Path]
+
+
+def configured(name: str, **overrides: Any) -> Any:
+    conf = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), overrides)
+    return OmegaConf.create({"data": conf}).data  # as in a run, one level down
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_argument_is_a_key(name: str) -> None:
+    conf = configured(name)
+    arguments = set(inspect.signature(get_method(conf.source._target_)).parameters)
+    assert set(conf) == arguments | {"source", "batch_size", "workers"}
+    for key in arguments:
+        assert OmegaConf.to_container(conf.source, resolve=False)[key] == f"${{..{key}}}"
+
+
+@pytest.mark.parametrize("name", ["mnist", "camvid", "voc"])
+def test_roots_follow_the_environment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GPSWEEP_DATA", raising=False)
+    assert configured(name).root.startswith("data/")
+    monkeypatch.setenv("GPSWEEP_DATA", str(tmp_path))
+    assert configured(name).root.startswith(f"{tmp_path}/")
+    with pytest.raises(InstantiationException) as caught:
+        instantiate(configured(name).source)
+    assert isinstance(caught.value.__cause__, GpsweepError)
+    assert str(caught.value.__cause__).startswith(f"data.root={tmp_path}/")
+
+
+def test_folder_from_its_configuration(tmp_path: Path, picture: Maker, mask: Maker) -> None:
+    picture(tmp_path / "images" / "a.jpg")
+    mask(tmp_path / "masks" / "a.png", 0, 1, 9)
+    conf = configured(
+        "folder",
+        root=str(tmp_path),
+        images="images",
+        masks="masks",
+        classes=["a", "b"],
+        void=[9],
+        size=[2, 3],
+    )
+    source: Source = instantiate(conf.source)
+    assert source.classes == ("a", "b")
+    assert source[0]["image"].shape == (3, 2, 3)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "split", "count"), [("mnist", "test", 10000), ("camvid", "val", 101), ("voc", "here_val", 9)]
+)
+def test_real_data_by_configuration(
+    name: str, split: str, count: int, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPSWEEP_DATA", str(data_root.resolve()))
+    source: Source = instantiate(configured(name, split=split).source)
+    assert len(source) == count
+    assert source.name == f"{name}-{split}"

@@ -1,0 +1,258 @@
+"""The user's own folders: masks, class sub-folders, globs and lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from gpsweep.data.base import VOID
+from gpsweep.data.folder import folder
+from gpsweep.data.voc import voc
+from gpsweep.errors import GpsweepError
+
+Maker = Callable[..., Path]
+
+
+@pytest.fixture
+def street(tmp_path: Path, picture: Maker, mask: Maker) -> Path:
+    """Images with masks, one in a sub-folder, and what ought to be overlooked."""
+    for name, suffix in (("b", ".jpg"), ("a", ".PNG"), ("more/c", ".webp")):
+        picture(tmp_path / "images" / f"{name}{suffix}")
+        mask(tmp_path / "masks" / f"{name}.png", 0, 1, 255)
+    (tmp_path / "images" / "._b.jpg").touch()
+    (tmp_path / "images" / "notes.md").touch()
+    (tmp_path / "images" / ".cache").mkdir()
+    (tmp_path / "images" / ".cache" / "z.jpg").touch()
+    mask(tmp_path / "masks" / "without_image.png", 0)
+    return tmp_path
+
+
+@pytest.fixture
+def pets(tmp_path: Path, picture: Maker) -> Path:
+    """Images in class sub-folders, one of them empty."""
+    for seed, name in enumerate(("dog/1.jpg", "dog/deep/2.png", "cat/1.jpg")):
+        picture(tmp_path / name, seed=seed)
+    (tmp_path / "bird").mkdir()
+    return tmp_path
+
+
+def masked(place: Path, **options: Any) -> Any:
+    usual = {"root": str(place), "images": "images", "masks": "masks", "classes": 2, "void": 255}
+    return folder(**usual | options)
+
+
+def test_images_pair_with_masks(street: Path) -> None:
+    source = masked(street)
+    assert (source.name, source.task, source.classes) == ("folder-images", "segmentation", ("0", "1"))
+    assert source.ids == ["a", "b", "more/c"]
+    assert source[2]["target"][0].tolist() == [0, 1, VOID] * 2
+
+
+def test_paths_without_root(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(street)
+    assert masked(street, root=None).ids == ["a", "b", "more/c"]
+    absolute = {"images": str(street / "images"), "masks": str(street / "masks")}
+    assert masked(street, root=None, **absolute).ids == ["a", "b", "more/c"]
+
+
+@pytest.mark.parametrize("images", ["images", "images/**/*"])
+def test_masks_within_the_images_are_no_images(street: Path, images: str) -> None:
+    (street / "masks").rename(street / "images" / "masks")
+    assert masked(street, images=images, masks="images/masks").ids == ["a", "b", "more/c"]
+
+
+def test_linked_folders_are_searched(pets: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "dog").symlink_to(pets / "dog", target_is_directory=True)
+    assert folder(root=str(tmp_path / "linked")).ids == ["dog/1.jpg", "dog/deep/2.png"]
+
+
+def test_images_and_masks_side_by_side(street: Path, picture: Maker) -> None:
+    for name in ("a", "b", "more/c", "without_image"):
+        picture(street / "masks" / f"{name}.jpg")
+    source = masked(street, images="masks/**/*.jpg")
+    assert source.ids == ["a", "b", "more/c", "without_image"]
+    with pytest.raises(GpsweepError, match=r"data\.images: .*more than once: a, b, more/c, without_image"):
+        masked(street, images="masks")
+
+
+def test_names_void_list_size_and_limit(street: Path) -> None:
+    names = OmegaConf.create(["road", "sky"])
+    source = masked(street, classes=names, void=OmegaConf.create([255, 1]), size=3, limit=2)
+    assert source.classes == ("road", "sky")
+    assert len(source) == 2
+    assert set(source[0]["target"].flatten().tolist()) <= {0, VOID}
+    assert source[0]["image"].shape == (3, 3, 3)
+
+
+def test_sixteen_bit_masks(street: Path, mask: Maker) -> None:
+    for name in ("a", "b", "more/c"):
+        mask(street / "masks" / f"{name}.png", 0, 300, 65535)
+    source = masked(street, classes=301, void=65535)
+    assert source[0]["target"][0].tolist() == [0, 300, VOID] * 2
+
+
+@pytest.mark.parametrize("pattern", ["images/*", "images/*.[jP]*", "images/?.*"])
+def test_globs(street: Path, pattern: str) -> None:
+    assert masked(street, images=pattern).ids == ["a", "b"]
+
+
+def test_lists_name_images_with_or_without_suffix(street: Path, listed: Maker) -> None:
+    listed(street / "part.txt", ["more/c", f"{street}/images/b.jpg"])
+    source = masked(street, split="part")
+    assert source.ids == ["more/c", "b"]
+    assert masked(street, split=str(street / "part.txt"), limit=1).ids == ["more/c"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ["a", "x", "y.jpg"],
+            r"data\.images: 2 of 3 images named by .*part\.txt are missing in .*: x, y\.jpg$",
+        ),
+        (["a", "a"], r"data\.split: .*part\.txt holds samples more than once: a$"),
+        (["a", "a.PNG"], r"data\.split: .*part\.txt holds samples more than once: a$"),
+        (["../images/a"], r"data\.split: .*leaves the data's folder"),
+        (["/etc/passwd"], r"data\.images: 1 of 1 images .* missing .*: /etc/passwd$"),
+        (
+            ["notes.md", ".cache/z.jpg"],
+            r"data\.images: 2 of 2 images .* missing .*: notes\.md, \.cache/z\.jpg$",
+        ),
+        ([], r"data\.split: no samples in .*part\.txt"),
+    ],
+)
+def test_lists_that_are_wrong(street: Path, listed: Maker, lines: list[str], expected: str) -> None:
+    listed(street / "part.txt", lines)
+    with pytest.raises(GpsweepError, match=expected):
+        masked(street, split="part")
+
+
+def test_a_stem_of_two_images_needs_its_suffix(street: Path, picture: Maker, listed: Maker) -> None:
+    picture(street / "images" / "a.jpg")
+    listed(street / "part.txt", ["a"])
+    with pytest.raises(GpsweepError, match=r"data\.split: .* names a; expected one of a\.PNG, a\.jpg"):
+        masked(street, split="part")
+    listed(street / "part.txt", ["a.jpg"])
+    assert masked(street, split="part").ids == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"root": "nowhere"}, r"data\.root=nowhere: no such folder"),
+        ({"images": "image"}, r"data\.images=.*image: no such folder; expected a folder or a glob"),
+        ({"images": "images/*.gif"}, r"data\.images=images/\*\.gif: no images found; expected .*\.jpg"),
+        ({"images": "images/**.jpg"}, r"data\.images=images/\*\*\.jpg: "),
+        ({"images": None, "root": None}, r"data\.images=null: expected a folder or a glob"),
+        ({"masks": "mask"}, r"data\.masks=.*mask: no such folder; expected a folder of masks"),
+        ({"classes": None}, r"data\.classes=null: masks need the classes"),
+        ({"classes": 0}, r"data\.classes=0: expected how many"),
+        ({"classes": True}, r"data\.classes=True: expected how many"),
+        ({"classes": "road"}, r"data\.classes=road: expected how many"),
+        ({"classes": []}, r"data\.classes=\[\]: expected how many"),
+        ({"classes": ["a", "a"]}, r"data\.classes=.*each once"),
+        ({"classes": 1}, r"data\.masks: mask .*a\.png holds 1; .* 0–0 or void 255; see data\.classes and"),
+        ({"void": None}, r"mask .*a\.png holds 255; expected classes 0–1 or void \(none set\); see data"),
+        ({"void": -1}, r"data\.void=-1: expected null or whole numbers from 0"),
+        ({"void": [1.5]}, r"data\.void=\[1\.5\]: expected null"),
+        ({"void": "255"}, r"data\.void=255: expected null"),
+        ({"split": "part"}, r"data\.split=part: no such list file"),
+        ({"size": [1]}, r"data\.size=\[1\]: expected null"),
+        ({"limit": 0}, r"data\.limit=0: expected null"),
+    ],
+)
+def test_wrong_options(street: Path, options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(GpsweepError, match=expected):
+        masked(street, **options)
+
+
+def test_missing_masks(street: Path) -> None:
+    (street / "masks" / "b.png").unlink()
+    with pytest.raises(GpsweepError, match=r"data\.masks: 1 of 3 masks .* missing in .*: masks/b\.png$"):
+        masked(street)
+
+
+def test_masks_of_other_names(street: Path, mask: Maker) -> None:
+    mask(street / "other" / "a_mask.png", 0)
+    with pytest.raises(
+        GpsweepError, match=r"data\.masks: .*expected a\.png .* for a\.PNG; it holds a_mask\.png"
+    ):
+        masked(street, masks="other")
+
+
+def test_two_masks_for_one_image(street: Path, mask: Maker) -> None:
+    mask(street / "masks" / "a.tif", 0)
+    with pytest.raises(GpsweepError, match=r"data\.masks: .*masks holds samples more than once: a$"):
+        masked(street)
+
+
+def test_coloured_masks(street: Path, picture: Maker) -> None:
+    picture(street / "masks" / "a.png")
+    with pytest.raises(GpsweepError, match=r"data\.masks: mask .*a\.png is a picture of mode RGB; expected"):
+        masked(street)
+
+
+def test_sub_folders_are_classes(pets: Path) -> None:
+    source = folder(root=str(pets))
+    assert (source.name, source.task) == (f"folder-{pets.name}", "classification")
+    assert source.classes == ("bird", "cat", "dog")
+    assert source.ids == ["cat/1.jpg", "dog/1.jpg", "dog/deep/2.png"]
+    assert [source[index]["target"].item() for index in range(3)] == [1, 2, 2]
+    assert source[0]["target"].shape == ()
+
+
+def test_classes_may_be_given(pets: Path) -> None:
+    source = folder(images=str(pets), classes=["dog", "fish", "cat", "bird"])
+    assert source.classes == ("dog", "fish", "cat", "bird")
+    assert [source[index]["target"].item() for index in range(3)] == [2, 0, 0]
+    assert folder(images=str(pets), classes=3).classes == ("bird", "cat", "dog")
+
+
+def test_classes_by_glob_and_list_keep_their_numbers(pets: Path, listed: Maker) -> None:
+    source = folder(images=str(pets / "dog*" / "*.jpg"))
+    assert source.classes == ("bird", "cat", "dog")
+    assert source[0]["target"] == 2
+    listed(pets / "part.txt", ["dog/deep/2"])
+    assert folder(root=str(pets), split="part")[0]["target"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"classes": 2}, r"data\.classes=2: .* has 3 sub-folders: bird, cat, dog"),
+        ({"classes": ["cat", "dogs"]}, r"data\.classes: .*no class: bird, dog; expected cat, dogs$"),
+        ({"void": 255}, r"data\.void=255: there are no masks"),
+        ({"images": "dog"}, r"data\.images: 1 images lie directly in .*dog: 1\.jpg; .* data\.masks"),
+        ({"images": "bird"}, r"data\.images=bird: no images found"),
+        ({"split": "val"}, r"data\.split=val: no such list file"),
+    ],
+)
+def test_wrong_options_without_masks(pets: Path, options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(GpsweepError, match=expected):
+        folder(**{"root": str(pets)} | options)
+
+
+def test_an_image_that_does_not_decode(pets: Path) -> None:
+    (pets / "cat" / "1.jpg").write_bytes(b"broken")
+    source = folder(root=str(pets))
+    with pytest.raises(GpsweepError, match=r"data\.images: image .*1\.jpg does not decode: not a picture"):
+        source[0]
+
+
+@pytest.mark.data
+def test_real_folder_equals_its_family(data_root: Path) -> None:
+    listed = voc(root=str(data_root), split="here_all")
+    base = data_root / "VOCdevkit" / "VOC2012"
+    found = folder(root=str(base), images="JPEGImages", masks="SegmentationClass", classes=21, void=255)
+    assert found.ids == sorted(listed.ids)
+    same = found[found.ids.index(listed.ids[5])]
+    assert (same["target"] == listed[5]["target"]).all()
+    with pytest.raises(GpsweepError, match=r"data\.masks: mask .*is a picture of mode RGB"):
+        folder(
+            images=str(base / "JPEGImages" / "2008_008376.*"), masks=str(data_root / "context59"), classes=60
+        )
