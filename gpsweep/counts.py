@@ -25,8 +25,7 @@ LEVEL = 0.95
 
 def total(counts: Integers) -> Integers:
     """Sum counts over their images: ``(..., images, classes, 3)`` → ``(..., classes, 3)``."""
-    summed: Integers = np.sum(counts, axis=-3, dtype=np.int64)
-    return summed
+    return np.asarray(counts.sum(axis=-3, dtype=np.int64))
 
 
 def iou(totals: Integers) -> Floats:

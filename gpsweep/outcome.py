@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 
@@ -57,7 +58,28 @@ class Outcome:
             raise ValueError(f"seconds: expected {len(self.points)} values, came {len(self.seconds)}")
 
 
+def read(folder: Path) -> Outcome:
+    """Return the outcome whose counts.npz a run left in a folder.
+
+    Raises:
+        GpsweepError: if its counts.npz is missing or not whole.
+    """
+    path = Path(folder) / COUNTS
+    if not path.is_file():
+        raise GpsweepError(
+            f"{folder}: expected a results folder with {COUNTS}, came {contents(Path(folder))}"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return _unpack(dict(arrays))
+    except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError, ZlibError) as error:
+        raise GpsweepError(
+            f"{path}: expected the counts of a run, but they cannot be read: {error}"
+        ) from None
+
+
 def pack(outcome: Outcome) -> bytes:
+    """Return the content of counts.npz: the smallest integers that hold the counts, the points as columns."""
     largest = max((int(array.max(initial=0)) for array in (outcome.counts, outcome.base)), default=0)
     smallest = np.min_scalar_type(largest)
     buffer = BytesIO()
@@ -90,27 +112,8 @@ def _unpack(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Outcome:
     )
 
 
-def read(folder: Path) -> Outcome:
-    """Return the outcome that :func:`write` left in a folder.
-
-    Raises:
-        GpsweepError: if its counts.npz is missing or not whole.
-    """
-    path = Path(folder) / COUNTS
-    if not path.is_file():
-        raise GpsweepError(
-            f"{folder}: expected a results folder with {COUNTS}, came {contents(Path(folder))}"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return _unpack(dict(arrays))
-    except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError) as error:
-        raise GpsweepError(
-            f"{path}: expected the counts of a run, but they cannot be read: {error}"
-        ) from None
-
-
 def axes(points: Sequence[Point]) -> dict[str, list[Any]]:
+    """Return points as columns, one an axis."""
     return {axis: [getattr(point, axis) for point in points] for axis in AXES}
 
 
@@ -153,6 +156,7 @@ def save(path: Path, content: bytes) -> Path:
 
 
 def contents(folder: Path) -> str:
+    """Say what is in a folder where something else was expected."""
     if not folder.is_dir():
         return "a file" if folder.exists() else "no such folder"
     names = sorted(path.name for path in folder.iterdir())

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from gpsweep import counts as metrics
 from gpsweep.errors import GpsweepError, listing
-from gpsweep.points import AXES, Point
+from gpsweep.outcome import COUNTS, Outcome, axes, contents, pack, plain, read, save
+from gpsweep.points import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-COUNTS, RESULTS, PER_CLASS, SUMMARY = "counts.npz", "results.csv", "per_class.csv", "summary.json"
+__all__ = ["Outcome", "best", "load", "per_class", "read", "records", "summary", "table", "write"]
+
+RESULTS, PER_CLASS, SUMMARY = "results.csv", "per_class.csv", "summary.json"
 COLUMNS = (
     *AXES,
     "samples",
@@ -37,7 +35,17 @@ COLUMNS = (
 )
 CURVE = AXES[:-1]  # what a curve's points share
 ORACLE = "ground_truth"  # the label that sees the answers: a bound, never a gain
-KEPT = ("dataset", "model", "weights_sha256", "versions", "git_commit", "command", "device", "times")
+KEPT = (
+    "dataset",
+    "model",
+    "weights_sha256",
+    "versions",
+    "git_commit",
+    "command",
+    "device",
+    "finished",
+    "times",
+)
 
 
 def write(outcome: Outcome, folder: Path) -> pd.DataFrame:
@@ -96,9 +104,9 @@ def per_class(outcome: Outcome) -> pd.DataFrame:
     totals, base = metrics.total(outcome.counts), metrics.total(outcome.base)
     scores = metrics.class_score(totals, outcome.task)
     clean = np.broadcast_to(metrics.class_score(base, outcome.task), scores.shape)
-    axes = {axis: np.repeat(np.asarray(v), len(names)) for axis, v in axes(outcome.points).items()}
+    settings = {axis: np.repeat(np.asarray(v), len(names)) for axis, v in axes(outcome.points).items()}
     columns = {
-        **axes,
+        **settings,
         "class": names * points,
         class_column(outcome.task): scores.ravel(),
         "base": clean.ravel(),
@@ -127,6 +135,11 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
     return chosen.assign(helps=chosen["delta_low"] > 0)
 
 
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as dictionaries."""
+    return [{str(key): value for key, value in row.items()} for row in rows.to_dict("records")]
+
+
 def summary(outcome: Outcome, rows: pd.DataFrame) -> dict[str, Any]:
     """Return what summary.json says: the best point of each curve and where the numbers come from."""
     known = {key: outcome.info.get(key) for key in KEPT}
@@ -138,10 +151,10 @@ def summary(outcome: Outcome, rows: pd.DataFrame) -> dict[str, Any]:
         "classes": list(outcome.classes),
         "base": float(metrics.score(metrics.total(outcome.base), outcome.task)),
         "interval": {"level": metrics.LEVEL, "draws": metrics.DRAWS, "over": "images, paired"},
-        "best": best(rows).drop(columns=["samples", "base"]).to_dict("records"),
+        "best": records(best(rows).drop(columns=["samples", "base"])),
     }
-    plain: dict[str, Any] = plain(content)
-    return plain
+    document: dict[str, Any] = plain(content)
+    return document
 
 
 def load(folder: str | Path) -> xr.Dataset:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import Terminal
 
 # The networks of the tests are too small to gain from threads, and lose much where cores are shared.
 torch.set_num_threads(1)
@@ -21,3 +22,10 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real data at {root} (set GPSWEEP_DATA)")
     return root
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    """A terminal in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Terminal(tmp_path, monkeypatch, capsys)

@@ -177,3 +177,36 @@ def logits_of(output: Any) -> Tensor:
     if isinstance(output, dict):
         return output["out"]
     return output[0] if isinstance(output, tuple) else output
+
+
+def small(name: str = "skips", seed: int = 0) -> nn.Module:
+    """Return a network of :data:`NETWORKS` as ``model=custom model.net=networks.small`` asks for it."""
+    return build(name, seed)
+
+
+class Broken(nn.Module):
+    """A network whose logits are not finite for bright images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.head(x)
+        return torch.where(x.amax((1, 2, 3), keepdim=True) > 1.99, torch.nan, z)
+
+
+class Viewing(nn.Module):
+    """A classifier that flattens by view(), which channels-last activations do not allow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = conv(3, 4), nn.Linear(4 * 12 * 16, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).view(x.shape[0], -1))
+
+
+def not_a_network() -> int:
+    """Return no network at all."""
+    return 3

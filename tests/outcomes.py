@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gpsweep.outcome import Outcome
 from gpsweep.points import Point, decimal_range, grid
-from gpsweep.results import Outcome
 
 LABELS = ["argmax", "random_onehot", "uniform", "top2"]
 EPS = decimal_range(-1, 1, 0.05)

@@ -128,7 +128,7 @@ def test_trajectories_equal_the_three_steps_repeated(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_several_points_in_one_forward_agree_up_to_rounding(name: str) -> None:
     net, layers = build(name), NETWORKS[name][1]
-    x, target = batch(name)
+    x, _ = batch(name)
     options = {
         "eps": [-1, 0, 0.5, 1, 2],
         "layer": layers,

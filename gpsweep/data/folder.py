@@ -88,9 +88,10 @@ def _images(top: Path, images: str, masks: Path | None) -> tuple[Path, list[str]
         base = Path(*pattern.parts[:plain])
         try:
             paths = [path for path in base.glob("/".join(pattern.parts[plain:])) if is_file(path)]
+            found = [path.relative_to(base).as_posix() for path in paths]
         except ValueError as error:
             raise GpsweepError(f"data.images={images}: {error}") from error
-        names = sorted(path.relative_to(base).as_posix() for path in paths if _wanted(path.name, IMAGES))
+        names = sorted(name for name in found if _wanted(name, IMAGES))
     if masks is not None and masks != base:
         names = [name for name in names if not (base / name).is_relative_to(masks)]
     if not names:
@@ -111,7 +112,8 @@ def _walk(base: Path, suffixes: frozenset[str]) -> list[str]:
 
 
 def _wanted(name: str, suffixes: frozenset[str]) -> bool:
-    return Path(name).suffix.lower() in suffixes and not name.startswith(".")
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return Path(name).suffix.lower() in suffixes and not hidden
 
 
 def _stem(name: str) -> str:

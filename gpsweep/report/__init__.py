@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpsweep import results
+from gpsweep.outcome import Outcome, read
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def write(outcome: results.Outcome, rows: pd.DataFrame, folder: Path) -> Path:
+def write(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> Path:
     """Write curves.png, curves.svg and report.html into a run's folder.
 
     Args:
@@ -35,5 +36,5 @@ def render(folder: Path) -> Path:
     Raises:
         GpsweepError: if the folder has no whole counts.npz.
     """
-    outcome = results.read(folder)
+    outcome = read(folder)
     return write(outcome, results.table(outcome), folder)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
-from gpsweep.counts import is_segmentation
+from gpsweep.outcome import Outcome, save
+from gpsweep.report.look import GRID, MARKERS, MUTED, PAPER, Look, look, styled, times_text, unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,87 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANEL = ("layer", "signal", "step")  # the curves of one panel share these
-INK, MUTED, GRID, PAPER = "#1b222c", "#66707c", "#e4e8ec", "#ffffff"
-# Told apart with every common kind of colour vision: hue and lightness differ, and so do the markers.
-COLOURS = {
-    "argmax": "#0b5fa5",
-    "random_onehot": "#dd8f00",
-    "uniform": "#008f6b",
-    "top2": "#b0528e",
-    "ground_truth": "#c2410c",
-    "knn": "#45a3dc",
-}
-SPARE = ("#57534e", "#7a6a1f", "#6d5bd0", "#0f766e")
-MARKERS = {"argmax": "o", "random_onehot": "s", "uniform": "^", "top2": "D", "ground_truth": "v", "knn": "P"}
-DASHES: tuple[tuple[float, ...], ...] = (
-    (),
-    (5, 2),
-    (1.2, 1.6),
-    (6, 2, 1.2, 2),
-)  # in line widths; () is solid
+FEW = 12  # a curve of so few points shows each
 ZOOM = 4  # a close-up pays when the whole picture is this many times as high
 
-STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.5,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.7,
-    "text.color": INK,
-    "text.parse_math": False,  # a layer may well have a $ in its name
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "lines.linewidth": 1.5,
-    "legend.frameon": False,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "gpsweep",
-}
 
-
-@dataclass(frozen=True)
-class Look:
-    """What all panels of a report share.
-
-    Args:
-        score: the score's name with its unit.
-        units: unit of ε at an inner layer, by ``layer_scale``.
-        colours: label → colour.
-        iterations: every number of iterations, ascending.
-    """
-
-    score: str
-    layer_scale: str
-    colours: dict[str, str]
-    iterations: list[int]
-
-    def dashes(self, iterations: int) -> tuple[float, tuple[float, ...] | None]:
-        """Return matplotlib's line style for a number of iterations: solid for the most, then shorter."""
-        return 0, self._dashes(iterations) or None
-
-    def dasharray(self, iterations: int) -> str:
-        """Return the same as an SVG stroke-dasharray for a line two units wide."""
-        return " ".join(f"{2 * length:g}" for length in self._dashes(iterations)) or "none"
-
-    def _dashes(self, iterations: int) -> tuple[float, ...]:
-        return DASHES[self.iterations[::-1].index(iterations) % len(DASHES)]
-
-
-def look(outcome: results.Outcome, rows: pd.DataFrame) -> Look:
-    """Choose names, colours and line styles for a run's curves."""
-    spare = iter(SPARE * (1 + rows["label"].nunique()))
-    return Look(
-        score="mean IoU (%)" if is_segmentation(outcome.task) else "top-1 accuracy (%)",
-        layer_scale=str(outcome.info.get("layer_scale", "rms")),
-        colours={label: COLOURS.get(label) or next(spare) for label in dict.fromkeys(rows["label"])},
-        iterations=sorted(set(rows["iterations"])),
-    )
-
-
-def draw(outcome: results.Outcome, rows: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
+def draw(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
     """Write curves.png and curves.svg, one panel a layer × signal × step.
 
     Args:
@@ -108,13 +31,13 @@ def draw(outcome: results.Outcome, rows: pd.DataFrame, folder: Path) -> tuple[Pa
     Returns:
         the two paths.
     """
-    with _styled():
+    with styled():
         picture = figure(rows, look(outcome, rows))
         png = BytesIO()
         picture.savefig(png, format="png", dpi=200)
         return (
-            results.save(folder / "curves.png", png.getvalue()),
-            results.save(folder / "curves.svg", svg(picture).encode()),
+            save(folder / "curves.png", png.getvalue()),
+            save(folder / "curves.svg", svg(picture).encode()),
         )
 
 
@@ -151,10 +74,10 @@ def panels(rows: pd.DataFrame, style: Look) -> Iterator[tuple[str, list[str]]]:
     """Draw each panel by itself for a page: its title and SVGs, the whole and where it pays a close-up."""
     from matplotlib.figure import Figure
 
-    with _styled():
+    with styled():
         close = closeup(rows)
         for number, (title, part) in enumerate(split(rows)):
-            pictures = []
+            pictures: list[str] = []
             for limits in [whole(rows)] if close is None else [whole(rows), close]:
                 picture = Figure(figsize=(5.0, 3.5), layout="constrained")
                 picture.patch.set_alpha(0)
@@ -186,7 +109,7 @@ def closeup(rows: pd.DataFrame) -> tuple[float, float] | None:
     The oracle stays out of it, whose gain would dwarf all others.
     """
     chosen = results.best(rows[rows["label"] != results.ORACLE])
-    reach = float(chosen[["delta", "delta_high"]].max(axis=None)) if len(chosen) else 0.0
+    reach = max([0.0, *chosen["delta"], *chosen["delta_high"]])
     low, high = whole(rows)
     if reach <= 0 or rows["eps"].nunique() < 3 or high - low < ZOOM * 2.8 * reach:
         return None
@@ -205,14 +128,6 @@ def svg(picture: Figure, prefix: str = "") -> str:
     for opening in (' id="', 'href="#', "url(#"):
         content = content.replace(opening, opening + prefix)
     return content[content.index("<svg") :]
-
-
-@contextmanager
-def _styled() -> Iterator[None]:
-    import matplotlib as mpl
-
-    with mpl.rc_context(STYLE):
-        yield
 
 
 def _panel(
@@ -249,16 +164,16 @@ def _panel(
 
 
 def _lines(axes: Axes, part: pd.DataFrame, style: Look, limits: tuple[float, float]) -> None:
-    chosen = results.best(part)
-    for (label, iterations), curve in part.sort_values("eps").groupby(["label", "iterations"], sort=False):
-        colour, eps = style.colours[label], curve["eps"]
+    for row in results.records(results.best(part)):
+        mine = (part["label"] == row["label"]) & (part["iterations"] == row["iterations"])
+        curve, colour = part[mine].sort_values("eps"), style.colours[row["label"]]
         low, high = curve["base"] + curve["delta_low"], curve["base"] + curve["delta_high"]
-        axes.fill_between(eps, low, high, color=colour, alpha=0.14, linewidth=0)
-        marks = {"marker": ".", "markersize": 4} if len(curve) <= 12 else {}
-        axes.plot(eps, curve["score"], color=colour, linestyle=style.dashes(iterations), **marks)
-    for row in chosen.itertuples():
-        marker = {"marker": MARKERS.get(row.label, "o"), "markeredgecolor": PAPER, "markersize": 6.5}
-        axes.plot(row.eps, row.score, color=style.colours[row.label], zorder=3, **marker)
+        axes.fill_between(curve["eps"], low, high, color=colour, alpha=0.14, linewidth=0)
+        line: dict[str, Any] = {"linestyle": style.dashes(row["iterations"])}
+        if len(curve) <= FEW:
+            line |= {"marker": ".", "markersize": 4}
+        axes.plot(curve["eps"], curve["score"], color=colour, **line)
+        _mark(axes, row["eps"], row, style)
     axes.set_xlim(*_reach(part, limits))
     axes.locator_params(axis="x", nbins=6)
     axes.set_xlabel(f"ε ({unit(str(part['layer'].iloc[0]), style.layer_scale)})")
@@ -266,25 +181,21 @@ def _lines(axes: Axes, part: pd.DataFrame, style: Look, limits: tuple[float, flo
 
 def _dots(axes: Axes, part: pd.DataFrame, style: Look, limits: tuple[float, float]) -> None:
     names = []
-    for place, row in enumerate(part.itertuples()):
-        colour, line = style.colours[row.label], row.base
-        axes.vlines(place, line + row.delta_low, line + row.delta_high, color=colour, linewidth=1.6)
-        marker = {"marker": MARKERS.get(row.label, "o"), "markeredgecolor": PAPER, "markersize": 7.5}
-        axes.plot(place, row.score, color=colour, **marker)
-        names.append(
-            row.label if len(style.iterations) == 1 else f"{row.label}\n{times_text(row.iterations)}"
-        )
+    for place, row in enumerate(results.records(part)):
+        bounds = (row["base"] + row[side] for side in ("delta_low", "delta_high"))
+        axes.vlines(place, *bounds, color=style.colours[row["label"]], linewidth=1.6)
+        _mark(axes, place, row, style)
+        several = len(style.iterations) > 1
+        names.append(f"{row['label']}\n{times_text(row['iterations'])}" if several else row["label"])
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.6, len(names) - 0.4)
     eps = results.decimal(part["eps"].iloc[0]).replace("-", "−")
     axes.set_xlabel(f"at ε = {eps} ({unit(str(part['layer'].iloc[0]), style.layer_scale)})")
 
 
-def unit(layer: str, layer_scale: str) -> str:
-    """Return the unit of ε at a layer."""
-    if layer == "input":
-        return "grey levels"
-    return "relative to the activation’s RMS" if layer_scale == "rms" else "units of the activation"
+def _mark(axes: Axes, place: float, row: dict[str, Any], style: Look) -> None:
+    look: dict[str, Any] = {"marker": MARKERS.get(row["label"], "o"), "markersize": 6.5}
+    axes.plot(place, row["score"], color=style.colours[row["label"]], markeredgecolor=PAPER, zorder=3, **look)
 
 
 def _reach(part: pd.DataFrame, limits: tuple[float, float]) -> tuple[float, float]:
@@ -308,8 +219,3 @@ def _handles(rows: pd.DataFrame, style: Look) -> list[Any]:
     counts = [Line2D([], [], color=MUTED, linestyle=style.dashes(n), label=times_text(n)) for n in several]
     band = Patch(color=MUTED, alpha=0.25, linewidth=0, label="95 % interval of the gain")
     return [*labels, *counts, band]
-
-
-def times_text(iterations: int) -> str:
-    """Write a number of iterations."""
-    return "1 iteration" if iterations == 1 else f"{iterations} iterations"

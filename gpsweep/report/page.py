@@ -12,7 +12,9 @@ from markupsafe import Markup
 
 from gpsweep import counts as metrics
 from gpsweep import results
+from gpsweep.outcome import Outcome, save
 from gpsweep.report import curves
+from gpsweep.report import look as looks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,14 +37,17 @@ DARK = {
     "#0f766e": "#5cc9bf",
 }
 TIMES = {
+    "start": "Preparation",
     "clean": "Clean forward passes",
+    "shared": "Clean forward and backward passes",
     "backward": "Backward passes",
     "points": "Forward passes of the points",
+    "test": "All batches",
     "total": "Whole run",
 }
 
 
-def write_page(outcome: results.Outcome, rows: pd.DataFrame, folder: Path) -> Path:
+def write_page(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> Path:
     """Write report.html, which needs no other file and no network.
 
     Args:
@@ -52,12 +57,12 @@ def write_page(outcome: results.Outcome, rows: pd.DataFrame, folder: Path) -> Pa
     Returns:
         its path.
     """
-    return results.save(folder / "report.html", page(outcome, rows).encode())
+    return save(folder / "report.html", page(outcome, rows).encode())
 
 
-def page(outcome: results.Outcome, rows: pd.DataFrame) -> str:
+def page(outcome: Outcome, rows: pd.DataFrame) -> str:
     """Return the page as HTML; every name in it is escaped."""
-    style = curves.look(outcome, rows)
+    style = looks.look(outcome, rows)
     best = results.best(rows).sort_values("score", ascending=False, kind="stable")
     found = verdict(rows)
     environment = Environment(
@@ -82,7 +87,7 @@ def page(outcome: results.Outcome, rows: pd.DataFrame) -> str:
         line_styles=_line_styles(style),
         several_eps=rows["eps"].nunique() > 1,
         panels=[(title, [_coloured(svg) for svg in svgs]) for title, svgs in _panels(rows, style)],
-        best=best.to_dict("records"),
+        best=results.records(best),
         curves_shown=CURVES_SHOWN,
         constant=[axis for axis in results.CURVE if len(best) and best[axis].nunique() == 1],
         changes=class_changes(outcome, found["index"]),
@@ -96,8 +101,8 @@ def verdict(rows: pd.DataFrame) -> dict[str, Any]:
     """Say whether guided perturbations help: ``kind`` is yes, no, oracle (nothing else was run) or empty.
 
     The oracle label sees the answers, so it never counts as help. ``row`` is the point that the verdict is
-    about, ``index`` its place in the grid if it perturbs at all; ``helpful`` of ``judged`` points have an interval
-    above zero, ``chance`` would put that many there if no point did anything.
+    about, ``index`` its place in the grid if it perturbs at all; ``helpful`` of ``judged`` points have an
+    interval above zero, ``chance`` would put that many there if no point did anything.
     """
     judged = rows[rows["label"] != results.ORACLE]
     above = judged[judged["delta_low"] > 0]
@@ -114,7 +119,7 @@ def verdict(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def class_changes(outcome: results.Outcome, index: int | None) -> list[dict[str, Any]]:
+def class_changes(outcome: Outcome, index: int | None) -> list[dict[str, Any]]:
     """Return what happens to each class at a point, the largest gain first, absent classes left out.
 
     Args:
@@ -128,7 +133,7 @@ def class_changes(outcome: results.Outcome, index: int | None) -> list[dict[str,
     changes = scores - clean
     lowest, highest = (float(bound(changes, initial=0)) for bound in (np.nanmin, np.nanmax))
     span = highest - lowest or 1.0
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "base": float(clean[place]),
@@ -141,14 +146,14 @@ def class_changes(outcome: results.Outcome, index: int | None) -> list[dict[str,
         for place, name in enumerate(outcome.classes)
         if np.isfinite(changes[place])
     ]
-    rows.sort(key=lambda row: -row["delta"])
+    rows.sort(key=lambda row: float(row["delta"]), reverse=True)
     kept = CLASSES_SHOWN // 2
     for place, row in enumerate(rows):
         row["folded"] = len(rows) > CLASSES_SHOWN and kept <= place < len(rows) - kept
     return rows
 
 
-def times(outcome: results.Outcome) -> list[tuple[str, float]]:
+def times(outcome: Outcome) -> list[tuple[str, float]]:
     """Return the run's times in seconds under names for people."""
     known = outcome.info.get("times") or {}
     return [
@@ -158,7 +163,7 @@ def times(outcome: results.Outcome) -> list[tuple[str, float]]:
     ]
 
 
-def cost(outcome: results.Outcome) -> dict[str, float | None]:
+def cost(outcome: Outcome) -> dict[str, float | None]:
     """Return seconds per image and point, and how many clean forward passes that is, where known."""
     spent, images = sum(outcome.seconds), len(outcome.ids)
     if not spent or not images:
@@ -203,21 +208,22 @@ def _top(rows: pd.DataFrame) -> dict[str, Any] | None:
         return None
     ranked = results.best(rows).assign(size=lambda best: best["eps"].abs())
     ranked = ranked.sort_values(["score", "size"], ascending=[False, True], kind="stable")
-    return {"index": int(ranked.index[0]), **ranked.drop(columns="size").iloc[0].to_dict()}
+    row: dict[str, Any] = results.records(ranked)[0]
+    return {"index": int(ranked.index[0]), **row}
 
 
-def _panels(rows: pd.DataFrame, style: curves.Look) -> Iterator[tuple[str, list[str]]]:
+def _panels(rows: pd.DataFrame, style: looks.Look) -> Iterator[tuple[str, list[str]]]:
     return curves.panels(rows, style) if len(rows) else iter(())
 
 
-def _line_styles(style: curves.Look) -> list[tuple[str, str]]:
+def _line_styles(style: looks.Look) -> list[tuple[str, str]]:
     several = style.iterations if len(style.iterations) > 1 else []
-    return [(curves.times_text(n), style.dasharray(n)) for n in several]
+    return [(looks.times_text(n), style.dasharray(n)) for n in several]
 
 
 def _coloured(svg: str) -> Markup:
     """Let the page choose the colours, so that one drawing suits a light and a dark page."""
-    names = {curves.INK: "ink", curves.MUTED: "muted", curves.GRID: "grid", curves.PAPER: "paper"}
+    names = {looks.INK: "ink", looks.MUTED: "muted", looks.GRID: "grid", looks.PAPER: "paper"}
     names |= {colour: f"series-{colour[1:]}" for colour in DARK}
     for colour, name in names.items():
         svg = svg.replace(colour, f"var(--{name})")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpsweep import results
 from gpsweep.counts import is_segmentation
+from gpsweep.outcome import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 SHOWN = 12
 
 
-def best_table(
-    outcome: results.Outcome, rows: pd.DataFrame, folder: Path, console: Console | None = None
-) -> None:
+def best_table(outcome: Outcome, rows: pd.DataFrame, folder: Path, console: Console | None = None) -> None:
     """Print the best point of each curve, the best curves first, and where the report lies.
 
     Args:
@@ -40,7 +39,7 @@ def best_table(
     for heading in ("eps", score, "gain", "95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("helps")
-    for row in chosen.head(SHOWN).to_dict("records"):
+    for row in results.records(chosen.head(SHOWN)):
         numbers = (results.decimal(row["eps"]), f"{row['score']:.2f}", _signed(row["delta"]))
         interval = f"{_signed(row['delta_low'])} to {_signed(row['delta_high'])}"
         table.add_row(*(escape(str(row[axis])) for axis in varying), *numbers, interval, _helps(row))
@@ -69,7 +68,7 @@ def _signed(number: float) -> str:
     return f"{round(number, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
 
 
-def _name(outcome: results.Outcome, key: str) -> str:
+def _name(outcome: Outcome, key: str) -> str:
     return str(outcome.info.get(key) or f"unnamed {key}")
 
 

@@ -1,0 +1,113 @@
+"""How curves look: colours, markers, line styles and words, the same in every picture of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gpsweep.counts import is_segmentation
+from gpsweep.outcome import Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INK, MUTED, GRID, PAPER = "#1b222c", "#66707c", "#e4e8ec", "#ffffff"
+# Told apart with every common kind of colour vision: hue and lightness differ, and so do the markers.
+COLOURS = {
+    "argmax": "#0b5fa5",
+    "random_onehot": "#dd8f00",
+    "uniform": "#008f6b",
+    "top2": "#b0528e",
+    "ground_truth": "#c2410c",
+    "knn": "#45a3dc",
+}
+SPARE = ("#57534e", "#7a6a1f", "#6d5bd0", "#0f766e")
+MARKERS = {"argmax": "o", "random_onehot": "s", "uniform": "^", "top2": "D", "ground_truth": "v", "knn": "P"}
+DASHES: tuple[tuple[float, ...], ...] = (
+    (),
+    (5, 2),
+    (1.2, 1.6),
+    (6, 2, 1.2, 2),
+)  # in line widths; () is solid
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.5,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "text.color": INK,
+    "text.parse_math": False,  # a layer may well have a $ in its name
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 1.5,
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "gpsweep",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What all panels of a report share.
+
+    Args:
+        score: the score's name with its unit.
+        units: unit of ε at an inner layer, by ``layer_scale``.
+        colours: label → colour.
+        iterations: every number of iterations, ascending.
+    """
+
+    score: str
+    layer_scale: str
+    colours: dict[str, str]
+    iterations: list[int]
+
+    def dashes(self, iterations: int) -> Any:
+        """Return matplotlib's line style for a number of iterations: solid for the most, then shorter."""
+        return 0, self._dashes(iterations) or None
+
+    def dasharray(self, iterations: int) -> str:
+        """Return the same as an SVG stroke-dasharray for a line two units wide."""
+        return " ".join(f"{2 * length:g}" for length in self._dashes(iterations)) or "none"
+
+    def _dashes(self, iterations: int) -> tuple[float, ...]:
+        return DASHES[self.iterations[::-1].index(iterations) % len(DASHES)]
+
+
+def look(outcome: Outcome, rows: pd.DataFrame) -> Look:
+    """Choose names, colours and line styles for a run's curves."""
+    spare = iter(SPARE * (1 + rows["label"].nunique()))
+    return Look(
+        score="mean IoU (%)" if is_segmentation(outcome.task) else "top-1 accuracy (%)",
+        layer_scale=str(outcome.info.get("layer_scale", "rms")),
+        colours={label: COLOURS.get(label) or next(spare) for label in dict.fromkeys(rows["label"])},
+        iterations=sorted(set(rows["iterations"])),
+    )
+
+
+def unit(layer: str, layer_scale: str) -> str:
+    """Return the unit of ε at a layer."""
+    if layer == "input":
+        return "grey levels"
+    return "relative to the activation’s RMS" if layer_scale == "rms" else "units of the activation"
+
+
+def times_text(iterations: int) -> str:
+    """Write a number of iterations."""
+    return "1 iteration" if iterations == 1 else f"{iterations} iterations"
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in our style inside a ``with``; what was set before returns after it."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        yield

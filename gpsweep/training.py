@@ -1,0 +1,157 @@
+"""Plain supervised training of a small network: augmentation, loss and schedule. Nothing knows of perturbations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from gpsweep.data.base import VOID
+from gpsweep.data.batch import Batch
+from gpsweep.errors import GpsweepError
+from gpsweep.tally import Tally
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """How a batch of training images is varied, drawn anew each time; classification bears no geometry.
+
+    Args:
+        flip: mirror half of the images left to right.
+        scale: smallest and largest factor by which a batch is resized.
+        crop: height and width in pixels of what is cut out of each image, anywhere; None: all of it.
+        contrast: each image's contrast is multiplied by 1 ± this.
+        brightness: grey levels that each channel of an image is shifted by, at most.
+    """
+
+    flip: bool = False
+    scale: tuple[float, float] = (1.0, 1.0)
+    crop: tuple[int, int] | None = None
+    contrast: float = 0.0
+    brightness: float = 0.0
+
+    def __call__(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Vary images ``(N, 3, H, W)``, 0–255, and with them masks ``(N, H, W)`` or classes ``(N,)``."""
+        if target.ndim == 3:
+            image, target = self._cropped(*self._flipped(*self._scaled(image, target)))
+        gain = 1 + self.contrast * _symmetric(image, 1)
+        shift = self.brightness * _symmetric(image, 3)
+        middle = image.mean(dim=(2, 3), keepdim=True)
+        return torch.addcmul(middle + shift, image - middle, gain), target
+
+    def _scaled(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        size = torch.tensor(image.shape[2:])
+        low, high = self.scale
+        factor = low + (high - low) * torch.rand(())
+        wanted = (size * factor).round().int()
+        if self.crop is not None:
+            wanted = wanted.maximum(torch.tensor(self.crop))
+        if torch.equal(wanted, size):
+            return image, target
+        shape = wanted.tolist()
+        masks = F.interpolate(target[:, None].float(), size=shape, mode="nearest-exact")
+        return F.interpolate(image, size=shape, mode="bilinear", antialias=True), masks[:, 0].long()
+
+    def _flipped(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.flip:
+            return image, target
+        chosen = torch.rand(len(image), device=image.device) < 0.5
+        image = torch.where(chosen.view(-1, 1, 1, 1), image.flip(-1), image)
+        return image, torch.where(chosen.view(-1, 1, 1), target.flip(-1), target)
+
+    def _cropped(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        if self.crop is None:
+            return image, target
+        height, width = self.crop
+        tops = torch.randint(image.shape[2] - height + 1, (len(image),)).tolist()
+        lefts = torch.randint(image.shape[3] - width + 1, (len(image),)).tolist()
+        boxes = [(slice(t, t + height), slice(l, l + width)) for t, l in zip(tops, lefts, strict=True)]
+        images = [one[:, rows, columns] for one, (rows, columns) in zip(image, boxes, strict=True)]
+        targets = [one[box] for one, box in zip(target, boxes, strict=True)]
+        return torch.stack(images), torch.stack(targets)
+
+
+class TrainingModule(LightningModule):
+    """Cross-entropy, AdamW and one cycle of the learning rate; counts on what it is validated on.
+
+    After ``Trainer.validate``: :attr:`totals`, int64 ``(classes, 3)``.
+
+    Args:
+        net: network in pixel space, its weights to be trained.
+        classes: how many classes the data has.
+        augment: what varies the training images.
+        rate: AdamW's highest learning rate.
+        decay: AdamW's weight decay.
+        class_weights: ``(C,)``, one weight a channel of the logits, or None for the same for all.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        classes: int,
+        augment: Augment,
+        rate: float,
+        decay: float,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.classes = classes
+        self.augment = augment
+        self.rate = rate
+        self.decay = decay
+        self.totals = torch.zeros(classes, 3, dtype=torch.int64)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch; void is ignored."""
+        image, target = self.augment(batch["image"], batch["target"])
+        logits = self.net(image.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, target, weight=self.class_weights, ignore_index=VOID)
+        if not torch.isfinite(loss):
+            raise GpsweepError(f"rate={self.rate}: the training diverged in epoch {self.current_epoch}; lower it")
+        self.log("loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count the predictions for one batch."""
+        logits = self.net(batch["image"].contiguous(memory_format=torch.channels_last))
+        tally = Tally(batch["target"], classes=self.classes, channels=logits.shape[1])
+        self.totals += tally(logits.argmax(1)).sum(0).cpu()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, its rate rising and falling once over the whole training."""
+        optimiser = torch.optim.AdamW(self.net.parameters(), lr=self.rate, weight_decay=self.decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.rate, total_steps=max(steps, 2))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def class_weights(targets: Sequence[Tensor], channels: int, balance: float) -> Tensor | None:
+    """Weights that make up for rare classes: frequency to the power of −balance, 1 on average over pixels.
+
+    Args:
+        targets: masks or classes; void is not counted.
+        channels: of the logits, C.
+        balance: 0: none; 1: every class counts the same.
+
+    Returns:
+        ``(C,)``, or None for ``balance`` 0.
+    """
+    if balance == 0:
+        return None
+    counts = torch.stack([torch.bincount(one[one != VOID].flatten(), minlength=channels) for one in targets]).sum(0)
+    share = counts / counts.sum()
+    weights = share.clamp(min=1e-6) ** -balance
+    return weights / (weights * share).sum()
+
+
+def _symmetric(image: Tensor, channels: int) -> Tensor:
+    """Draw numbers from −1 to 1, ``(N, channels, 1, 1)``."""
+    return 2 * torch.rand(len(image), channels, 1, 1, device=image.device) - 1

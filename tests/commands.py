@@ -1,0 +1,55 @@
+"""Commands run in this process, as from a terminal."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@dataclass
+class Terminal:
+    """The command line of a user: a folder, and what a command said."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+    capture: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Run ``python -m gpsweep`` and return its exit code, output and errors."""
+        from gpsweep.__main__ import main
+
+        self.patch.setattr(sys, "argv", ["gpsweep", *arguments])
+        self.capture.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        out, err = self.capture.readouterr()
+        return code, out, err
+
+    def results(self, pattern: str = "results.csv") -> list[Path]:
+        """Return the result files of all runs so far."""
+        return sorted(self.folder.glob(f"outputs/**/{pattern}"))
+
+
+def pictures(
+    folder: Path, count: int = 5, classes: int = 5, sizes: tuple[tuple[int, int], ...] = ((12, 16),)
+) -> Path:
+    """Write a small segmentation set: images and masks with void 255."""
+    generator = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        height, width = sizes[i % len(sizes)]
+        image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        mask = generator.integers(0, classes, (height, width), dtype=np.uint8)
+        mask[0, 0] = 255
+        Image.fromarray(image).save(folder / "images" / f"{i:02d}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{i:02d}.png")
+    return folder
