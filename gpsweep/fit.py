@@ -4,58 +4,245 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import hydra
 import torch
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from pytorch_lightning import Trainer, seed_everything
 from torch.utils.data import DataLoader
 
 from gpsweep import config, counts
-from gpsweep.data.base import Source
+from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import collate
 from gpsweep.errors import GpsweepError
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
+from gpsweep.output import check_writable
 from gpsweep.provenance import provenance
-from gpsweep.run import check_logits, quiet_lightning, writable
+from gpsweep.run import check_logits, quiet_lightning
 from gpsweep.training import Augment, TrainingModule, class_weights
 
 WEIGHTS = "weights.safetensors"
 RECORD = "fit.json"
 
 
+@dataclass
+class Recipe:
+    """The schema of a recipe, see ``conf/fit.yaml``."""
+
+    name: str = MISSING
+    data: Any = MISSING
+    model: Any = MISSING
+    train: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 1
+    batch_size: int = 32
+    rate: float = 1e-3
+    decay: float = 0.01
+    balance: float = 0.0
+    augment: Augment = field(default_factory=Augment)
+    seed: int = 0
+    accelerator: str = "auto"
+    progress: bool | None = None
+    eps: str = "range(-1,1,0.05)"
+
+
+def register() -> None:
+    """Make the schema of recipes known to Hydra, and what runs have in common with them."""
+    config.register()
+    ConfigStore.instance().store(name="fit_schema", node=Recipe, provider="gpsweep")
+
+
 def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """Train the network of a recipe and leave its weights and a record in a folder, both or none.
+    """Train the network of a recipe; leave its weights and a record in a folder once all is done.
 
     Args:
-        cfg: the composed recipe, see ``conf/fit.yaml``.
+        cfg: the composed recipe, see :class:`Recipe`.
         folder: where ``weights.safetensors`` and ``fit.json`` go; made if missing.
 
     Returns:
-        The record: score, per class, seconds, weights' sha256, versions and recipe.
+        The record: score in %, of each class too, seconds, weights' sha256, versions and recipe.
 
     Raises:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
     """
     start = perf_counter()
-    writable(folder)
     check(cfg)
+    check_writable(folder, "hydra.run.dir")
     seed_everything(cfg.seed, verbose=False)
-    varied = OmegaConf.merge(cfg.data.source, cfg.train)
     held: Source = config.instance(cfg.data.source, "data.source")
-    source: Source = config.instance(varied, "data.source")
-    net = build(cfg.model, classes=len(held.classes)).to(memory_format=torch.channels_last)
-    check_fit(net, held)
-    module = training_module(cfg, source, net)
-    samples = [source[index] for index in range(len(source))]
-    ...
+    source: Source = config.instance(OmegaConf.merge(cfg.data.source, cfg.train), "train")
+    samples = [source[number] for number in range(len(source))]
+    net = build(cfg.model, classes=len(held.classes))
+    module = prepared(cfg, net, samples, held)
+    train(cfg, module, samples, held)
+    totals = module.totals.numpy()
+    record = {
+        "recipe": cfg.name,
+        "task": held.task,
+        "score": round(float(counts.score(totals, held.task)), 3),
+        "per_class": {
+            name: round(float(value), 3) if isfinite(value) else None
+            for name, value in zip(held.classes, counts.class_score(totals, held.task), strict=True)
+        },
+        "samples": {"train": len(samples), "held_out": len(held)},
+        "parameters": sum(weight.numel() for weight in net.parameters()),
+        "seconds": round(perf_counter() - start, 1),
+        "weights_sha256": sha256(net),
+        **provenance(),
+        "config": OmegaConf.to_container(cfg, resolve=True),
+    }
+    write(net, record, folder)
+    return record
 
 
-config.register()
+def check(cfg: DictConfig) -> None:
+    """Check the numbers of a recipe.
+
+    Raises:
+        GpsweepError: naming the key.
+    """
+    for key, least in (("epochs", 1), ("batch_size", 1), ("decay", 0), ("balance", 0), ("seed", 0)):
+        if not cfg[key] >= least:
+            raise GpsweepError(f"{key}={cfg[key]}: expected a number ≥ {least}")
+    if not cfg.rate > 0:
+        raise GpsweepError(f"rate={cfg.rate}: expected a number > 0")
+    low, high = cfg.augment.scale
+    if not 0 < low <= high:
+        raise GpsweepError(f"augment.scale={cfg.augment.scale}: expected [smallest, largest], both > 0")
+
+
+def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: Source) -> TrainingModule:
+    """Check on one sample that network, data and recipe fit; return the network ready for training.
+
+    Raises:
+        GpsweepError: if they do not fit.
+    """
+    one = collate(samples[:1])
+    assert not isinstance(one, GpsweepError)
+    with torch.no_grad():
+        logits = net(one["image"])
+    check_logits(logits, held, one["image"])
+    if len(samples) < cfg.batch_size:
+        raise GpsweepError(f"batch_size={cfg.batch_size}: expected at most the {len(samples)} training samples")
+    crop, size = cfg.augment.crop, one["image"].shape[2:]
+    if crop is not None and any(not 1 <= side <= whole for side, whole in zip(crop, size, strict=True)):
+        raise GpsweepError(f"augment.crop={crop}: expected [height, width] within the images' {tuple(size)}")
+    net.requires_grad_(True).train().to(memory_format=torch.channels_last)
+    return TrainingModule(
+        net,
+        classes=len(held.classes),
+        augment=OmegaConf.to_object(cfg.augment),
+        rate=cfg.rate,
+        decay=cfg.decay,
+        class_weights=class_weights([each["target"] for each in samples], logits.shape[1], cfg.balance),
+    )
+
+
+def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], held: Source) -> None:
+    """Train on the samples, then count on the held-out data, once."""
+    shuffled = DataLoader(
+        samples,  # type: ignore[arg-type]
+        batch_size=cfg.batch_size,
+        shuffle=True,
+        drop_last=True,
+        collate_fn=collate,
+    )
+    ordered = DataLoader(held, batch_size=cfg.data.batch_size, collate_fn=collate)  # type: ignore[arg-type]
+    with quiet_lightning():
+        trainer = one_device(cfg)
+        trainer.fit(module, shuffled)
+        trainer.test(module, ordered, verbose=False)
+    module.net.eval().requires_grad_(False)
+
+
+def one_device(cfg: DictConfig) -> Trainer:
+    """Return a Trainer that only trains: no logs, no checkpoints.
+
+    Raises:
+        GpsweepError: if there is no such accelerator.
+    """
+    visible = sys.stderr.isatty() if cfg.progress is None else cfg.progress
+    try:
+        return Trainer(
+            accelerator=cfg.accelerator,
+            devices=1,
+            max_epochs=cfg.epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=visible,
+        )
+    except (ValueError, RuntimeError, ModuleNotFoundError) as error:
+        raise GpsweepError(f"accelerator={cfg.accelerator}: {error}") from error
+
+
+def write(net: PixelNet, record: Mapping[str, Any], folder: Path) -> None:
+    """Write weights and record, each whole or not at all."""
+    from safetensors.torch import save_file
+
+    state = {name: tensor.cpu().contiguous() for name, tensor in net.net.state_dict().items()}
+    for name, save in (
+        (WEIGHTS, lambda path: save_file(state, path)),
+        (RECORD, lambda path: path.write_text(json.dumps(record, indent=2) + "\n")),
+    ):
+        part = folder / f".{name}.part"
+        save(part)
+        os.replace(part, folder / name)
+
+
+def show(record: Mapping[str, Any], command: str) -> None:
+    """Print the score of each class and of all, and the command that uses the weights."""
+    from rich.console import Console
+    from rich.table import Table
+
+    measure = "IoU %" if counts.is_segmentation(record["task"]) else "accuracy %"
+    held, seconds = record["samples"]["held_out"], record["seconds"]
+    table = Table("class")
+    table.add_column(measure, justify="right")
+    for name, value in record["per_class"].items():
+        table.add_row(name, "absent" if value is None else f"{value:.2f}")
+    table.add_section()
+    table.add_row("score", f"{record['score']:.2f}", style="bold")
+    console = Console(highlight=False)
+    console.print(f"{record['recipe']}: trained in {seconds:.0f} s, scored on {held} held-out samples")
+    console.print(table)
+    console.print(command, soft_wrap=True, markup=False)
+
+
+def command(cfg: DictConfig, choices: Mapping[str, Any], weights: Path) -> str:
+    """Return the command that draws the curves of the trained network."""
+    path = weights.relative_to(Path.cwd()) if weights.is_relative_to(Path.cwd()) else weights
+    parts = ["python", "-m", "gpsweep", "-m", f"eps={cfg.eps}", "label=argmax,random_onehot,uniform,top2"]
+    parts += [f"data={choices['data']}", f"model={choices['model']}", f"model.checkpoint={path}"]
+    return shlex.join(parts)
+
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path=config.conf_folder(), config_name="fit")
+def main(cfg: DictConfig) -> float:
+    """Train the recipe that the command line names; a mistake of the user's ends in one message."""
+    hydra_cfg = HydraConfig.get()
+    folder = Path(hydra_cfg.runtime.output_dir)
+    try:
+        record = fit(cfg, folder)
+    except GpsweepError as error:
+        raise CompactHydraException(f"gpsweep: {error}") from error
+    show(record, command(cfg, hydra_cfg.runtime.choices, folder / WEIGHTS))
+    return float(record["score"])
+
+
+if __name__ == "__main__":
+    main()

@@ -33,6 +33,7 @@ COLUMNS = (
     "pixel_accuracy",
     "seconds",
 )
+WORDS = ("label", "signal", "layer", "step", "class")
 CURVE = AXES[:-1]  # what a curve's points share
 ORACLE = "ground_truth"  # the label that sees the answers: a bound, never a gain
 KEPT = (
@@ -179,7 +180,7 @@ def load(folder: str | Path) -> xr.Dataset:
     runs = [_tables(run) for run in folders]
     first = runs[0][2]
     _check_same(folders, [run[2] for run in runs])
-    names = _class_names(first, runs[0][1])
+    names = [str(name) for name in first["classes"]]
     rows = pd.concat([run[0] for run in runs], ignore_index=True)
     column = class_column(first["task"])
     by_class = {
@@ -236,41 +237,32 @@ def _runs(folder: Path) -> list[Path]:
 
 
 def _tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    import pandas as pd
-
     missing = [name for name in (RESULTS, PER_CLASS, SUMMARY) if not (folder / name).is_file()]
     if missing:
         raise GpsweepError(
             f"{folder}: expected {RESULTS}, {PER_CLASS} and {SUMMARY}; missing {listing(missing)}"
         )
-    # Only a number may be empty: a class may well be called NA, or 1.
-    words = dict.fromkeys(("label", "signal", "layer", "step", "class"), str)
-    numbers = ("iou", "accuracy", "base", "delta", "seconds")
-
-    def frame(name: str) -> pd.DataFrame:
-        return pd.read_csv(
-            folder / name,
-            dtype=words,
-            keep_default_na=False,
-            na_values={column: [""] for column in numbers},
-            float_precision="round_trip",
-        )
-
     try:
         content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         class_column(content["task"])
-        return frame(RESULTS), frame(PER_CLASS), content
-    except GpsweepError:
-        raise
+        rows, by_class = _frame(folder / RESULTS), _frame(folder / PER_CLASS)
+        if len(by_class) != len(rows) * len(content["classes"]):
+            raise ValueError(f"{PER_CLASS} has {len(by_class)} rows for {len(rows)} points")
     except (KeyError, TypeError, ValueError) as error:
         raise GpsweepError(
             f"{folder}: expected the results of a run, but they cannot be read: {error}"
         ) from None
+    return rows, by_class, content
 
 
-def _class_names(content: Mapping[str, Any], rows: pd.DataFrame) -> list[str]:
-    names = content.get("classes")
-    return [str(name) for name in names] if names else list(dict.fromkeys(rows["class"]))
+def _frame(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    # All as text first: a class may well be called NA or 1, and Python's float() is exact.
+    text = pd.read_csv(path, dtype=str, keep_default_na=False)
+    numbers = {name: [float(cell or "nan") for cell in text[name]] for name in text if name not in WORDS}
+    rows = text.assign(**numbers)
+    return rows.astype({"iterations": int})
 
 
 def _check_same(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +47,6 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> results.Outcome:
     """
     start = perf_counter()
     grid = grid_of(cfg)
-    writable(folder)
     source: Source = instance(cfg.data.source, "data.source")
     net = build(cfg.model, classes=len(source.classes))
     prepared = prepare(cfg, grid, source, net)
@@ -112,28 +110,15 @@ def grid_of(cfg: DictConfig) -> points.Grid:
     size = cfg.points_per_forward
     if size != "auto" and not (isinstance(size, int) and not isinstance(size, bool) and size >= 1):
         raise GpsweepError(f"points_per_forward={size}: expected auto or a whole number of at least 1")
+    for key, least in (("batch_size", 1), ("workers", 0)):
+        number = cfg.data[key]
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            raise GpsweepError(f"data.{key}={number}: expected a whole number of at least {least}")
     if cfg.trainer.devices not in (1, "1", "auto"):
         raise GpsweepError(f"trainer.devices={cfg.trainer.devices}: expected 1; a run uses one device")
     axes = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(points.AXES)), resolve=True)
     assert isinstance(axes, dict)
     return points.grid(**{str(key): value for key, value in axes.items()})
-
-
-def writable(folder: Path) -> None:
-    """Make the folder and check that files can be written there.
-
-    Raises:
-        GpsweepError: if they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise GpsweepError(
-            f"hydra.run.dir={folder}: expected a folder that can be written: {error.strerror}"
-        ) from None
 
 
 @dataclass(frozen=True)

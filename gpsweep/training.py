@@ -17,7 +17,7 @@ from gpsweep.errors import GpsweepError
 from gpsweep.tally import Tally
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class Augment:
     """How a batch of training images is varied, drawn anew each time; classification bears no geometry.
 
@@ -77,9 +77,9 @@ class Augment:
 
 
 class TrainingModule(LightningModule):
-    """Cross-entropy, AdamW and one cycle of the learning rate; counts on what it is validated on.
+    """Cross-entropy, AdamW and one cycle of the learning rate; counts on what it is tested on.
 
-    After ``Trainer.validate``: :attr:`totals`, int64 ``(classes, 3)``.
+    After ``Trainer.test``: :attr:`totals`, int64 ``(classes, 3)``.
 
     Args:
         net: network in pixel space, its weights to be trained.
@@ -119,7 +119,7 @@ class TrainingModule(LightningModule):
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the predictions for one batch."""
         logits = self.net(batch["image"].contiguous(memory_format=torch.channels_last))
         tally = Tally(batch["target"], classes=self.classes, channels=logits.shape[1])

@@ -27,7 +27,7 @@ MAGIC = (b"PK\x03\x04", b"\x80")  # what torch.save writes: a zip archive, or a 
 def load(path: str | Path) -> dict[str, Tensor]:
     """Read the weights of a checkpoint without running any code of it.
 
-    It holds a state dict, or one under ``state_dict`` (Lightning), ``model_state_dict``, ``model``, ``net``, …
+    It holds a state dict, or one under a usual key: ``state_dict`` (Lightning's), ``model``, ``net``, …
 
     Args:
         path: a ``.pt``, ``.pth``, ``.ckpt`` or ``.safetensors`` file.
@@ -56,8 +56,8 @@ def load(path: str | Path) -> dict[str, Tensor]:
 def restore(net: nn.Module, path: str | Path) -> None:
     """Load a checkpoint into ``net``, wholly or not at all.
 
-    Prefixes that wrappers add (``module.``, ``model.``, ``net.``, ``_orig_mod.``) are stripped where that makes
-    the names fit; what has no such prefix then (a loss, a metric) is the training module's own and is left.
+    Prefixes that wrappers add (``module.``, ``model.``, ``net.``, ``_orig_mod.``) are stripped where that
+    makes the names fit; what has no such prefix (a loss, a metric) is the training module's own and is left.
 
     Args:
         net: the raw network; it is changed only if everything fits.

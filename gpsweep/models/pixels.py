@@ -107,10 +107,10 @@ class PixelNet(nn.Module):
         return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
 
 
-def _numbers(key: str, value: Sequence[float] | float, *, count: int, nonzero: bool = False) -> Tensor:
+def _numbers(key: str, value: Any, *, count: int, nonzero: bool = False) -> Tensor:
     """Check numbers of the configuration; ``(count,)`` in double precision."""
-    one = isinstance(value, str) or not isinstance(value, Sequence)
-    values: list[Any] = [value] * count if one else list(value)  # type: ignore[arg-type]
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    values = list(value) if listed else [value] * count
     if any(isinstance(v, bool) or not isinstance(v, int | float) or not isfinite(v) for v in values):
         raise GpsweepError(f"{key}={value}: expected finite numbers.")
     if len(values) != count:

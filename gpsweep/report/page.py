@@ -86,10 +86,10 @@ def page(outcome: Outcome, rows: pd.DataFrame) -> str:
         several_iterations=len(style.iterations) > 1,
         line_styles=_line_styles(style),
         several_eps=rows["eps"].nunique() > 1,
-        panels=[(title, [_coloured(svg) for svg in svgs]) for title, svgs in _panels(rows, style)],
+        panels=[(title, [_coloured(svg) for svg in svgs]) for title, svgs in curves.panels(rows, style)],
         best=results.records(best),
         curves_shown=CURVES_SHOWN,
-        constant=[axis for axis in results.CURVE if len(best) and best[axis].nunique() == 1],
+        constant=[axis for axis in results.CURVE if best[axis].nunique() == 1],
         changes=class_changes(outcome, found["index"]),
         times=times(outcome),
         cost=cost(outcome),
@@ -98,7 +98,7 @@ def page(outcome: Outcome, rows: pd.DataFrame) -> str:
 
 
 def verdict(rows: pd.DataFrame) -> dict[str, Any]:
-    """Say whether guided perturbations help: ``kind`` is yes, no, oracle (nothing else was run) or empty.
+    """Say whether guided perturbations help: ``kind`` is yes, no or oracle (nothing else was run).
 
     The oracle label sees the answers, so it never counts as help. ``row`` is the point that the verdict is
     about, ``index`` its place in the grid if it perturbs at all; ``helpful`` of ``judged`` points have an
@@ -107,15 +107,15 @@ def verdict(rows: pd.DataFrame) -> dict[str, Any]:
     judged = rows[rows["label"] != results.ORACLE]
     above = judged[judged["delta_low"] > 0]
     kind, chosen = ("yes", above) if len(above) else ("no", judged) if len(judged) else ("oracle", rows)
-    top = _top(chosen)
+    row, bound = _top(chosen), rows[rows["label"] == results.ORACLE]
     return {
-        "kind": kind if top else "empty",
-        "row": top,
-        "index": top["index"] if top and top["eps"] else None,
+        "kind": kind,
+        "row": row,
+        "index": row["index"] if row["eps"] else None,
         "helpful": len(above),
         "judged": len(judged),
         "chance": round(len(judged) * (1 - metrics.LEVEL) / 2),
-        "bound": _top(rows[rows["label"] == results.ORACLE]) if len(judged) else None,
+        "bound": _top(bound) if len(judged) and len(bound) else None,
     }
 
 
@@ -203,17 +203,11 @@ def seconds_text(number: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def _top(rows: pd.DataFrame) -> dict[str, Any] | None:
-    if not len(rows):
-        return None
+def _top(rows: pd.DataFrame) -> dict[str, Any]:
     ranked = results.best(rows).assign(size=lambda best: best["eps"].abs())
     ranked = ranked.sort_values(["score", "size"], ascending=[False, True], kind="stable")
     row: dict[str, Any] = results.records(ranked)[0]
     return {"index": int(ranked.index[0]), **row}
-
-
-def _panels(rows: pd.DataFrame, style: looks.Look) -> Iterator[tuple[str, list[str]]]:
-    return curves.panels(rows, style) if len(rows) else iter(())
 
 
 def _line_styles(style: looks.Look) -> list[tuple[str, str]]:

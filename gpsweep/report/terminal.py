@@ -44,7 +44,7 @@ def best_table(outcome: Outcome, rows: pd.DataFrame, folder: Path, console: Cons
         interval = f"{_signed(row['delta_low'])} to {_signed(row['delta_high'])}"
         table.add_row(*(escape(str(row[axis])) for axis in varying), *numbers, interval, _helps(row))
 
-    base = f"base {rows['base'].iloc[0]:.2f}" if len(rows) else "no points"
+    base = f"base {rows['base'].iloc[0]:.2f}"
     console.print()
     for line in (
         f"{_name(outcome, 'model')} on {_name(outcome, 'dataset')}: {score} {base}",
@@ -74,5 +74,5 @@ def _name(outcome: Outcome, key: str) -> str:
 
 def _fixed(chosen: pd.DataFrame, varying: list[str]) -> str:
     """Say once what all curves share."""
-    shared = [axis for axis in results.CURVE if axis not in varying] if len(chosen) else []
+    shared = [axis for axis in results.CURVE if axis not in varying]
     return "best point of each curve; " + ", ".join(f"{axis} {chosen[axis].iloc[0]}" for axis in shared)

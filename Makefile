@@ -1,0 +1,40 @@
+# Each target works on a fresh machine: it makes the virtual environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT ?= outputs/sweep
+
+.PHONY: sweep test test-all lint bench docs clean
+
+sweep: $(READY)  ## the main job on the embedded default
+	$(BIN)/python -m gpsweep -m 'eps=range(-1,1,0.05)' label=argmax,random_onehot,uniform,top2 hydra.sweep.dir=$(OUT)
+
+test: $(READY)  ## the default tests
+	$(BIN)/python -m pytest
+
+test-all: $(READY)  ## the slow tests as well
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: $(READY)  ## style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## the speed table, stored as JSON
+	$(BIN)/python -m benchmarks.run --out benchmarks/results/cpu.json
+
+docs: $(READY)  ## the API's pages in outputs/docs
+	$(BIN)/python -m pdoc gpsweep gpsweep.engine gpsweep.results '!gpsweep.__main__' -o outputs/docs
+	@echo "open outputs/docs/index.html"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("gpsweep needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) outputs

@@ -1,0 +1,54 @@
+"""The folder a run writes to: checked before Hydra makes it, so that a mistake ends in one message."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from gpsweep.errors import GpsweepError
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Make a folder and check that files can be written there.
+
+    Args:
+        folder: the folder.
+        key: the configuration key that names it.
+
+    Raises:
+        GpsweepError: if it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise GpsweepError(
+            f"{key}={folder}: expected a folder that can be written: {error.strerror} ({error.filename})"
+        ) from None
+
+
+class OutputFolder(Callback):
+    """Ends a command whose output folder cannot be written, before anything is computed."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the folder of a single run."""
+        self._check(config.hydra.run.dir, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the folder of a sweep."""
+        self._check(config.hydra.sweep.dir, "hydra.sweep.dir")
+
+    def _check(self, folder: str, key: str) -> None:
+        try:
+            check_writable(Path(folder), key)
+        except GpsweepError as error:
+            # Hydra turns what a callback raises into a warning and goes on; an exit it lets pass.
+            print(f"gpsweep: {error}", file=sys.stderr)
+            sys.exit(1)

@@ -1,0 +1,248 @@
+"""Every form of checkpoint loads the same weights; every fault is one message, and nothing is half-loaded."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gpsweep.errors import GpsweepError
+from gpsweep.models.checkpoint import load, restore
+
+State = dict[str, Tensor]
+
+
+def network(classes: int = 2) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, classes, 1))
+
+
+@pytest.fixture
+def trained() -> State:
+    return network().state_dict()
+
+
+def prefixed(state: State, prefix: str) -> State:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def assert_restored(path: Path, expected: State) -> None:
+    net = network()
+    restore(net, path)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in net.state_dict().items())
+
+
+def assert_refused(path: Path | str, says: str, net: nn.Module | None = None) -> None:
+    """The message names the key, and the network is as it was."""
+    net = net or network()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with pytest.raises(GpsweepError, match=says) as caught:
+        restore(net, path)
+    assert str(caught.value).startswith(f"model.checkpoint={path}")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+@pytest.mark.parametrize("ending", [".pt", ".pth", ".ckpt"])
+def test_plain_state_dict(tmp_path: Path, trained: State, ending: str) -> None:
+    torch.save(trained, tmp_path / f"net{ending}")
+    assert_restored(tmp_path / f"net{ending}", trained)
+
+
+def test_safetensors(tmp_path: Path, trained: State) -> None:
+    save_file(trained, tmp_path / "net.safetensors")
+    assert_restored(tmp_path / "net.safetensors", trained)
+
+
+def test_the_format_before_zip_archives(tmp_path: Path, trained: State) -> None:
+    torch.save(trained, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert_restored(tmp_path / "old.pth", trained)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "net", "module", "weights"])
+def test_state_dict_among_what_a_training_loop_saves(tmp_path: Path, trained: State, key: str) -> None:
+    torch.save({"epoch": 3, key: trained, "optimizer": {"lr": 0.1}, "note": "x"}, tmp_path / "a.pt")
+    assert_restored(tmp_path / "a.pt", trained)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "model.", "net.", "_orig_mod.", "model._orig_mod.", "module._orig_mod.model."]
+)
+def test_prefixes_of_wrappers(tmp_path: Path, trained: State, prefix: str) -> None:
+    torch.save(prefixed(trained, prefix), tmp_path / "a.pt")
+    assert_restored(tmp_path / "a.pt", trained)
+
+
+def test_a_submodule_compiled_alone(tmp_path: Path, trained: State) -> None:
+    torch.save({name.replace("0.", "0._orig_mod.", 1): value for name, value in trained.items()}, tmp_path / "a.pt")
+    assert_restored(tmp_path / "a.pt", trained)
+
+
+def test_lightning(tmp_path: Path, trained: State) -> None:
+    state = prefixed(trained, "net.") | {"criterion.weight": torch.ones(2)}
+    content = {"state_dict": state, "epoch": 1, "pytorch-lightning_version": "2.0.0", "callbacks": {}, "loops": {}}
+    torch.save(content, tmp_path / "last.ckpt")
+    assert_restored(tmp_path / "last.ckpt", trained)
+
+
+def test_a_prefix_that_belongs_to_the_network_stays(tmp_path: Path) -> None:
+    net = nn.ModuleDict({"model": nn.Conv2d(1, 1, 1), "net": nn.Conv2d(1, 1, 1)})
+    state = {name: torch.full_like(tensor, k) for k, (name, tensor) in enumerate(net.state_dict().items())}
+    torch.save(state, tmp_path / "a.pt")
+    restore(net, tmp_path / "a.pt")
+    assert [tensor.flatten().tolist() for tensor in net.state_dict().values()] == [[0.0], [1.0], [2.0], [3.0]]
+
+
+def test_the_counter_of_batch_norm_may_be_missing(tmp_path: Path, trained: State) -> None:
+    torch.save({name: t for name, t in trained.items() if "num_batches" not in name}, tmp_path / "a.pt")
+    assert_restored(tmp_path / "a.pt", trained)
+
+
+def test_the_auxiliary_head_of_torchvision_is_left(tmp_path: Path, trained: State) -> None:
+    torch.save(trained | {"aux_classifier.0.weight": torch.ones(1)}, tmp_path / "a.pt")
+    assert_restored(tmp_path / "a.pt", trained)
+
+
+def test_load_gives_names_as_they_are(tmp_path: Path, trained: State) -> None:
+    torch.save({"state_dict": prefixed(trained, "model.")}, tmp_path / "a.pt")
+    assert list(load(tmp_path / "a.pt")) == [f"model.{name}" for name in trained]
+
+
+def test_missing_file_offers_its_neighbours(tmp_path: Path, trained: State) -> None:
+    torch.save(trained, tmp_path / "camvid_best.pt")
+    assert_refused(tmp_path / "camvid_bets.pt", "no such file. Did you mean camvid_best.pt")
+    assert_refused(tmp_path / "zzz.pt", "no such file. Checkpoints in its folder: camvid_best.pt")
+    assert_refused(tmp_path / "nowhere" / "a.pt", "no such file. Nor is there a folder")
+    (tmp_path / "folder.pt").mkdir()
+    assert_refused(tmp_path / "folder.pt", "It is a folder")
+
+
+def test_unknown_ending(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"x")
+    assert_refused(tmp_path / "a.onnx", r"unknown ending; expected \.pt, \.pth, \.ckpt, \.safetensors")
+
+
+@pytest.mark.parametrize("ending", [".pt", ".ckpt", ".safetensors"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello world\n", b"<!doctype html><html></html>", b"\x89PNG\r\n\x1a\n" + bytes(64), bytes(range(256))],
+)
+def test_not_a_checkpoint(tmp_path: Path, ending: str, content: bytes) -> None:
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(content)
+    assert_refused(path, rf"not a \{ending} checkpoint, or cut short \({len(content)} bytes")
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_cut_short(tmp_path: Path, trained: State, name: str) -> None:
+    path = tmp_path / name
+    (save_file if path.suffix == ".safetensors" else torch.save)(trained, path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert_refused(path, "cut short")
+
+
+class Malicious:
+    """Unpickled, it makes the folder that ``path`` names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def saved_new(content: Any, path: Path) -> None:
+    torch.save(content, path)
+
+
+def saved_old(content: Any, path: Path) -> None:
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def pickled(content: Any, path: Path) -> None:
+    path.write_bytes(pickle.dumps(content))
+
+
+def pickled_plainly(content: Any, path: Path) -> None:
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+@pytest.mark.parametrize("save", [saved_new, saved_old, pickled, pickled_plainly])
+def test_code_in_a_checkpoint_is_never_run(
+    tmp_path: Path, trained: State, save: Callable[[Any, Path], None]
+) -> None:
+    trap = tmp_path / "executed"
+    save({"state_dict": trained, "hyper_parameters": Malicious(trap)}, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", "could run code .* convert it once: .*safetensors")
+    assert not trap.exists()
+    pickle.loads(pickle.dumps(Malicious(trap)))
+    assert trap.exists(), "the trap itself does not work"
+
+
+@pytest.mark.parametrize("content", [network(), {"state_dict": {}, "args": argparse.Namespace(lr=1)}])
+def test_objects_in_a_checkpoint_are_named(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", r"holds more than weights \((torch\.nn\.\S+|argparse\.Namespace)\)")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
+def test_torchscript(tmp_path: Path) -> None:
+    torch.jit.trace(nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 2, 2)).save(str(tmp_path / "a.pt"))
+    assert_refused(tmp_path / "a.pt", "TorchScript archive; save its weights")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ([torch.ones(1)], "expected a state dict, came list"),
+        (torch.ones(1), "expected a state dict, came Tensor"),
+        ({}, "expected a state dict, came dict of 0"),
+        ({"state_dict": {}}, "expected a state dict, came .*dict of 0"),
+        ({"epoch": 3, "ema": {"w": torch.ones(1)}, "best": None}, r"epoch \(int\), ema \(dict of 1\), best \(null\)"),
+    ],
+)
+def test_other_content(tmp_path: Path, content: Any, says: str) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", says)
+
+
+def test_wrong_keys_are_counted_and_the_first_ten_named(tmp_path: Path, trained: State) -> None:
+    extra = {f"more.{k}": torch.ones(1) for k in range(12)}
+    torch.save({name: t for name, t in trained.items() if name != "2.bias"} | extra, tmp_path / "a.pt")
+    assert_refused(
+        tmp_path / "a.pt", r"1 missing \(2\.bias\), 12 unexpected \(more\.0, .*more\.9 … and 2 more\)"
+    )
+
+
+def test_wrong_keys_under_a_prefix_are_named_without_it(tmp_path: Path, trained: State) -> None:
+    torch.save(prefixed({n: t for n, t in trained.items() if n != "2.bias"}, "module."), tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", r"1 missing \(2\.bias\)\.")
+
+
+def test_another_number_of_classes_is_recognised(tmp_path: Path) -> None:
+    torch.save(network(classes=7).state_dict(), tmp_path / "a.pt")
+    says = r"2 of its shapes .* 2\.weight: expected \(2, 4, 1, 1\), came \(7, 4, 1, 1\), .*model\.classes=7"
+    assert_refused(tmp_path / "a.pt", says)
+
+
+def test_other_shapes_give_no_such_hint(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2, 4, 1, 1), "bias": torch.ones(2)}, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", r"expected \(2, 3, 1, 1\), came \(2, 4, 1, 1\)\.$", nn.Conv2d(3, 2, 1))
+
+
+def test_nan_weights_are_named(tmp_path: Path, trained: State) -> None:
+    torch.save(trained | {"2.bias": torch.tensor([0.0, float("nan")])}, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", r"NaN: 2\.bias")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_permission(tmp_path: Path, trained: State) -> None:
+    torch.save(trained, tmp_path / "a.pt")
+    (tmp_path / "a.pt").chmod(0)
+    assert_refused(tmp_path / "a.pt", "cannot be read: Permission denied")

@@ -1,0 +1,197 @@
+"""Every mistake ends in one message that names the key, without a traceback and before any heavy work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import Terminal, pictures
+from networks import CLASSES, build
+from PIL import Image
+
+SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
+NET = ["model=custom", "model.net=networks.small"]
+SMALL = [*SET, *NET]
+
+
+def refused(terminal: Terminal, *arguments: str) -> str:
+    """Run a command that must fail, and return its one message."""
+    code, _, err = terminal(*arguments)
+    assert code != 0
+    assert "Traceback" not in err
+    assert not terminal.results()
+    return err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("label=argmx", "label=argmx: unknown. Did you mean argmax?"),
+        ("signal=entropy", "signal=entropy: unknown. Did you mean cross_entropy?"),
+        ("layer=encoder.dwn", "layer=encoder.dwn: unknown. Did you mean encoder.down"),
+        ("layer=encoder.down.3.relu", "layer=encoder.down.3.relu: the module runs 2 times"),
+        ("step=unit", "step=unit: unknown"),
+        ("eps=abc", "eps=abc: expected a number"),
+        ("eps=nan", "eps=nan: expected a finite number"),
+        ("eps=inf", "eps=inf: expected a finite number"),
+        ("eps=[]", "eps=[]: expected a value or a list of values, came an empty list"),
+        ("eps=[0,x]", "eps=x: expected a number"),
+        ("eps=null", "eps=None: expected a number"),
+        ("iterations=0", "iterations=0: expected a whole number of at least 1"),
+        ("layer_scale=std", "layer_scale=std: unknown"),
+        ("memory_format=nhwc", "memory_format=nhwc: unknown"),
+        ("points_per_forward=0", "points_per_forward=0: expected auto or a whole number"),
+        ("trainer.devices=2", "trainer.devices=2: expected 1"),
+        ("trainer.accelerator=abacus", "trainer"),
+        ("trainer.precision=7", "trainer"),
+        ("model=nothing", "Could not find 'model/nothing'"),
+        ("data=nothing", "Could not find 'data/nothing'"),
+        ("lable=argmax", "lable"),
+        ("data.batch_size=0", "data.batch_size=0: expected a whole number of at least 1"),
+        ("data.workers=-1", "data.workers=-1: expected a whole number of at least 0"),
+        ("data.images=photos", "data.images"),
+        ("data.limit=0", "data.limit"),
+        ("data.split=absent.txt", "data.split"),
+        ("model.net=networks.absent", "model.net=networks.absent"),
+        ("model.net=absent.net", "model.net=absent.net"),
+        ("model.net=networks.not_a_network", "model.net=networks.not_a_network"),
+        ("model.checkpoint=absent.pt", "model.checkpoint=absent.pt"),
+        ("model.output=logits", "model.output=logits"),
+        ("model.channels=HSV", "model.channels=HSV"),
+        ("model.std=0", "model.std"),
+        ("data.classes=9", "model.classes: the network has 5 output channels, expected at least 9"),
+        ("+model.aliases.deep=encodr", "model.aliases.deep=encodr: unknown. Did you mean encoder"),
+    ],
+)
+def test_configuration(terminal: Terminal, override: str, message: str) -> None:
+    pictures(terminal.folder)
+    assert message in refused(terminal, *SMALL, override).replace("\n", " ")
+
+
+def test_missing_and_broken_files(terminal: Terminal) -> None:
+    pictures(terminal.folder, count=15)
+    for i in range(12):
+        (terminal.folder / "masks" / f"{i:02d}.png").unlink()
+    message = refused(terminal, *SMALL)
+    assert "data.masks" in message
+    assert "00.png" in message
+    assert "09.png" in message
+    assert "2 more" in message
+    pictures(terminal.folder, count=15)
+    (terminal.folder / "images" / "03.png").write_bytes(b"no picture")
+    assert "03.png" in refused(terminal, *SMALL)
+    pictures(terminal.folder, count=15)
+    (terminal.folder / "masks" / "04.png").write_bytes(b"\x89PNG\r\n\x1a\n no mask")
+    assert "04.png" in refused(terminal, *SMALL)
+
+
+def test_a_broken_image_within_a_worker(terminal: Terminal) -> None:
+    pictures(terminal.folder, count=6)
+    whole = (terminal.folder / "images" / "04.png").read_bytes()
+    (terminal.folder / "images" / "04.png").write_bytes(whole[: len(whole) // 2])
+    message = refused(terminal, *SMALL, "data.workers=1", "data.batch_size=2", "eps=0")
+    assert "04.png" in message
+    assert len(message) < 600
+
+
+def test_mask_values_beyond_the_classes(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    Image.fromarray(np.full((12, 16), 77, np.uint8)).save(terminal.folder / "masks" / "02.png")
+    message = refused(terminal, *SMALL)
+    assert "02.png" in message
+    assert "77" in message
+
+
+def test_an_empty_data_set(terminal: Terminal) -> None:
+    (terminal.folder / "images").mkdir()
+    (terminal.folder / "masks").mkdir()
+    assert "data" in refused(terminal, *SMALL)
+
+
+def test_checkpoints(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    state = build("skips").state_dict()
+
+    def refused_with(content: object) -> str:
+        torch.save(content, terminal.folder / "net.pt")
+        return refused(terminal, *SMALL, "model.checkpoint=net.pt")
+
+    (terminal.folder / "net.pt").write_bytes(b"not a checkpoint at all")
+    assert "model.checkpoint=net.pt" in refused(terminal, *SMALL, "model.checkpoint=net.pt")
+    message = refused_with({k: v for k, v in state.items() if not k.startswith("head")})
+    assert "head.weight" in message
+    message = refused_with(state | {"head.weight": torch.zeros(7, 8, 1, 1)})
+    assert "head.weight" in message
+    assert "7" in message
+    marker = terminal.folder / "executed"
+
+    class Payload:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (marker,)
+
+    message = refused_with({"state_dict": state, "extra": Payload()})
+    assert "model.checkpoint=net.pt" in message
+    assert not marker.exists()
+
+
+def test_an_output_folder_that_cannot_be_written(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    (terminal.folder / "file").write_text("in the way")
+    assert "hydra.run.dir=file/run: expected a folder that can be written" in refused(
+        terminal, *SMALL, "hydra.run.dir=file/run"
+    )
+    assert "hydra.sweep.dir=file: expected a folder that can be written" in refused(
+        terminal, "-m", *SMALL, "eps=0,1", "hydra.sweep.dir=file"
+    )
+
+
+def test_logits_that_are_not_finite(terminal: Terminal) -> None:
+    pictures(terminal.folder, count=4)
+    Image.fromarray(np.full((12, 16, 3), 255, np.uint8)).save(terminal.folder / "images" / "03.png")
+    plain = ["model.mean=0", "model.std=1", "model.scale=0.0078125"]
+    for i in range(3):
+        Image.fromarray(np.full((12, 16, 3), 90, np.uint8)).save(terminal.folder / "images" / f"{i:02d}.png")
+    bright = refused(
+        terminal,
+        *SET,
+        "model=custom",
+        "model.net=networks.Broken",
+        *plain,
+        "data.batch_size=2",
+        "model.scale=0.0079",
+    )
+    assert "NaN or infinity in batch 1" in bright
+    assert "samples: 03" in bright
+
+
+def test_the_task_must_fit(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    message = refused(terminal, *SET, "model=custom", "model.net=networks.Classifier")
+    assert "expected logits" in message
+
+
+def test_from_a_real_terminal_within_seconds(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    environment.pop("HYDRA_FULL_ERROR", None)
+
+    def command(**extra: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "gpsweep", "label=argmx"],
+            cwd=tmp_path,
+            env=environment | extra,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    done = command()
+    assert done.returncode == 1
+    assert "label=argmx: unknown. Did you mean argmax?" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "Traceback" in command(HYDRA_FULL_ERROR="1").stderr

@@ -1,0 +1,277 @@
+"""The files of a run: what they say, that they read back exactly, and the words when they do not."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from outcomes import make
+
+from gpsweep import counts, results
+from gpsweep.errors import GpsweepError
+from gpsweep.outcome import Outcome, plain, read, save
+from gpsweep.points import AXES
+
+SMALL = {"images": 9, "classes": 4}
+COLUMNS = (
+    "label, signal, layer, step, iterations, eps, samples, score, base, delta, delta_low, delta_high, "
+    "pixel_accuracy, seconds"
+).split(", ")
+
+
+@pytest.fixture
+def outcome() -> Outcome:
+    return make(label=["argmax", "uniform"], eps=[-0.95, 0.0, 0.1, 1e-5], layer=["input", "a.b"], iterations=2, **SMALL)
+
+
+def same(one: Outcome, other: Outcome) -> None:
+    np.testing.assert_array_equal(one.counts, other.counts)
+    np.testing.assert_array_equal(one.base, other.base)
+    for name in ("points", "task", "classes", "ids", "seconds", "info"):
+        assert getattr(one, name) == getattr(other, name)
+
+
+def test_results_csv_has_one_row_a_point_in_grid_order(outcome: Outcome, tmp_path: Path) -> None:
+    rows = results.write(outcome, tmp_path)
+    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0]) == COLUMNS == list(rows.columns)
+    assert len(lines) == len(outcome.points)
+    for line, point in zip(lines, outcome.points, strict=True):
+        assert [line[axis] for axis in AXES[:4]] == [point.label, point.signal, point.layer, point.step]
+        assert (int(line["iterations"]), float(line["eps"])) == (point.iterations, point.eps)
+    assert {line["eps"] for line in lines} == {"-0.95", "0.0", "0.1", "0.00001"}
+    assert {line["samples"] for line in lines} == {"9"}
+
+
+def test_every_number_comes_from_the_counts_and_reads_back_exactly(outcome: Outcome, tmp_path: Path) -> None:
+    results.write(outcome, tmp_path)
+    rows = pd.read_csv(tmp_path / "results.csv")
+    base = float(counts.miou(counts.total(outcome.base)))
+    weights = counts.resample_weights(9, 1000, 0)
+    for place, row in rows.iterrows():
+        totals = counts.total(outcome.counts[place])
+        interval = counts.paired_interval(outcome.counts[place], outcome.base, weights, "segmentation")
+        assert row["score"] == float(counts.miou(totals))
+        assert (row["base"], row["delta"]) == (base, row["score"] - base)
+        assert (row["delta_low"], row["delta_high"]) == interval
+        assert row["pixel_accuracy"] == float(counts.accuracy(totals))
+        assert row["seconds"] == outcome.seconds[place]
+    at_zero = rows[rows["eps"] == 0]
+    assert (at_zero[["delta", "delta_low", "delta_high"]] == 0).all(axis=None)
+
+
+def test_per_class(outcome: Outcome, tmp_path: Path) -> None:
+    results.write(outcome, tmp_path)
+    rows = pd.read_csv(tmp_path / "per_class.csv")
+    assert list(rows.columns) == [*AXES, "class", "iou", "base", "delta", "tp", "fp", "fn"]
+    assert len(rows) == len(outcome.points) * 4
+    third = rows.iloc[2 * 4 : 3 * 4]
+    totals = counts.total(outcome.counts[2])
+    assert list(third["class"]) == list(outcome.classes)
+    assert (third["eps"] == outcome.points[2].eps).all()
+    np.testing.assert_array_equal(third["iou"], counts.iou(totals))
+    np.testing.assert_array_equal(third[["tp", "fp", "fn"]], totals)
+    np.testing.assert_array_equal(third["base"], counts.iou(counts.total(outcome.base)))
+
+
+def test_classification_speaks_of_accuracy(tmp_path: Path) -> None:
+    outcome = make(task="classification", images=50, classes=5, label="argmax", eps=[0, 4])
+    rows = results.write(outcome, tmp_path)
+    assert "accuracy" in pd.read_csv(tmp_path / "per_class.csv").columns
+    right = outcome.counts[1, :, :, 0].sum()
+    assert rows["score"].iloc[1] == pytest.approx(100 * right / 50)
+    assert (rows["score"] == rows["pixel_accuracy"]).all()
+    assert results.load(tmp_path)["accuracy"].sizes["class"] == 5
+
+
+def test_best_point_of_each_curve() -> None:
+    rows = results.table(make(label=["argmax", "uniform"], eps=[-2, -1, 0, 1, 2], **SMALL))
+    rows["score"] = [1.0, 5, 2, 5, 5, 0, 0, 0, 0, 0]  # ties: the smallest |ε|, then grid order
+    rows["delta_low"] = [0.0, 0.1, 0, 0, 0, 0, 0, 0, 0, 0]
+    best = results.best(rows)
+    assert list(best["label"]) == ["argmax", "uniform"]
+    assert list(best["eps"]) == [-1, 0]
+    assert list(best["helps"]) == [True, False]
+
+
+def test_summary(outcome: Outcome, tmp_path: Path) -> None:
+    rows = results.write(outcome, tmp_path)
+    content = json.loads((tmp_path / "summary.json").read_text())
+    for key in ("dataset", "model", "weights_sha256", "versions", "git_commit", "times", "command"):
+        assert content[key] == outcome.info[key]
+    assert (content["task"], content["samples"], content["points"]) == ("segmentation", 9, 32)
+    assert content["base"] == rows["base"].iloc[0]
+    assert len(content["best"]) == 8
+    first = content["best"][0]
+    assert set(first) >= {*AXES, "score", "delta", "delta_low", "delta_high", "helps"}
+    assert first["helps"] is (first["delta_low"] > 0)
+
+
+def test_json_never_says_nan(tmp_path: Path) -> None:
+    outcome = make(label="argmax", eps=0.5, info={"times": {"clean": float("nan")}, "device": None}, **SMALL)
+    outcome = replace(outcome, seconds=[float("nan")])
+    results.write(outcome, tmp_path)
+    text = (tmp_path / "summary.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["times"] == {"clean": None}
+    assert json.loads(text)["best"][0]["seconds"] is None
+    assert plain({1: (np.float32(0.5), np.int8(2), np.bool_(True), Path("a"))}) == {"1": [0.5, 2, True, "a"]}
+
+
+def test_what_is_written_reads_back_whole(outcome: Outcome, tmp_path: Path) -> None:
+    results.write(outcome, tmp_path)
+    again = read(tmp_path)
+    same(again, outcome)
+    assert again.counts.dtype == np.uint16
+    pd.testing.assert_frame_equal(results.table(again), results.table(outcome))
+    results.write(make(task="classification", images=20, classes=3, eps=0.5), tmp_path)
+    assert read(tmp_path).counts.dtype == np.uint8
+
+
+def test_nothing_but_the_files_is_left(outcome: Outcome, tmp_path: Path) -> None:
+    results.write(outcome, tmp_path / "new" / "folder")
+    names = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
+    assert names == ["counts.npz", "per_class.csv", "results.csv", "summary.json"]
+
+
+def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "a.csv", b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gpsweep.outcome.os.fsync", full)
+    with pytest.raises(GpsweepError, match=r"a\.csv.*No space left"):
+        save(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_folder_that_is_a_file_cannot_be_written(outcome: Outcome, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(GpsweepError, match=r"run: expected a folder that can be written"):
+        results.write(outcome, tmp_path / "run")
+
+
+def test_shapes_must_agree(outcome: Outcome) -> None:
+    with pytest.raises(ValueError, match="counts"):
+        replace(outcome, ids=outcome.ids[1:])
+    with pytest.raises(ValueError, match="seconds"):
+        replace(outcome, seconds=[])
+
+
+def test_load_labels_every_axis(outcome: Outcome, tmp_path: Path) -> None:
+    rows = results.write(outcome, tmp_path)
+    data = results.load(tmp_path)
+    assert data["score"].dims == AXES
+    assert data["iou"].dims == (*AXES, "class")
+    assert list(data["eps"].values) == [-0.95, 0.0, 1e-5, 0.1]
+    assert list(data["class"].values) == list(outcome.classes)
+    assert data.attrs["model"] == "smp-Unet-resnet18"
+    assert json.loads(data.attrs["versions"])["gpsweep"] == "0.1.0"
+    for place, point in enumerate(outcome.points):
+        at = data.sel(**point.asdict())
+        for name in COLUMNS[7:]:
+            assert float(at[name]) == rows[name].iloc[place]
+        np.testing.assert_array_equal(at["iou"], counts.iou(counts.total(outcome.counts[place])))
+    np.testing.assert_array_equal(
+        data["class_base"].isel(dict.fromkeys(AXES, 0)), counts.iou(counts.total(outcome.base))
+    )
+
+
+def part(outcome: Outcome, places: list[int]) -> Outcome:
+    return replace(
+        outcome,
+        points=[outcome.points[place] for place in places],
+        counts=outcome.counts[places],
+        seconds=[outcome.seconds[place] for place in places],
+    )
+
+
+def test_load_merges_a_job_a_point(tmp_path: Path) -> None:
+    outcome = make(label=["argmax", "uniform"], eps=[-1, 0, 1], **SMALL)
+    results.write(outcome, tmp_path / "one")
+    for place in range(5):  # the sixth is missing
+        results.write(part(outcome, [place]), tmp_path / "many" / str(place))
+    whole, merged = results.load(tmp_path / "one"), results.load(tmp_path / "many")
+    assert merged["score"].shape == whole["score"].shape
+    last = outcome.points[5].asdict()
+    assert np.isnan(merged["score"].sel(**last))
+    assert np.isnan(merged["iou"].sel(**last)).all()
+    for name in ("score", "delta_low", "iou", "seconds"):
+        np.testing.assert_array_equal(merged[name].sel(label="argmax"), whole[name].sel(label="argmax"))
+
+
+def test_load_refuses_runs_of_different_models(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        results.write(make(eps=0, info={"model": name}, **SMALL), tmp_path / name)
+    with pytest.raises(GpsweepError, match="model: expected runs of one model and data, a .*came b"):
+        results.load(tmp_path)
+
+
+def test_load_refuses_two_scores_for_one_point(tmp_path: Path) -> None:
+    outcome = make(label="argmax", eps=[0.5, 1], **SMALL)
+    results.write(part(outcome, [0]), tmp_path / "a")
+    results.write(part(outcome, [0]), tmp_path / "b")
+    assert results.load(tmp_path)["score"].size == 1
+    results.write(replace(part(outcome, [0]), counts=outcome.counts[[1]]), tmp_path / "b")
+    with pytest.raises(GpsweepError, match=r"eps=0\.5.*one score a point"):
+        results.load(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("NA", "1", "null", ""), ("crane", "crane", "<b>", 'a,"b"')])
+def test_odd_and_doubled_class_names_survive(names: tuple[str, ...], tmp_path: Path) -> None:
+    outcome = replace(make(label="argmax", eps=[0, 1], **SMALL), classes=names)
+    results.write(outcome, tmp_path)
+    assert tuple(results.load(tmp_path)["class"].values) == names
+    assert read(tmp_path).classes == names
+
+
+def test_an_absent_class_is_empty_not_zero(tmp_path: Path) -> None:
+    outcome = make(label="argmax", eps=[0, 1], **SMALL)
+    outcome.counts[:, :, 2] = 0
+    outcome.base[:, 2] = 0
+    results.write(outcome, tmp_path)
+    assert results.load(tmp_path)["iou"].isel({"class": 2}).isnull().all()
+    assert results.load(tmp_path)["score"].notnull().all()
+
+
+def test_missing_files_are_named(outcome: Outcome, tmp_path: Path) -> None:
+    with pytest.raises(GpsweepError, match=r"nowhere: expected a run's results\.csv.*no such folder"):
+        results.load(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(GpsweepError, match=r"expected.*results\.csv.*came notes\.txt"):
+        results.load(tmp_path)
+    with pytest.raises(GpsweepError, match=r"counts\.npz, came notes\.txt"):
+        read(tmp_path)
+    results.write(outcome, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(GpsweepError, match=r"run: expected.*missing summary\.json"):
+        results.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 torn"])
+def test_a_torn_archive_is_an_error_for_people(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "counts.npz").write_bytes(content)
+    with pytest.raises(GpsweepError, match=r"counts\.npz: expected the counts of a run"):
+        read(tmp_path)
+
+
+def test_torn_tables_are_an_error_for_people(outcome: Outcome, tmp_path: Path) -> None:
+    results.write(outcome, tmp_path)
+    for name, content in [("summary.json", "{"), ("summary.json", "{}"), ("results.csv", "")]:
+        results.write(outcome, tmp_path)
+        (tmp_path / name).write_text(content)
+        with pytest.raises(GpsweepError, match="cannot be read"):
+            results.load(tmp_path)
+    results.write(outcome, tmp_path)
+    whole = (tmp_path / "per_class.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "per_class.csv").write_text("".join(whole[:-1]))
+    with pytest.raises(GpsweepError, match=r"per_class\.csv"):
+        results.load(tmp_path)
