@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -134,15 +133,19 @@ def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: So
         logits = net(one["image"])
     check_logits(logits, held, one["image"])
     if len(samples) < cfg.batch_size:
-        raise GpsweepError(f"batch_size={cfg.batch_size}: expected at most the {len(samples)} training samples")
+        raise GpsweepError(
+            f"batch_size={cfg.batch_size}: expected at most the {len(samples)} training samples"
+        )
     crop, size = cfg.augment.crop, one["image"].shape[2:]
     if crop is not None and any(not 1 <= side <= whole for side, whole in zip(crop, size, strict=True)):
         raise GpsweepError(f"augment.crop={crop}: expected [height, width] within the images' {tuple(size)}")
+    augment = OmegaConf.to_object(cfg.augment)
+    assert isinstance(augment, Augment)
     net.requires_grad_(True).train().to(memory_format=torch.channels_last)
     return TrainingModule(
         net,
         classes=len(held.classes),
-        augment=OmegaConf.to_object(cfg.augment),
+        augment=augment,
         rate=cfg.rate,
         decay=cfg.decay,
         class_weights=class_weights([each["target"] for each in samples], logits.shape[1], cfg.balance),
@@ -151,14 +154,18 @@ def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: So
 
 def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], held: Source) -> None:
     """Train on the samples, then count on the held-out data, once."""
-    shuffled = DataLoader(
+    shuffled: DataLoader[Sample] = DataLoader(
         samples,  # type: ignore[arg-type]
         batch_size=cfg.batch_size,
         shuffle=True,
         drop_last=True,
         collate_fn=collate,
     )
-    ordered = DataLoader(held, batch_size=cfg.data.batch_size, collate_fn=collate)  # type: ignore[arg-type]
+    ordered: DataLoader[Sample] = DataLoader(
+        held,  # type: ignore[arg-type]
+        batch_size=cfg.data.batch_size,
+        collate_fn=collate,
+    )
     with quiet_lightning():
         trainer = one_device(cfg)
         trainer.fit(module, shuffled)
@@ -189,16 +196,14 @@ def one_device(cfg: DictConfig) -> Trainer:
 
 def write(net: PixelNet, record: Mapping[str, Any], folder: Path) -> None:
     """Write weights and record, each whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {name: tensor.cpu().contiguous() for name, tensor in net.net.state_dict().items()}
-    for name, save in (
-        (WEIGHTS, lambda path: save_file(state, path)),
-        (RECORD, lambda path: path.write_text(json.dumps(record, indent=2) + "\n")),
-    ):
+    text = json.dumps(record, indent=2) + "\n"
+    for name, content in ((WEIGHTS, save(state)), (RECORD, text.encode())):
         part = folder / f".{name}.part"
-        save(part)
-        os.replace(part, folder / name)
+        part.write_bytes(content)
+        part.replace(folder / name)
 
 
 def show(record: Mapping[str, Any], command: str) -> None:

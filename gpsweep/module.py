@@ -13,8 +13,9 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from gpsweep.data.batch import Batch
-from gpsweep.engine import Memo, curve
+from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError, listing
+from gpsweep.passes import Memo
 from gpsweep.points import Grid, Point
 from gpsweep.tally import Tally
 
@@ -78,7 +79,7 @@ class GridModule(LightningModule):
         base: NDArray[np.int32] | None = None
         # The clean prediction is wanted in any case, and comes at no cost.
         eps = list(dict.fromkeys((0.0, *self.grid.eps)))
-        axes = {
+        axes: dict[str, Any] = {
             key: list(getattr(self.grid, key)) for key in ("label", "signal", "layer", "step", "iterations")
         }
         start = perf_counter()

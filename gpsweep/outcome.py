@@ -70,7 +70,7 @@ def read(folder: Path) -> Outcome:
             f"{folder}: expected a results folder with {COUNTS}, came {contents(Path(folder))}"
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return _unpack(dict(arrays))
     except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError, ZlibError) as error:
         raise GpsweepError(

@@ -260,7 +260,8 @@ def _frame(path: Path) -> pd.DataFrame:
 
     # All as text first: a class may well be called NA or 1, and Python's float() is exact.
     text = pd.read_csv(path, dtype=str, keep_default_na=False)
-    numbers = {name: [float(cell or "nan") for cell in text[name]] for name in text if name not in WORDS}
+    names = [str(name) for name in text if name not in WORDS]
+    numbers: dict[str, Any] = {name: [float(cell or "nan") for cell in text[name]] for name in names}
     rows = text.assign(**numbers)
     return rows.astype({"iterations": int})
 

@@ -15,15 +15,17 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader
 
-from gpsweep import layers, points, results
+from gpsweep import layers, points
 from gpsweep.config import instance
 from gpsweep.data.base import SEGMENTATION, Source
 from gpsweep.data.batch import Guarded, collate
-from gpsweep.engine import Memo, curve
+from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
 from gpsweep.module import GridModule
+from gpsweep.outcome import Outcome
+from gpsweep.passes import Memo
 from gpsweep.progress import bar
 from gpsweep.provenance import provenance
 
@@ -34,7 +36,7 @@ CHOICES = {
 }
 
 
-def run(cfg: DictConfig, folder: Path, command: str = "") -> results.Outcome:
+def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome:
     """Evaluate one model on one data set over one grid, and leave results and report in a folder.
 
     Args:
@@ -57,7 +59,7 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> results.Outcome:
         options=prepared.options,
         memo=prepared.memo,
     )
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         Guarded(source),  # type: ignore[arg-type]
         batch_size=cfg.data.batch_size,
         num_workers=cfg.data.workers,
@@ -68,7 +70,7 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> results.Outcome:
     with quiet_lightning(), bar(cfg.progress, len(loader) * len(grid)) as module.on_point:
         trainer(cfg, folder).test(module, loader, verbose=False)
     tested = perf_counter()
-    outcome = results.Outcome(
+    outcome = Outcome(
         points=module.points,
         counts=module.counts,
         base=module.base,

@@ -1,4 +1,4 @@
-"""Plain supervised training of a small network: augmentation, loss and schedule. Nothing knows of perturbations."""
+"""Plain supervised training: augmentation, loss and schedule. Nothing here knows of perturbations."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class Augment:
         height, width = self.crop
         tops = torch.randint(image.shape[2] - height + 1, (len(image),)).tolist()
         lefts = torch.randint(image.shape[3] - width + 1, (len(image),)).tolist()
-        boxes = [(slice(t, t + height), slice(l, l + width)) for t, l in zip(tops, lefts, strict=True)]
+        corners = zip(tops, lefts, strict=True)
+        boxes = [(slice(top, top + height), slice(left, left + width)) for top, left in corners]
         images = [one[:, rows, columns] for one, (rows, columns) in zip(image, boxes, strict=True)]
         targets = [one[box] for one, box in zip(target, boxes, strict=True)]
         return torch.stack(images), torch.stack(targets)
@@ -89,6 +90,8 @@ class TrainingModule(LightningModule):
         decay: AdamW's weight decay.
         class_weights: ``(C,)``, one weight a channel of the logits, or None for the same for all.
     """
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -115,7 +118,9 @@ class TrainingModule(LightningModule):
         logits = self.net(image.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits, target, weight=self.class_weights, ignore_index=VOID)
         if not torch.isfinite(loss):
-            raise GpsweepError(f"rate={self.rate}: the training diverged in epoch {self.current_epoch}; lower it")
+            raise GpsweepError(
+                f"rate={self.rate}: the training diverged in epoch {self.current_epoch}; lower it"
+            )
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
@@ -146,7 +151,8 @@ def class_weights(targets: Sequence[Tensor], channels: int, balance: float) -> T
     """
     if balance == 0:
         return None
-    counts = torch.stack([torch.bincount(one[one != VOID].flatten(), minlength=channels) for one in targets]).sum(0)
+    counts = sum(torch.bincount(one[one != VOID].flatten(), minlength=channels) for one in targets)
+    assert isinstance(counts, Tensor)
     share = counts / counts.sum()
     weights = share.clamp(min=1e-6) ** -balance
     return weights / (weights * share).sum()

@@ -24,7 +24,10 @@ def tally(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Count by the definition, image by image and class by class."""
     rows = []
     for one, other in zip(truth, predicted, strict=True):
-        hits = [[(one == c) & (other == c), (one != c) & (other == c), (one == c) & (other != c)] for c in range(classes)]
+        hits = [
+            [(one == c) & (other == c), (one != c) & (other == c), (one == c) & (other != c)]
+            for c in range(classes)
+        ]
         rows.append([[int(kind.sum()) for kind in kinds] for kinds in hits])
     return np.array(rows).reshape(len(truth), classes, 3)
 
@@ -71,7 +74,7 @@ def test_torchmetrics_agrees_on_classification() -> None:
 
 
 def test_unknown_task_names_the_choices() -> None:
-    with pytest.raises(GpsweepError, match="task=segmentatoin.*segmentation"):
+    with pytest.raises(GpsweepError, match=r"task=segmentatoin.*segmentation"):
         counts.score(np.zeros((2, 3)), "segmentatoin")
 
 

@@ -8,9 +8,10 @@ import torch
 from networks import CLASSES, NETWORKS, SideEffects, batch, build, logits_of
 from torch import Tensor, nn
 
-from gpsweep.engine import Memo, curve
+from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
 from gpsweep.labels import STRATEGIES, Hints
+from gpsweep.passes import Memo
 from gpsweep.points import LABELS, SIGNALS, STEPS, Point
 
 IDS = ["a", "b"]

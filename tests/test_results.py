@@ -18,15 +18,21 @@ from gpsweep.outcome import Outcome, plain, read, save
 from gpsweep.points import AXES
 
 SMALL = {"images": 9, "classes": 4}
-COLUMNS = (
-    "label, signal, layer, step, iterations, eps, samples, score, base, delta, delta_low, delta_high, "
-    "pixel_accuracy, seconds"
-).split(", ")
+COLUMNS = [
+    *("label", "signal", "layer", "step", "iterations", "eps", "samples"),
+    *("score", "base", "delta", "delta_low", "delta_high", "pixel_accuracy", "seconds"),
+]
 
 
 @pytest.fixture
 def outcome() -> Outcome:
-    return make(label=["argmax", "uniform"], eps=[-0.95, 0.0, 0.1, 1e-5], layer=["input", "a.b"], iterations=2, **SMALL)
+    return make(
+        label=["argmax", "uniform"],
+        eps=[-0.95, 0.0, 0.1, 1e-5],
+        layer=["input", "a.b"],
+        iterations=2,
+        **SMALL,
+    )
 
 
 def same(one: Outcome, other: Outcome) -> None:
@@ -211,7 +217,7 @@ def test_load_merges_a_job_a_point(tmp_path: Path) -> None:
 def test_load_refuses_runs_of_different_models(tmp_path: Path) -> None:
     for name in ("a", "b"):
         results.write(make(eps=0, info={"model": name}, **SMALL), tmp_path / name)
-    with pytest.raises(GpsweepError, match="model: expected runs of one model and data, a .*came b"):
+    with pytest.raises(GpsweepError, match=r"model: expected runs of one model and data, a .*came b"):
         results.load(tmp_path)
 
 

@@ -41,7 +41,7 @@ def main(overrides: list[str] | None = None) -> int:
 def network_and_sample(cfg: DictConfig) -> tuple[nn.Module, Tensor]:
     """Build the model of a configuration and take the first image of its data."""
     source = config.instance(cfg.data.source, "data.source")
-    net = build(cfg.model, classes=len(source.classes)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = build(cfg.model, classes=len(source.classes)).to(memory_format=torch.channels_last)
     batch = collate([source[0]])
     if isinstance(batch, GpsweepError):
         raise batch
@@ -64,7 +64,7 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
         start = perf_counter()
         calls, _ = layers.trace(net, x)
         passes.append((calls, perf_counter() - start))
-    names = {path: name for name, path in reversed(layers.aliases(net).items())}
+    names = {path: name for name, path in reversed(list(layers.aliases(net).items()))}
     runs = Counter(done.call.path for done in passes[0][0])
     table = [(layers.INPUT, shape_text(tuple(x.shape)), 1.0)]
     for i, done in enumerate(passes[0][0]):

@@ -40,8 +40,9 @@ class LeNet(nn.Sequential):
                 f"data.size: expected grey images of {SIDE}×{SIDE} pixels for the 20-50-500-10 network, "
                 f"came {x.shape[2]}×{x.shape[3]} and {x.shape[1]} channels"
             )
-        scores: Tensor = super().forward(x)
-        return scores
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 def lenet(*, classes: int) -> LeNet:

@@ -1,0 +1,187 @@
+"""From the ``model`` group to a network: custom targets, classes, hashes of weights, messages of failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from gpsweep.errors import GpsweepError
+from gpsweep.models.build import build, sha256
+from gpsweep.models.pixels import PixelNet
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+NETS = """
+import torch
+
+def good(classes=4, width=3):
+    assert isinstance(width, int)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, width, 1), torch.nn.Conv2d(width, classes, 1))
+
+def listed(widths):
+    assert type(widths) is list
+    return torch.nn.Conv2d(3, widths[0], 1)
+
+def nested(inner):
+    return torch.nn.Sequential(inner)
+
+def number():
+    return 3
+
+def broken():
+    raise RuntimeError("no such\\nluck")
+
+def trained():
+    net = good()
+    net.pretrained_cfg = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5)}
+    return net
+"""
+
+
+def group(name: str, *overrides: str) -> DictConfig:
+    """Compose one file of conf/model as it stands at ``model`` in the configuration."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg: DictConfig = compose(overrides=[f"+model={name}", *overrides]).model
+    return cfg
+
+
+@pytest.fixture
+def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A user's module on the path; its name."""
+    name = f"nets_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(NETS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def test_a_users_network_by_its_dotted_name(nets: str) -> None:
+    net = build(group("custom", f"model.net={nets}.good"), classes=4)
+    assert isinstance(net, PixelNet)
+    assert net(torch.rand(1, 3, 6, 5)).shape == (1, 4, 6, 5)
+    assert not net.training and not net.net.training
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+    assert net.layer_aliases == {"0": "net.0", "1": "net.1"}
+
+
+def test_a_users_network_with_arguments(nets: str) -> None:
+    cfg = group("custom", f"model.net={{_target_: {nets}.good, width: 8, classes: '${{model.classes}}'}}")
+    assert build(cfg, classes=6).net[1].weight.shape == (6, 8, 1, 1)
+    assert cfg.classes == 6
+
+
+def test_a_target_alone_can_be_added(nets: str) -> None:
+    assert build(group("custom", f"+model.net._target_={nets}.good"), classes=4).net[1].out_channels == 4
+
+
+def test_classes_that_are_given_stay(nets: str) -> None:
+    cfg = group(
+        "custom", f"model.net={{_target_: {nets}.good, classes: '${{model.classes}}'}}", "model.classes=12"
+    )
+    assert build(cfg, classes=11).net[1].out_channels == 12
+
+
+def test_a_configuration_that_is_read_only_is_filled_in(nets: str) -> None:
+    cfg = group("custom", f"model.net={nets}.good")
+    OmegaConf.set_readonly(cfg, True)
+    build(cfg, classes=4)
+    assert cfg.classes == 4 and OmegaConf.is_readonly(cfg)
+
+
+def test_lists_and_nested_targets(nets: str) -> None:
+    cfg = group(
+        "custom", f"model.net={{_target_: {nets}.nested, inner: {{_target_: {nets}.listed, widths: [5]}}}}"
+    )
+    assert build(cfg, classes=5).net[0].out_channels == 5
+
+
+def test_the_group_reaches_the_wrapper(nets: str) -> None:
+    changes = ["mean=[1,2,3]", "std=[4,5,6]", "scale=1", "channels=BGR", "output=logits", "divisor=8"]
+    cfg = group(
+        "custom", f"model.net={nets}.good", *(f"model.{change}" for change in changes), "+model.aliases.top=1"
+    )
+    net = build(cfg, classes=4)
+    assert (net.channels, net.output, net.divisor) == ("BGR", "logits", 8)
+    assert net.layer_aliases["top"] == "net.1"
+    torch.testing.assert_close(net.bias.flatten(), torch.tensor([-1 / 4, -2 / 5, -3 / 6]))
+    torch.testing.assert_close(net.gain.flatten(), torch.tensor([1 / 4, 1 / 5, 1 / 6]))
+
+
+def test_null_statistics_are_the_networks_own(nets: str) -> None:
+    cfg = group("custom", f"model.net={nets}.trained", "model.mean=null", "model.std=null")
+    torch.testing.assert_close(build(cfg, classes=4).bias.flatten(), torch.tensor([-0.2, -0.4, -0.6]))
+
+
+def test_a_checkpoint_is_loaded(nets: str, tmp_path: Path) -> None:
+    weights = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 1))
+    torch.save(
+        {"state_dict": {f"model.{k}": v for k, v in weights.state_dict().items()}}, tmp_path / "a.ckpt"
+    )
+    net = build(
+        group("custom", f"model.net={nets}.good", f"model.checkpoint={tmp_path / 'a.ckpt'}"), classes=4
+    )
+    assert sha256(net) == sha256(weights)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ([], r"model\.net: expected the dotted name .* came nothing"),
+        (["model.net=3"], r"model\.net: expected .* came 3"),
+        (["model.net={width: 3}"], r"model\.net: expected .*_target_, came .*width"),
+        (["model.net={_target_: null}"], r"model\.net: expected"),
+        (["model.net=nowhere_at_all.net"], r"model\.net=nowhere_at_all\.net: .*ImportError.*PYTHONPATH"),
+        (["model.net=NETS.absent"], r"model\.net=NETS\.absent: .*ImportError.*absent"),
+        (
+            ["model.net=NETS.broken"],
+            r"model\.net=NETS\.broken: could not be built\. RuntimeError: no such luck$",
+        ),
+        (["model.net=NETS.number"], r"model\.net=NETS\.number: expected an nn\.Module, came int"),
+        (["model.net={_target_: NETS.good, depth: 3}"], r"model\.net=NETS\.good: .*TypeError.*depth"),
+        (["model.net={_target_: NETS.good, width: '${nothing}'}"], r"model\.net=NETS\.good: .*nothing"),
+        (
+            ["model.net={_target_: NETS.nested, inner: {_target_: NETS.broken}}"],
+            r"RuntimeError: no such luck$",
+        ),
+        (["model.net=NETS.good", "model.mean=null"], r"model\.mean=null: the network states none"),
+        (["model.net=NETS.good", "model.std=[1,0,1]"], r"model\.std=\[1, 0, 1\]: must not be 0"),
+        (["model.net=NETS.good", "model.channels=XYZ"], r"model\.channels=XYZ: unknown.*RGB"),
+        (["model.net=NETS.good", "model.classes=0"], r"model\.classes=0: expected a whole number"),
+        (["model.net=NETS.good", "model.classes=many"], r"model\.classes=many: expected a whole number"),
+        (["model.net=NETS.good", "model.aliases=3"], r"model\.aliases=3: expected a dict"),
+        (["model.net=NETS.good", "+model.aliases.top=2"], r"model\.aliases\.top=2: unknown"),
+        (["model.net=NETS.good", "model.checkpoint=none.pt"], r"model\.checkpoint=none\.pt: no such file"),
+    ],
+)
+def test_failures_name_their_key(nets: str, overrides: list[str], says: str) -> None:
+    cfg = group("custom", *(override.replace("NETS", nets) for override in overrides))
+    with pytest.raises(GpsweepError, match=says.replace("NETS", nets)):
+        build(cfg, classes=4)
+
+
+def test_sha256_is_of_the_content() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    original = sha256(net)
+    assert original == sha256(PixelNet(net)) == sha256(net.to(memory_format=torch.channels_last))
+    assert len(original) == 64
+    with torch.no_grad():
+        net[0].weight[0, 0, 0, 0] += 1e-3
+    assert sha256(net) != original
+
+
+@pytest.mark.parametrize("other", [nn.Linear(2, 3), nn.Linear(3, 2).double(), nn.Linear(3, 2).bfloat16()])
+def test_sha256_tells_shapes_and_types_apart(other: nn.Module) -> None:
+    plain = nn.Linear(3, 2)
+    for net in (plain, other):
+        for parameter in net.parameters():
+            nn.init.zeros_(parameter)
+    assert sha256(plain) != sha256(other)
+
+
+def test_sha256_knows_names() -> None:
+    weight = nn.Linear(2, 2)
+    assert sha256(nn.ModuleDict({"a": weight})) != sha256(nn.ModuleDict({"b": weight}))

@@ -1,0 +1,95 @@
+"""The page opened in headless Chromium and looked at."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from outcomes import make
+from PIL import Image
+
+from gpsweep import report, results
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+DARK = "--blink-settings=preferredColorScheme=0"
+# Runs in a copy of the page: its sizes, and everything that it fetched.
+PROBE = """
+<script>addEventListener('load', () => {
+  const boxes = [...document.querySelectorAll('figure svg')].map(svg => svg.getBoundingClientRect());
+  const fetched = performance.getEntriesByType('resource').map(entry => entry.name);
+  document.body.dataset.probe = JSON.stringify({
+    sizes: boxes.map(box => [Math.round(box.width), Math.round(box.height)]),
+    wide: document.documentElement.scrollWidth, window: innerWidth, fetched,
+  });
+});</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the path")
+    folder = tmp_path_factory.mktemp("run")
+    outcome = make(label=["argmax", "uniform", "ground_truth"], layer=["input", "encoder.layer1"])
+    return report.write(outcome, results.table(outcome), folder)
+
+
+def chromium(path: Path, profile: Path, *options: str) -> str:
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *QUIET, f"--user-data-dir={profile}", *options, path.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def picture(path: Path, tmp_path: Path, *options: str) -> np.ndarray:
+    target = tmp_path / "page.png"
+    chromium(path, tmp_path / "profile", f"--screenshot={target}", *options)
+    return np.asarray(Image.open(target).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("width", [1200, 420])
+def test_drawings_have_a_size_and_nothing_is_fetched(html: Path, width: int, tmp_path: Path) -> None:
+    probed = tmp_path / "probed.html"
+    probed.write_text(
+        html.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8"
+    )
+    dom = chromium(probed, tmp_path / "profile", "--dump-dom", f"--window-size={width},1000")
+    match = re.search(r'data-probe="([^"]*)"', dom)
+    assert match, "the page did not load"
+    found = json.loads(unescape(match[1]))
+    assert len(found["sizes"]) == 4
+    assert all(w > 320 and h > 200 for w, h in found["sizes"])
+    assert found["fetched"] == []
+    assert found["wide"] <= found["window"], "the page scrolls sideways"
+    assert "Guided perturbations help" in dom
+
+
+def test_light_and_dark_are_drawn_and_legible(html: Path, tmp_path: Path) -> None:
+    light = picture(html, tmp_path, "--window-size=1200,1600")
+    dark = picture(html, tmp_path, "--window-size=1200,1600", DARK)
+    assert light.shape[:2] == (1600, 1200)
+    assert np.median(light) > 230
+    assert np.median(dark) < 40
+    for pixels, blue in ((light, (0x0B, 0x5F, 0xA5)), (dark, (0x6F, 0xB4, 0xF2))):
+        assert pixels.std() > 10, "a blank page"
+        near = np.abs(pixels - blue).max(axis=-1) < 12
+        assert near.sum() > 300, "the curve of argmax is not there"
+        grey = pixels.mean(axis=-1)
+        assert (np.abs(grey - np.median(grey)) > 150).sum() > 5000, "no text stands out"

@@ -1,0 +1,134 @@
+"""The figure shows what the table says, for every shape of grid."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from outcomes import make
+from PIL import Image
+
+from gpsweep import results
+from gpsweep.report import curves
+from gpsweep.report.look import COLOURS, look, styled, unit
+
+GRIDS: dict[str, dict[str, Any]] = {
+    "point": {"label": "argmax", "eps": 0.25},
+    "zero": {"label": "argmax", "eps": 0.0},
+    "one eps": {"eps": 0.25},
+    "two eps": {"eps": [-0.25, 0.25]},
+    "main": {},
+    "oracle": {"label": ["argmax", "ground_truth"]},
+    "guide": {
+        "label": ["argmax"],
+        "layer": ["input", "encoder$1.a_b^2"],
+        "step": ["sign", "rms"],
+        "iterations": 3,
+    },
+}
+
+
+def lines(axes: Any) -> list[Any]:
+    return [line for line in axes.get_lines() if len(line.get_xdata()) > 2]
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_every_grid_can_be_drawn(grid: dict[str, Any], tmp_path: Path) -> None:
+    outcome = make(images=12, classes=5, **grid)
+    rows = results.table(outcome)
+    png, svg = curves.draw(outcome, rows, tmp_path)
+    pixels = np.asarray(Image.open(png).convert("L"))
+    assert pixels.shape[1] >= 1000
+    assert 0.01 < (pixels < 200).mean() < 0.5
+    assert float(ElementTree.parse(svg).getroot().attrib["width"].removesuffix("pt")) > 300
+    with styled():
+        picture = curves.figure(rows, look(outcome, rows))
+        picture.canvas.draw()
+        box = picture.get_tightbbox()
+        assert box.x0 >= 0
+        assert box.x1 <= picture.get_figwidth() + 1e-6, "something is cut off on the right"
+
+
+def test_lines_bands_and_markers_are_the_tables() -> None:
+    outcome = make(images=12, classes=5, label=["argmax", "uniform"])
+    rows = results.table(outcome)
+    axes = curves.figure(rows, look(outcome, rows)).axes[0]
+    for label, line in zip(["argmax", "uniform"], lines(axes), strict=True):
+        mine = rows[rows["label"] == label]
+        np.testing.assert_array_equal(line.get_xdata(), mine["eps"])
+        np.testing.assert_array_equal(line.get_ydata(), mine["score"])
+        assert line.get_color() == COLOURS[label]
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    first = rows[rows["label"] == "argmax"]
+    assert heights.min() == pytest.approx((first["base"] + first["delta_low"]).min())
+    assert heights.max() == pytest.approx((first["base"] + first["delta_high"]).max())
+    marked = {
+        (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.get_lines() if len(line.get_xdata()) == 1
+    }
+    best = results.best(rows)
+    assert marked == set(zip(best["eps"], best["score"], strict=True))
+    assert f"base\n{rows['base'].iloc[0]:.2f}" in [text.get_text() for text in axes.texts]
+
+
+def test_panels_share_the_score_axis_and_say_their_unit() -> None:
+    outcome = make(images=12, classes=5, label="argmax", layer=["input", "a.b"], signal=["eq5", "likelihood"])
+    rows = results.table(outcome)
+    panels = curves.figure(rows, look(outcome, rows)).axes
+    assert len(panels) == 4
+    assert len({axes.get_ylim() for axes in panels}) == 1
+    titles = {axes.get_title(loc="left"): axes.get_xlabel() for axes in panels}
+    assert titles["layer input · signal eq5"] == "ε (grey levels)"
+    assert titles["layer a.b · signal likelihood"] == "ε (relative to the activation’s RMS)"
+    assert unit("a.b", "absolute") == "units of the activation"
+
+
+def test_iterations_differ_in_line_style() -> None:
+    outcome = make(images=12, classes=5, label="argmax", iterations=3)
+    rows = results.table(outcome)
+    style = look(outcome, rows)
+    axes = curves.figure(rows, style).axes[0]
+    assert len({str(line._dash_pattern) for line in lines(axes)}) == 3
+    assert style.dasharray(3) == "none"
+    assert len({style.dasharray(count) for count in (1, 2, 3)}) == 3
+
+
+def test_unknown_labels_get_colours_of_their_own() -> None:
+    outcome = make(images=4, classes=3, label="argmax", eps=[0, 1])
+    rows = results.table(outcome)
+    more = [rows.assign(label=f"guide {number}") for number in range(3)]
+    style = look(outcome, __import__("pandas").concat([rows, *more]))
+    assert len(set(style.colours.values())) == 4
+
+
+def test_closeup_holds_the_gains_and_not_the_oracle() -> None:
+    rows = results.table(make(label=["argmax", "ground_truth"]))
+    limits = curves.closeup(rows)
+    assert limits is not None
+    own = rows[rows["label"] == "argmax"]
+    top = own.loc[own["score"].idxmax()]
+    assert limits[0] < top["base"] < top["base"] + top["delta_high"] < limits[1]
+    assert limits[1] < rows["score"].max()
+    assert curves.closeup(rows[rows["label"] == "ground_truth"]) is None
+    assert curves.closeup(results.table(make(label="random_onehot", images=9))) is None
+
+
+def test_same_run_same_file(tmp_path: Path) -> None:
+    outcome = make(images=5, classes=3, eps=[0, 1])
+    rows = results.table(outcome)
+    for name in ("a", "b"):
+        curves.draw(outcome, rows, tmp_path / name)
+    assert (tmp_path / "a" / "curves.svg").read_bytes() == (tmp_path / "b" / "curves.svg").read_bytes()
+
+
+def test_drawing_leaves_no_trace(tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    outcome = make(images=5, classes=3, eps=[0, 1])
+    curves.draw(outcome, results.table(outcome), tmp_path)
+    assert dict(mpl.rcParams) == before
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()

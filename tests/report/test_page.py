@@ -1,0 +1,289 @@
+"""What the page says and that nothing in it is live."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from outcomes import INFO, make
+
+from gpsweep import counts, report, results
+from gpsweep.outcome import Outcome
+from gpsweep.report import page
+from gpsweep.report.__main__ import main
+
+
+class Reader(HTMLParser):
+    """Collect the tags, the attributes and the text of a page, and check that its tags are closed."""
+
+    VOID = frozenset({"meta", "link", "br"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words).replace("\xa0", " "))
+
+
+def read(outcome: Outcome) -> Reader:
+    return Reader(page.page(outcome, results.table(outcome)))
+
+
+def verdict(outcome: Outcome) -> dict[str, Any]:
+    return page.verdict(results.table(outcome))
+
+
+@pytest.fixture(scope="module")
+def outcome() -> Outcome:
+    return make(images=60)
+
+
+@pytest.fixture(scope="module")
+def html(outcome: Outcome) -> str:
+    return page.page(outcome, results.table(outcome))
+
+
+def test_a_gain_is_told_with_its_interval_and_its_caveat(outcome: Outcome, html: str) -> None:
+    rows = results.table(outcome)
+    top = rows.loc[rows["score"].idxmax()]
+    text = Reader(html).text
+    assert "smp-Unet-resnet18 on camvid" in text
+    assert f"Guided perturbations help: argmax at ε = {top['eps']} grey levels raises the mean IoU" in text
+    assert f"a gain of {page.signed(top['delta'])} (95 % interval" in text
+    assert f"{page.signed(top['delta_low'])} to {page.signed(top['delta_high'])}" in text
+    assert "chosen as the best of 160 on the same 60 images, so its gain is optimistic" in text
+
+
+def test_no_gain_is_told_plainly() -> None:
+    outcome = make(images=30, label="random_onehot", eps=[-0.5, 0, 0.5])
+    text = read(outcome).text
+    assert "No: no point’s 95 % interval lies above zero." in text
+    assert "no perturbation scores higher" in text
+    assert "help:" not in text
+    assert "What changes for each class" not in text
+
+
+def test_a_higher_score_whose_interval_holds_zero_is_no_gain() -> None:
+    outcome = make(images=20, label="argmax", eps=[0.5])
+    base = outcome.base.copy()
+    point = base.copy()
+    point[0, 0] += [50, 0, -50]  # one image alone gains
+    outcome = replace(outcome, counts=point[None], base=base)
+    found = verdict(outcome)
+    assert found["row"]["delta"] > 0
+    assert found["kind"] == "no"
+    assert "the point’s 95 % interval does not lie above zero" in read(outcome).text
+
+
+def test_a_single_point_was_not_chosen() -> None:
+    text = read(make(images=40, label="argmax", eps=0.3)).text
+    assert "One point was run and none chosen" in text
+    assert "optimistic" not in text
+
+
+def test_the_oracle_is_a_bound_and_never_help() -> None:
+    only = make(images=30, label="ground_truth", eps=[0.1, 0.2])
+    assert verdict(only)["kind"] == "oracle"
+    assert "A bound, not a gain" in read(only).text
+    with_others = make(images=30, label=["ground_truth", "random_onehot"], eps=[0.1, 0.2])
+    assert verdict(with_others)["kind"] == "no"
+    assert "bounds what a label could do" in read(with_others).text
+    assert (
+        verdict(make(images=120, label=["ground_truth", "argmax"], eps=[0, 0.4]))["row"]["label"] == "argmax"
+    )
+
+
+def test_inner_layers_and_iterations_are_named() -> None:
+    grid: dict[str, Any] = {
+        "images": 30,
+        "label": "argmax",
+        "layer": "a.b",
+        "eps": [0.2, 0.4],
+        "iterations": 2,
+    }
+    assert re.search(
+        r"argmax with \d iterations? at ε = 0\.\d times the activation’s RMS in layer a\.b",
+        read(make(**grid)).text,
+    )
+    absolute = read(make(**grid, info={"layer_scale": "absolute"})).text
+    assert re.search(r"at ε = 0\.\d in layer a\.b", absolute)
+
+
+def test_everything_asked_for_is_on_the_page() -> None:
+    outcome = make(images=30, layer=["input", "a.b"], eps=[-0.5, 0, 0.5], iterations=2)
+    text = read(outcome).text
+    for axis in (
+        "label",
+        "signal",
+        "layer",
+        "step",
+        "iterations",
+        "best ε",
+        "score",
+        "base",
+        "95 % interval",
+        "time",
+    ):
+        assert axis in text
+    for name in (
+        *outcome.classes,
+        INFO["command"],
+        INFO["weights_sha256"],
+        INFO["git_commit"],
+        INFO["device"],
+    ):
+        assert name in text
+    assert "name: smp-Unet-resnet18" in text
+    assert "torch 2.15.0" in text
+    assert "Clean forward passes 6.1 s" in text
+    assert "clean forward passes)" in text
+
+
+def test_a_bare_outcome_makes_a_page() -> None:
+    text = read(replace(make(images=5, classes=3, eps=[0, 1]), info={})).text
+    assert "network on data" in text
+    assert "Run it again" not in text
+    assert "None" not in text
+
+
+def test_names_are_inert() -> None:
+    evil = "<script>alert(1)</script>"
+    info = {key: evil for key in ("dataset", "model", "command", "config", "device", "git_commit")}
+    info |= {"versions": {evil: evil}, "times": {evil: 1.0}}  # type: ignore[dict-item]
+    outcome = make(images=30, label=["argmax"], layer=["input", f"a{evil}\"'--&"], eps=[0.2, 0.4], info=info)
+    outcome = replace(outcome, classes=(evil, '"><img src=x onerror=alert(1)>', *outcome.classes[2:]))
+    seen = read(outcome)
+    assert "script" not in seen.tags
+    assert "img" not in seen.tags
+    assert not any(name.startswith("on") for name, _ in seen.attributes)
+    assert evil in seen.text
+
+
+def test_nothing_is_fetched(html: str) -> None:
+    seen = Reader(html)
+    for name, value in seen.attributes:
+        if name in ("src", "href", "xlink:href", "data", "action", "srcset"):
+            assert value is not None
+            assert value.startswith(("#", "data:")), f"{name}={value}"
+    assert "@import" not in html
+    assert not re.search(r"url\((?!#)", html)
+    assert not {"script", "iframe", "img", "object"} & set(seen.tags)
+    assert len(html) < 1_000_000
+
+
+def test_two_drawings_share_no_id() -> None:
+    seen = read(make(images=30, layer=["input", "a.b"], eps=[-0.5, 0, 0.5]))
+    ids = [value for name, value in seen.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    used = {value[1:] for name, value in seen.attributes if name == "xlink:href" and value}
+    assert used
+    assert used <= set(ids)
+
+
+def test_drawings_take_their_colours_from_the_page(html: str) -> None:
+    drawing = html[html.index("<figure>") : html.index("</figure>")]
+    assert "var(--ink)" in drawing
+    assert "var(--series-0b5fa5)" in drawing
+    assert set(re.findall(r"#[0-9a-f]{6}\b", drawing)) <= {"#000000"}
+    names = set(re.findall(r"var\(--([\w-]+)\)", html))
+    light, dark = html.split("prefers-color-scheme: dark", 1)
+    for name in names:
+        assert f"--{name}:" in light
+        assert f"--{name}:" in dark
+
+
+def test_class_changes() -> None:
+    outcome = make(images=30, label="argmax", eps=[0, 0.5])
+    outcome.base[:, 3] = 0
+    outcome.counts[:, :, 3] = 0
+    rows = page.class_changes(outcome, 1)
+    assert page.class_changes(outcome, None) == []
+    assert len(rows) == 10
+    assert outcome.classes[3] not in [row["name"] for row in rows]
+    changes = [row["delta"] for row in rows]
+    assert changes == sorted(changes, reverse=True)
+    per_class = counts.iou(counts.total(outcome.counts[1])) - counts.iou(counts.total(outcome.base))
+    assert changes[0] == pytest.approx(np.nanmax(per_class))
+    assert sum(row["share"] for row in rows) == pytest.approx(100)
+    assert all(row["left"] >= 0 and row["left"] + row["width"] <= 100.001 for row in rows)
+    assert "1 class is absent" in read(outcome).text
+
+
+def test_a_thousand_classes_are_folded() -> None:
+    outcome = make(images=20, classes=1000, label="argmax", eps=[0, 0.5])
+    html = page.page(outcome, results.table(outcome))
+    shown, folded = html.split("classes between</summary>")
+    assert shown.count('<td class="bars">') == 40
+    assert folded.count('<td class="bars">') == 960
+    assert len(html) < 1_000_000
+
+
+def test_many_curves_are_folded() -> None:
+    outcome = make(
+        images=5, classes=3, layer=["input", "a", "b", "c"], signal=["eq5", "likelihood"], eps=[0, 1]
+    )
+    assert "8 more curves" in read(outcome).text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0.0, "0.00"), (-0.001, "0.00"), (0.874, "+0.87"), (-1.5, "−1.50")],
+)
+def test_signed(number: float, text: str) -> None:
+    assert page.signed(number) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0.0042, "4.2 ms"), (0, "0 ms"), (4.25, "4.25 s"), (754, "12 min 34 s"), (7300, "2 h 1 min")],
+)
+def test_seconds(number: float, text: str) -> None:
+    assert page.seconds_text(number) == text
+
+
+def test_the_report_can_be_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = make(images=10, classes=4, eps=[-1, 0, 1])
+    rows = results.write(outcome, tmp_path)
+    first = report.write(outcome, rows, tmp_path).read_text()
+    for name in ("report.html", "curves.svg", "curves.png"):
+        (tmp_path / name).unlink()
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == first
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_making_it_again_needs_the_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert "counts.npz, came an empty folder" in shown.err
+    assert shown.out == ""

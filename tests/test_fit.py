@@ -1,0 +1,186 @@
+"""Training: image and mask are varied together, weights load, mistakes leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from gpsweep import config
+from gpsweep.data.base import VOID
+from gpsweep.errors import GpsweepError
+from gpsweep.fit import check, main
+from gpsweep.models.build import build, sha256
+from gpsweep.training import Augment, class_weights
+
+RECIPES = sorted(path.stem for path in Path(config.conf_folder(), "fit").glob("*.yaml"))
+TINY = ("data.limit=8", "batch_size=4", "epochs=1")
+Fit = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fit:
+    """Run ``python -m gpsweep.fit`` in an empty folder; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gpsweep.fit", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return command
+
+
+def composed(*overrides: str) -> Any:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config.conf_folder(), version_base="1.3"):
+        return compose("fit", list(overrides))
+
+
+def trained(folder: Path, recipe: str) -> dict[str, Any]:
+    """Check that a recipe's weights load into its model, and return its record."""
+    record: dict[str, Any] = json.loads((folder / "fit.json").read_text())
+    cfg = composed(f"fit={recipe}", f"model.checkpoint={folder / 'weights.safetensors'}")
+    assert sha256(build(cfg.model, classes=len(record["per_class"]))) == record["weights_sha256"]
+    return record
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_compose(recipe: str) -> None:
+    cfg = composed(f"fit={recipe}")
+    check(cfg)
+    assert cfg.name == recipe and cfg.model.checkpoint is None and cfg.train.split == "train"
+
+
+def test_scenes_recipe_writes_weights_that_load(fit: Fit, tmp_path: Path) -> None:
+    code, out, err = fit("fit=scenes", *TINY)
+    assert code == 0, err
+    folder = tmp_path / "outputs" / "fit" / "scenes"
+    record = trained(folder, "scenes")
+    assert record["samples"] == {"train": 8, "held_out": 8}
+    assert record["config"]["epochs"] == 1 and record["config"]["seed"] == 0
+    assert {"score", "seconds", "versions", "parameters", "git_commit"} <= record.keys()
+    assert f"{record['score']:.2f}" in out
+    words = shlex.split(out.strip().splitlines()[-1])
+    assert words[:3] == ["python", "-m", "gpsweep"]
+    assert words[-3:] == [
+        "data=scenes",
+        "model=scenes",
+        "model.checkpoint=outputs/fit/scenes/weights.safetensors",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == [".hydra", "fit.json", "weights.safetensors"]
+
+
+def test_the_seed_decides(fit: Fit, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert fit(*TINY, f"seed={seed}", f"hydra.run.dir={name}")[0] == 0
+    a, b, c = (json.loads((tmp_path / name / "fit.json").read_text()) for name in "abc")
+    assert a["weights_sha256"] == b["weights_sha256"] != c["weights_sha256"]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("recipe", ["mnist", "camvid"])
+def test_recipes_on_real_data(
+    recipe: str, fit: Fit, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPSWEEP_DATA", str(data_root.resolve()))
+    code, _, err = fit(f"fit={recipe}", *TINY)
+    assert code == 0, err
+    record = trained(tmp_path / "outputs" / "fit" / recipe, recipe)
+    assert 0 <= record["score"] <= 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit=scene"], "scene"),
+        (["epochs=0"], "epochs=0: expected a number ≥ 1"),
+        (["epochs=abc"], "epochs"),
+        (["rate=0"], "rate=0.0: expected a number > 0"),
+        (["augment.scale=[2,1]"], "augment.scale=[2.0, 1.0]"),
+        (["augment.crop=[500,10]"], "augment.crop=[500, 10]"),
+        (["batch_size=9"], "batch_size=9: expected at most the 8 training samples"),
+        (["train.split=test"], "data.split=test: unknown"),
+        (["accelerator=abacus"], "accelerator=abacus"),
+        (["model.stages=[]"], "model.stages=[]"),
+        (["data.root=x", "fit=camvid"], "data.root=x"),
+    ],
+)
+def test_mistakes_end_in_one_message_and_leave_no_weights(
+    arguments: list[str], message: str, fit: Fit, tmp_path: Path
+) -> None:
+    code, _, err = fit("data.limit=8", "batch_size=4", *arguments)
+    assert code == 1
+    assert message in err and "Traceback" not in err
+    assert not list(tmp_path.rglob("*.safetensors*")) and not list(tmp_path.rglob("fit.json"))
+
+
+def test_a_diverging_training_says_so(fit: Fit, tmp_path: Path) -> None:
+    code, _, err = fit("data.limit=32", "batch_size=4", "epochs=2", "rate=1e30")
+    assert code == 1 and "rate=1e+30: the training diverged" in err and "Traceback" not in err
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def striped() -> tuple[torch.Tensor, torch.Tensor]:
+    """Images whose red level is 10 × the class, and their masks."""
+    target = torch.arange(16).repeat(4, 12, 1)
+    image = torch.zeros(4, 3, 12, 16)
+    image[:, 0] = 10.0 * target
+    return image, target
+
+
+def test_augmentation_is_none_unless_asked_for() -> None:
+    image, target = striped()
+    same, truth = Augment()(image, target)
+    assert torch.allclose(same, image, atol=1e-4) and torch.equal(truth, target)
+
+
+def test_masks_move_with_their_images() -> None:
+    torch.manual_seed(0)
+    image, target = striped()
+    moved, truth = Augment(flip=True, crop=(5, 7))(image, target)
+    assert moved.shape == (4, 3, 5, 7) and truth.shape == (4, 5, 7)
+    assert torch.allclose(moved[:, 0], 10.0 * truth, atol=1e-3)
+    assert {bool((row.diff() > 0).all()) for row in truth[:, 0]} == {True, False}
+
+
+def test_resizing_never_falls_below_the_crop_and_invents_no_class() -> None:
+    torch.manual_seed(0)
+    image, target = striped()
+    target[:, 0, 0] = VOID
+    moved, truth = Augment(scale=(0.1, 0.2), crop=(6, 8))(image, target)
+    assert moved.shape == (4, 3, 6, 8) and truth.shape == (4, 6, 8)
+    assert set(truth.unique().tolist()) <= {VOID, *range(16)}
+    assert (moved[:, 0] - 10.0 * truth).abs()[truth != VOID].max() <= 10
+
+
+def test_classes_bear_no_geometry() -> None:
+    image, target = torch.rand(4, 3, 12, 16) * 255, torch.arange(4)
+    same, truth = Augment(flip=True, scale=(2, 2), crop=(5, 7))(image, target)
+    assert torch.allclose(same, image, atol=1e-3) and torch.equal(truth, target)
+
+
+def test_rare_classes_weigh_more() -> None:
+    targets = [torch.tensor([[0, 0, 0], [1, VOID, VOID]])]
+    assert class_weights(targets, 2, 0.0) is None
+    weights = class_weights(targets, 2, 1.0)
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([2 / 3, 2.0])  # every class counts as much: 3 · 2/3 = 1 · 2
+
+
+def test_a_recipe_is_checked() -> None:
+    with pytest.raises(GpsweepError, match="balance=-1"):
+        check(composed("balance=-1"))
