@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import Residual, batch, build
+from torch import nn
+
+from gpsweep import layers
+from gpsweep.errors import GpsweepError
+from gpsweep.layers.__main__ import main, rows
+
+
+def test_names_aliases_and_calls() -> None:
+    net = build("skips")
+    net.layer_aliases = {"deep": "encoder.down.3"}
+    assert layers.find(net, "deep").path == "encoder.down.3"
+    assert layers.find(net, "encoder.down.0") == layers.Call("encoder.down.0", 0)
+    assert layers.find(net, "encoder.down.3.relu@2") == layers.Call("encoder.down.3.relu", 2)
+    for wrong in ("", "encoder.", "deep@x", "deep@0", "nowhere"):
+        with pytest.raises(GpsweepError, match="layer="):
+            layers.find(net, wrong)
+    with pytest.raises(GpsweepError, match="Did you mean deep"):
+        layers.find(net, "dep")
+
+
+def test_a_shared_module_is_found_by_each_of_its_paths() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Conv2d(3, 3, 1)
+            self.b = self.a
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(self.a(x))
+
+    assert layers.find(Shared(), "b").path == layers.find(Shared(), "a").path == "a"
+
+
+def test_a_trace_knows_order_parents_and_in_place_changes() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Residual(4)).eval()
+    calls, output = layers.trace(net, torch.randn(1, 3, 5, 5))
+    found = {(done.call.path, done.call.number): done for done in calls}
+    assert [done.call.path for done in calls][-2:] == ["1", ""]
+    assert found["1.relu", 2].parents[-1] == layers.Call("1")
+    assert found["1.bn1", 1].changed_later, "the ReLU works in place"
+    assert found["1.bn2", 1].changed_later, "the sum works in place"
+    assert not found["0", 1].changed_later
+    assert output.shape == found["", 1].shape
+    seconds = [done.seconds for done in calls]
+    assert seconds == sorted(seconds)
+
+
+def test_only_the_outermost_finished_calls_are_replayed() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    calls, _ = layers.trace(net, x)
+    replay = layers.replay_of(calls, layers.Call("encoder.down.3.conv2"))
+    assert {call.path for call in replay.before} == {
+        "encoder.stem",
+        "encoder.relu",
+        "encoder.down.0",
+        "encoder.down.1",
+        "encoder.down.2",
+        "encoder.down.3.conv1",
+        "encoder.down.3.bn1",
+        "encoder.down.3.relu",
+    }
+    assert {call.path for call in layers.replay_of(calls, layers.Call("merge")).before} == {"encoder"}
+
+
+def test_a_network_s_own_forward_attribute_is_restored() -> None:
+    net = build("skips")
+    x, _ = batch("skips")
+    own = net.encoder.stem.forward
+    net.encoder.stem.forward = own
+    calls, _ = layers.trace(net, x)
+    replay = layers.replay_of(calls, layers.Call("encoder.down"))
+    with torch.no_grad(), layers.recorded(net, [replay]) as recording:
+        net(x)
+    with pytest.raises(ValueError, match="spatial"), layers.replayed(net, replay, recording, torch.zeros(1)):
+        net(x)
+    assert net.encoder.stem.__dict__["forward"] is own
+    assert "forward" not in net.encoder.down.__dict__
+
+
+def test_rows_of_the_table() -> None:
+    net = build("tuples")
+    x, _ = batch("tuples")
+    table = {name: (shape, share) for name, shape, share in rows(net, x, repeats=3)}
+    assert table["input"] == ("2×3×9×14", 1.0)
+    assert table["first"][0] == "2×6×9×14, 2×6×9×14"
+    assert {"shared@1", "shared@2"} <= set(table)
+    assert 1 > table["first"][1] > table["shared@2"][1] > table["head"][1] >= 0
+
+
+def test_the_command_prints_the_table_or_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data.limit=1", "model=custom", "model.net=networks.small"]) == 0
+    out = capsys.readouterr().out
+    assert "encoder.down.3.relu@1" in out
+    assert "net." not in out
+    assert main(["model=custom", "model.net=networks.absent"]) == 1
+    assert "model.net=networks.absent" in capsys.readouterr().err
+    assert main(["modl=smp"]) == 1
+    assert "modl" in capsys.readouterr().err
