@@ -230,21 +230,20 @@ class _Walk:
         for first in range(0, len(self.points.eps), size):
             chunk = self.points.eps[first : first + size]
             moving = [eps for eps in chunk if eps != 0]
-            found = iter(self.moved(curve.layer, moving, direction))
+            found = iter(self.together(curve.layer, moving, direction))
             for eps in chunk:
                 yield replace(curve, eps=eps), next(found) if eps else clean
 
-    def moved(self, layer: str, eps: Sequence[float], direction: list[Tensor]) -> Sequence[Tensor]:
+    def together(self, layer: str, eps: Sequence[float], direction: list[Tensor]) -> Sequence[Tensor]:
         """Return the logits for each ε, all of them from one forward pass."""
         if not eps:
             return []
         start = self.passes.activation(layer)
+        moved = [self.passes.moved(layer, start, direction, e) for e in eps]
         if len(eps) == 1:
-            return [
-                self.passes.forward(layer, [h + eps[0] * d for h, d in zip(start, direction, strict=True)])
-            ]
-        together = [torch.cat([h + e * d for e in eps]) for h, d in zip(start, direction, strict=True)]
-        return self.passes.forward(layer, together, len(eps)).chunk(len(eps))
+            return [self.passes.forward(layer, moved[0])]
+        stacked = [torch.cat(parts) for parts in zip(*moved, strict=True)]
+        return self.passes.forward(layer, stacked, len(eps)).chunk(len(eps))
 
     def trajectory(
         self, point: Point, direction: list[Tensor], clean: Tensor
@@ -256,7 +255,7 @@ class _Walk:
             if point.eps == 0:
                 yield here, clean
                 continue
-            now = [h + point.eps * d for h, d in zip(now, direction, strict=True)]
+            now = self.passes.moved(point.layer, now, direction, point.eps)
             if count == self.points.iterations[-1]:
                 yield here, self.passes.forward(point.layer, now)
                 continue

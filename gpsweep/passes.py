@@ -142,14 +142,20 @@ class Passes:
             return [self.x]
         return layers.tensors_of(self.recording.activations[self.memo.replays[layer].site])
 
+    def moved(self, layer: str, start: Sequence[Tensor], by: Sequence[Tensor], eps: float) -> list[Tensor]:
+        """Return a layer's tensors moved by ε times a direction, the input within its range."""
+        tensors = [h + eps * d for h, d in zip(start, by, strict=True)]
+        if layer == layers.INPUT and self.clip is not None:
+            return [tensor.clamp(*self.clip) for tensor in tensors]
+        return tensors
+
     def forward(
         self, layer: str, moved: list[Tensor], times: int = 1, *, differentiably: bool = False
     ) -> Tensor:
         """Return the logits that follow from a layer's moved tensors, which hold ``times`` batches."""
         with nullcontext() if differentiably else torch.no_grad(), layers.submodules_run():
             if layer == layers.INPUT:
-                x = moved[0] if self.clip is None else moved[0].clamp(*self.clip)
-                return pick(self.net(x), self.output)
+                return pick(self.net(moved[0]), self.output)
             return self.suffix(layer, moved, times, replay=self.memo.trusted[layer])
 
     def suffix(self, layer: str, moved: list[Tensor], times: int = 1, *, replay: bool) -> Tensor:

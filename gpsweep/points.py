@@ -17,9 +17,10 @@ STEPS = ("sign", "rms")
 
 T = TypeVar("T")
 
-# Ten decimals are finer than any sweep, and coarse enough to make 0 of the 5.6e-17 and -0.8 of the
-# -0.7999999999999999 that float ranges produce.
-DECIMALS = 10
+# Finer than any sweep, and coarse enough to make 0 of the 5.6e-17 and -0.8 of the -0.7999999999999999 that
+# float ranges produce.
+DIGITS = 12
+SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, order=True)
@@ -158,7 +159,7 @@ def _eps(value: Any) -> float:
     number = _number("eps", value)
     if not math.isfinite(number):
         raise GpsweepError(f"eps={value}: expected a finite number or a list of them, came {value}")
-    return round(number, DECIMALS) + 0.0
+    return float(f"{number:.{DIGITS}g}") if abs(number) >= SMALLEST else 0.0
 
 
 def _count(value: Any) -> int:

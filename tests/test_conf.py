@@ -1,0 +1,57 @@
+"""Every file in conf/ and sweeps/ composes, and every sweep runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commands import Terminal
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from gpsweep import config
+from gpsweep.progress import bar
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def names(folder: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / folder).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("group", ["model", "data"])
+def test_every_group_composes_and_says_where_things_come_from(group: str) -> None:
+    config.register()
+    found = names(f"conf/{group}")
+    assert {"model": "smp", "data": "folder"}[group] in found
+    for name in found:
+        with initialize_config_dir(config.conf_folder(), version_base="1.3"):
+            cfg = compose("config", overrides=[f"{group}={name}"])
+        assert OmegaConf.select(
+            cfg, {"model": "model.mean", "data": "data.source._target_"}[group], default=""
+        )
+
+
+def test_the_schema_knows_every_key_of_the_file() -> None:
+    file = OmegaConf.load(ROOT / "conf" / "config.yaml")
+    keys = {key for key in file if key not in ("defaults", "hydra")}
+    assert keys == {key for key in config.Config.__dataclass_fields__ if key not in ("model", "data")}
+
+
+@pytest.mark.parametrize("name", names("sweeps"))
+def test_every_sweep_runs(terminal: Terminal, name: str) -> None:
+    fewer = ["eps=-0.5,0.5", "label=argmax", "data.limit=2"]
+    code, out, err = terminal(f"+sweeps={name}", *fewer)
+    assert (code, err) == (0, "")
+    assert "report.html" in out
+    assert len(terminal.results()) == 1
+
+
+def test_the_progress_bar_counts_points(capsys: pytest.CaptureFixture[str]) -> None:
+    with bar(True, 3) as advance:
+        for _ in range(3):
+            advance()
+    assert "3/3" in capsys.readouterr().err
+    with bar(None, 3) as advance:
+        advance()
+    assert capsys.readouterr().err == ""
