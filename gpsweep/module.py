@@ -19,6 +19,8 @@ from gpsweep.passes import Memo
 from gpsweep.points import Grid, Point
 from gpsweep.tally import Tally
 
+Counts = NDArray[Any]  # int32, or int8 where an image has one class
+
 
 class GridModule(LightningModule):
     """Applies a grid to every batch and keeps the counts of every point.
@@ -56,16 +58,16 @@ class GridModule(LightningModule):
         self.ids: list[str] = []
         self.seconds = dict.fromkeys(self.points, 0.0)
         self.shared_seconds = 0.0
-        self._base: list[NDArray[np.int32]] = []
-        self._counts: dict[Point, list[NDArray[np.int32]]] = {point: [] for point in self.points}
+        self._base: list[Counts] = []
+        self._counts: dict[Point, list[Counts]] = {point: [] for point in self.points}
 
     @property
-    def base(self) -> NDArray[np.int32]:
+    def base(self) -> Counts:
         """Counts of the clean prediction, ``(images, classes, 3)``."""
         return np.concatenate(self._base)
 
     @property
-    def counts(self) -> NDArray[np.int32]:
+    def counts(self) -> Counts:
         """Counts of every point, ``(points, images, classes, 3)``."""
         return np.stack([np.concatenate(self._counts[point]) for point in self.points])
 
@@ -76,12 +78,13 @@ class GridModule(LightningModule):
         x, ids = self._filled(batch), batch["ids"]
         self.ids += ids
         tally: Tally | None = None
-        base: NDArray[np.int32] | None = None
+        base: Counts | None = None
         # The clean prediction is wanted in any case, and comes at no cost.
         eps = list(dict.fromkeys((0.0, *self.grid.eps)))
         axes: dict[str, Any] = {
             key: list(getattr(self.grid, key)) for key in ("label", "signal", "layer", "step", "iterations")
         }
+        dtype = np.int8 if batch["target"].dim() == 1 else np.int32
         start = perf_counter()
         for point, logits in curve(
             self.net,
@@ -99,7 +102,7 @@ class GridModule(LightningModule):
                 if tally is None:
                     tally = Tally(batch["target"], classes=self.classes, channels=logits.shape[1])
                 # max is faster than argmax and takes the same class.
-                counted = tally(logits.max(1).indices).cpu().numpy().astype(np.int32)
+                counted = tally(logits.max(1).indices).cpu().numpy().astype(dtype)
             if point.eps == 0:
                 if base is None:
                     base = counted

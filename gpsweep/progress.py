@@ -18,7 +18,7 @@ def bar(wanted: bool | None, total: int) -> Iterator[Callable[[], None]]:
         wanted: True or False; None shows it where standard error is a terminal.
         total: points × batches.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_terminal=wanted)
     shown = console.is_terminal if wanted is None else wanted
     if not shown:
         yield lambda: None

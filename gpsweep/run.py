@@ -137,6 +137,8 @@ def prepare(cfg: DictConfig, grid: points.Grid, source: Source, net: PixelNet) -
     Raises:
         GpsweepError: if they do not fit.
     """
+    if cfg.model.checkpoint is None and cfg.model.get("weights", "own") is None:
+        warnings.warn("model.checkpoint=null: the network's weights are random", stacklevel=2)
     for name in grid.layer:
         if name != layers.INPUT:
             layers.find(net, name)
