@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -181,9 +181,3 @@ def passes_timed(net: nn.Module) -> Iterator[list[float]]:
     finally:
         del net.forward
         torch.autograd.grad = grad
-
-
-def all_networks(names: Sequence[str], effort: Effort) -> Iterator[Row]:
-    """Measure the networks of these names."""
-    for name in names:
-        yield from measure(networks.networks()[name], effort)

@@ -86,14 +86,17 @@ def networks() -> dict[str, Network]:
             layers=("input", "backbone.layer1", "backbone.layer3", "backbone.layer4"),
         ),
         "camvid": _camvid(),
-        "lraspp": Network(
-            title="torchvision LRASPP-MobileNetV3, 1 × 520²",
-            model="torchvision",
-            size=(520, 520),
-            samples=1,
-            classes=21,
-            layers=("input", "backbone.4", "backbone.12", "backbone.16"),
-            options={"arch": "lraspp_mobilenet_v3_large"},
+        "dear": Network(
+            title="ENet-like bottlenecks, 2 × 360×480",
+            model="custom",
+            size=(360, 480),
+            samples=2,
+            classes=11,
+            layers=("input", "7", "13", "19"),
+            options={
+                "net": {"_target_": "benchmarks.dear.bottlenecks", "classes": "${..classes}"},
+                "divisor": 8,
+            },
             dear=True,
         ),
     }
@@ -154,7 +157,7 @@ def contiguous(net: PixelNet) -> PixelNet:
 
 
 def _settle(net: nn.Module, x: Tensor) -> None:
-    """Set batch norms to the statistics of one batch, so that activations are as large as in trained networks."""
+    """Set batch norms to the statistics of one batch: activations become as large as in trained networks."""
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     before = [norm.momentum for norm in norms]
     for norm in norms:

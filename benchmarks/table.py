@@ -53,18 +53,18 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return what the table shows."""
-        bound = "" if self.met is None else f"≤ {self._text(self.at_most)}"
-        if self.at_least is not None:
+        value, bound = self.value, ""
+        if self.at_most is not None:
+            bound = f"≤ {self._text(self.at_most)}"
+        elif self.at_least is not None:
             bound = f"≥ {self._text(self.at_least)}"
-        value = self.value
         spread = f"{self._text(value.low)} – {self._text(value.high)}" if value.low != value.high else ""
         verdict = {True: "[green]✓[/]", False: "[red]✗[/]", None: ""}[self.met]
         return (
             self.item, self.network, self.quantity, self._text(value.median), spread, bound, verdict,
         )  # fmt: skip
 
-    def _text(self, number: float | None) -> str:
-        assert number is not None
+    def _text(self, number: float) -> str:
         if self.unit == "%":
             return f"{100 * number:.1f} %"
         return f"{number:.2f}×" if self.unit == "×" else f"{number:.1f} {self.unit}"
