@@ -28,7 +28,7 @@ def test_every_group_composes_and_says_where_things_come_from(group: str) -> Non
         with initialize_config_dir(config.conf_folder(), version_base="1.3"):
             cfg = compose("config", overrides=[f"{group}={name}"])
         assert OmegaConf.select(
-            cfg, {"model": "model.mean", "data": "data.source._target_"}[group], default=""
+            cfg, {"model": "model.name", "data": "data.source._target_"}[group], default=""
         )
 
 
