@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.errors import GpsweepError
@@ -65,24 +65,25 @@ def register() -> None:
     )
 
 
-def instance(node: Any, key: str) -> Any:
+def instance(node: DictConfig | ListConfig, key: str) -> Any:
     """Make what a configuration node's ``_target_`` names.
 
     Args:
-        node: the node, or the dotted name alone.
-        key: how the user knows the node, for the message.
+        node: the node.
+        key: how the user knows it, for the message.
 
     Raises:
-        GpsweepError: if it cannot be imported, or fails; a GpsweepError of the target's own passes as it is.
+        GpsweepError: if it cannot be imported or fails; a GpsweepError of the target's own passes as it is.
     """
-    config = {"_target_": node} if isinstance(node, str) else node
     try:
-        return instantiate(config, _convert_="all")
+        return instantiate(node, _convert_="all")
     except (InstantiationException, OmegaConfBaseException) as error:
         cause: BaseException = error
+        # Hydra wraps what a target raises, once for every nested target.
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__
         if isinstance(cause, GpsweepError):
-            raise cause from error
-        target = config.get("_target_") if hasattr(config, "get") else config
-        raise GpsweepError(f"{key}={target}: could not be made. {type(cause).__name__}: {cause}") from error
+            raise cause from None
+        hint = " Is its folder on PYTHONPATH?" if isinstance(cause, ImportError) else ""
+        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        raise GpsweepError(f"{key}={OmegaConf.select(node, '_target_')}: could not be built. {reason}{hint}") from error

@@ -2,54 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from gpsweep.errors import GpsweepError
+from gpsweep.errors import GpsweepError, listing
 
-USUAL = ("out", "logits")
+USUAL = ("out", "logits")  # what torchvision and transformers call them
 
 
-def pick(output: Any, key: str | int | None = None) -> Tensor:
-    """Return the logits of a network's output.
+def pick(out: Any, output: str | int | None = None, *, dims: Sequence[int] = ()) -> Tensor:
+    """Return the logits of what a network returned.
 
     Args:
-        output: a tensor, or a mapping, tuple, list or object of tensors.
-        key: its key, attribute or index of the logits; None: the tensor itself, ``out`` or ``logits``, or
-            the only tensor there is.
+        out: a tensor, or a mapping, tuple or list that holds tensors.
+        output: key or index of the logits; None: the tensor itself, ``out`` or ``logits``, or the only one.
+        dims: how many dimensions logits may have; any if empty.
 
     Raises:
-        GpsweepError: if there is no such tensor, or several and ``key`` does not say which.
+        GpsweepError: if there is no such tensor, or several and ``output`` does not say which.
     """
-    if key is None and isinstance(output, Tensor):
-        return output
-    parts = _parts(output)
-    if key is not None and isinstance(output, Tensor):
-        raise GpsweepError(f"model.output={key}: the network returns a tensor, so there is nothing to pick")
-    tensors = {name: part for name, part in parts.items() if isinstance(part, Tensor)}
-    if key is None:
-        usual = [name for name in USUAL if name in tensors] or (list(tensors) if len(tensors) == 1 else [])
-        if usual:
-            return tensors[usual[0]]
-    elif str(key) in tensors:
-        return tensors[str(key)]
-    what = "no tensor" if key is None else f"no tensor {key!r}"
-    choices = ", ".join(tensors) or "none"
-    asked = "null" if key is None else key
-    if key is None and tensors:
-        what = "several tensors"
-    raise GpsweepError(
-        f"model.output={asked}: expected the key or index of the logits; the network's "
-        f"{type(output).__name__} has {what}, its tensors are: {choices}"
-    )
+    logits = _picked(out, output)
+    if not isinstance(logits, Tensor) or (dims and logits.ndim not in dims):
+        came = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise GpsweepError(
+            f"model.output={_word(output)}: expected logits (N, C, H, W) or (N, C), came {came}{_there(out)}."
+        )
+    return logits
 
 
-def _parts(output: Any) -> dict[str, Any]:
-    if isinstance(output, Mapping):
-        return {str(name): part for name, part in output.items()}
-    if isinstance(output, (tuple, list)):
-        names = getattr(output, "_fields", None) or range(len(output))
-        return {str(name): part for name, part in zip(names, output, strict=True)}
-    return dict(vars(output)) if hasattr(output, "__dict__") else {}
+def _picked(out: Any, output: str | int | None) -> Any:
+    if isinstance(out, Tensor) and output is None:
+        return out
+    if isinstance(out, Mapping):
+        entries: dict[Any, Any] = dict(out)
+    elif isinstance(out, tuple | list):
+        entries = dict(enumerate(out)) | dict(zip(getattr(out, "_fields", ()), out, strict=False))
+    else:
+        raise GpsweepError(
+            f"model.output={_word(output)}: expected a tensor, dict or tuple of the network, came "
+            f"{type(out).__name__}; where it returns the logits alone, model.output=null."
+        )
+    if output is None:
+        tensors = {id(value): value for value in entries.values() if isinstance(value, Tensor)}
+        usual = [entries[name] for name in USUAL if isinstance(entries.get(name), Tensor)]
+        found = usual[:1] or (list(tensors.values()) if len(tensors) == 1 else [])
+        if not found:
+            raise GpsweepError(f"model.output=null: which one holds the logits? Name it{_there(out)}.")
+        return found[0]
+    last = len(out) if isinstance(out, tuple | list) else 0
+    key = output + last if isinstance(output, int) and -last <= output < 0 else output
+    if key not in entries:
+        raise GpsweepError(f"model.output={output}: not in what the network returns{_there(out)}.")
+    return entries[key]
+
+
+def _there(out: Any) -> str:
+    if isinstance(out, Mapping):
+        return f"; its keys: {listing([_described(k, v) for k, v in out.items()])}"
+    if isinstance(out, tuple | list):
+        return f"; its indices: {listing([_described(k, v) for k, v in enumerate(out)])}"
+    return ""
+
+
+def _described(key: object, value: object) -> str:
+    return f"{key} {tuple(value.shape)}" if isinstance(value, Tensor) else f"{key} ({type(value).__name__})"
+
+
+def _word(output: str | int | None) -> str:
+    return "null" if output is None else str(output)

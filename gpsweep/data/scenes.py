@@ -108,7 +108,7 @@ def scenes(
 
 def handwriting(split: str) -> Handwriting:
     """Read the handwritten digits of a split, one in four being val's."""
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     strokes, values = load_digits(return_X_y=True)
     chosen = (np.arange(len(values)) % HELD_OUT == HELD_OUT - 1) == (split == "val")

@@ -6,12 +6,10 @@ import hashlib
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, read_write
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+from gpsweep.config import instance
 from gpsweep.errors import GpsweepError
 from gpsweep.models.checkpoint import restore
 from gpsweep.models.pixels import PixelNet
@@ -76,25 +74,10 @@ def _network(cfg: DictConfig) -> nn.Module:
             "model.net: expected the dotted name of what returns your nn.Module, or a dict with it as "
             f"_target_, came {came}."
         )
-    try:
-        net = instantiate(node, _convert_="all")
-    except (InstantiationException, OmegaConfBaseException) as error:
-        cause = _raised(error)
-        if isinstance(cause, GpsweepError):
-            raise cause from None
-        hint = " Is its folder on PYTHONPATH?" if isinstance(cause, ImportError) else ""
-        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-        raise GpsweepError(f"model.net={target}: could not be built. {reason}{hint}") from error
+    net = instance(node, "model.net")
     if not isinstance(net, nn.Module):
         raise GpsweepError(f"model.net={target}: expected an nn.Module, came {type(net).__name__}.")
     return net
-
-
-def _raised(error: BaseException) -> BaseException:
-    """Find what the target raised: Hydra wraps it, once for every nested target."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _statistic(cfg: DictConfig, net: nn.Module, name: str) -> Any:

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpsweep.errors import GpsweepError, listing, unknown
+from gpsweep.errors import GpsweepError, unknown
+from gpsweep.logits import pick
 
 CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-LOGITS = ("out", "logits")  # what torchvision and transformers call them
 
 
 class PixelNet(nn.Module):
@@ -88,7 +88,7 @@ class PixelNet(nn.Module):
         """
         height, width = x.shape[-2:]
         inside = self._padded(self._normalised(x))
-        logits = _logits(self.net(inside), self.output)
+        logits = pick(self.net(inside), self.output, dims=(2, 4))
         if logits.ndim == 2:
             return logits
         if logits.shape[-2:] != inside.shape[-2:]:
@@ -129,56 +129,3 @@ def _layer_aliases(net: nn.Module, aliases: Mapping[str, str]) -> dict[str, str]
         if alias == "input" or paths.get(alias, paths[path]) != paths[path]:
             raise GpsweepError(f"model.aliases.{alias}={path}: {alias} already names something else.")
     return paths | {alias: paths[path] for alias, path in aliases.items()}
-
-
-def _logits(out: Any, output: str | int | None) -> Tensor:
-    """Pick the logits from whatever the network returned."""
-    logits = _picked(out, output)
-    if not isinstance(logits, Tensor) or logits.ndim not in (2, 4):
-        came = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise GpsweepError(
-            f"model.output={_word(output)}: expected logits (N, C, H, W) or (N, C), came {came}{_there(out)}."
-        )
-    return logits
-
-
-def _picked(out: Any, output: str | int | None) -> Any:
-    if isinstance(out, Tensor) and output is None:
-        return out
-    if isinstance(out, Mapping):
-        entries: dict[Any, Any] = dict(out)
-    elif isinstance(out, tuple | list):
-        entries = dict(enumerate(out)) | dict(zip(getattr(out, "_fields", ()), out, strict=False))
-    else:
-        raise GpsweepError(
-            f"model.output={_word(output)}: expected a tensor, dict or tuple of the network, came "
-            f"{type(out).__name__}; where it returns the logits alone, model.output=null."
-        )
-    if output is None:
-        tensors = {id(value): value for value in entries.values() if isinstance(value, Tensor)}
-        usual = [entries[name] for name in LOGITS if isinstance(entries.get(name), Tensor)]
-        found = usual[:1] or (list(tensors.values()) if len(tensors) == 1 else [])
-        if not found:
-            raise GpsweepError(f"model.output=null: which one holds the logits? Name it{_there(out)}.")
-        return found[0]
-    last = len(out) if isinstance(out, tuple | list) else 0
-    key = output + last if isinstance(output, int) and -last <= output < 0 else output
-    if key not in entries:
-        raise GpsweepError(f"model.output={output}: not in what the network returns{_there(out)}.")
-    return entries[key]
-
-
-def _there(out: Any) -> str:
-    if isinstance(out, Mapping):
-        return f"; its keys: {listing([_described(k, v) for k, v in out.items()])}"
-    if isinstance(out, tuple | list):
-        return f"; its indices: {listing([_described(k, v) for k, v in enumerate(out)])}"
-    return ""
-
-
-def _described(key: object, value: object) -> str:
-    return f"{key} {tuple(value.shape)}" if isinstance(value, Tensor) else f"{key} ({type(value).__name__})"
-
-
-def _word(output: str | int | None) -> str:
-    return "null" if output is None else str(output)
