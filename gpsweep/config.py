@@ -86,4 +86,5 @@ def instance(node: DictConfig | ListConfig, key: str) -> Any:
             raise cause from None
         hint = " Is its folder on PYTHONPATH?" if isinstance(cause, ImportError) else ""
         reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-        raise GpsweepError(f"{key}={OmegaConf.select(node, '_target_')}: could not be built. {reason}{hint}") from error
+        target = OmegaConf.select(node, "_target_")
+        raise GpsweepError(f"{key}={target}: could not be built. {reason}{hint}") from error
