@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from commands import Terminal
+from hypothesis import settings
 
 # The networks of the tests are too small to gain from threads, and lose much where cores are shared.
 torch.set_num_threads(1)
+
+# Examples differ in time where cores are shared; what a property needs is that it holds.
+settings.register_profile("gpsweep", deadline=None, derandomize=True)
+settings.load_profile("gpsweep")
 
 ROOT = Path(__file__).resolve().parent.parent
 

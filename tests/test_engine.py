@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from networks import CLASSES, NETWORKS, SideEffects, batch, build, logits_of
 from torch import Tensor, nn
 
@@ -153,6 +155,22 @@ def test_zero_is_the_clean_prediction_and_bounds_hold() -> None:
     assert len(seen) == 3
     for eps, moved in zip([0.0, 0.7, 3.0], seen, strict=True):
         assert (moved - x).abs().max() <= eps + 1e-4
+
+
+@given(eps=st.floats(-20, 20), seed=st.integers(0, 2**31), step=st.sampled_from(STEPS))
+@settings(max_examples=25)
+def test_no_pixel_moves_further_than_it_may(eps: float, seed: int, step: str) -> None:
+    net = build("skips", seed=seed % 7)
+    x, _ = batch("skips", seed=seed)
+    seen: list[Tensor] = []
+    net.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    [(point, _)] = curve(net, x, eps=eps, step=step)
+    moved = (seen[-1] - x).abs()
+    if step == "sign":
+        assert moved.max() <= abs(point.eps) + 2e-5
+    else:
+        size = moved.square().mean((1, 2, 3)).sqrt()
+        torch.testing.assert_close(size, torch.full_like(size, abs(point.eps)), rtol=1e-2, atol=2e-5)
 
 
 def test_passes_are_shared() -> None:
