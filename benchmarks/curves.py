@@ -175,7 +175,7 @@ def passes_timed(net: nn.Module) -> Iterator[list[float]]:
 
         return run
 
-    net.forward, torch.autograd.grad = timed(forward), timed(grad)  # type: ignore[method-assign]
+    net.forward, torch.autograd.grad = timed(forward), timed(grad)
     try:
         yield inside
     finally:

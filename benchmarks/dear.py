@@ -1,4 +1,4 @@
-"""A network whose backward pass is dear: bottlenecks with PReLUs, in the manner of ENet (Paszke et al., 2016).
+"""A network whose backward pass is dear: bottlenecks with PReLUs, like those of ENet (Paszke et al., 2016).
 
 A PReLU takes little time forward and seven times as much backward, since PyTorch computes the gradient of its
 slope as well, frozen or not. Each point of the naive loop pays for that, a curve only once.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import gc
 import shlex
 import sys
 import warnings
 from pathlib import Path
-
-# Where a hub cannot be reached, its progress bars and advice are noise.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -25,10 +22,13 @@ config.register()
 @hydra.main(version_base="1.3", config_path=config.conf_folder(), config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Run the composed configuration; a mistake of the user's ends in one message."""
+    # Imports make hundreds of thousands of objects and no garbage: looking for some costs half a second.
+    gc.disable()
     from gpsweep import report, results
     from gpsweep.report.terminal import best_table
     from gpsweep.run import run
 
+    gc.enable()
     warnings.formatwarning = lambda message, category, *rest: f"gpsweep: {category.__name__}: {message}\n"
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:

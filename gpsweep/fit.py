@@ -18,13 +18,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
-from pytorch_lightning import Trainer, seed_everything
 from torch.utils.data import DataLoader
 
 from gpsweep import config, counts
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import collate
 from gpsweep.errors import GpsweepError
+from gpsweep.lightning import Trainer, seed_everything
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
 from gpsweep.output import check_writable

@@ -42,7 +42,7 @@ LabelStrategy = Callable[[Tensor, Hints], Tensor]
 
 def argmax(z: Tensor, hints: Hints) -> Tensor:
     """All mass on the most likely class: Guided Perturbations itself (paper, Sec. 3.1)."""
-    return _one_hot(z.argmax(1), z)
+    return _one_hot(_likeliest(z), z)
 
 
 def random_onehot(z: Tensor, hints: Hints) -> Tensor:
@@ -70,8 +70,8 @@ def uniform(z: Tensor, hints: Hints) -> Tensor:
 
 def top2(z: Tensor, hints: Hints) -> Tensor:
     """Mass ½ on each of the two most likely classes (paper, Sec. 5)."""
-    first = z.argmax(1, keepdim=True)
-    second = z.scatter(1, first, -torch.inf).argmax(1, keepdim=True)
+    first = _likeliest(z).unsqueeze(1)
+    second = _likeliest(z.scatter(1, first, -torch.inf)).unsqueeze(1)
     return torch.zeros_like(z).scatter_(1, first, 0.5).scatter_(1, second, 0.5)
 
 
@@ -98,6 +98,11 @@ STRATEGIES: dict[str, LabelStrategy] = {
     "top2": top2,
     "ground_truth": ground_truth,
 }
+
+
+def _likeliest(z: Tensor) -> Tensor:
+    # max takes the same class as argmax, in much less time where classes are not the last dimension.
+    return z.max(1).indices
 
 
 def _one_hot(classes: Tensor, z: Tensor) -> Tensor:

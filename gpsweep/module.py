@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from gpsweep.data.batch import Batch
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError, listing
+from gpsweep.lightning import LightningModule
 from gpsweep.passes import Memo
 from gpsweep.points import Grid, Point
 from gpsweep.tally import Tally
@@ -101,7 +101,7 @@ class GridModule(LightningModule):
                 _check_finite(logits, point, batch_idx, ids)
                 if tally is None:
                     tally = Tally(batch["target"], classes=self.classes, channels=logits.shape[1])
-                # max is faster than argmax and takes the same class.
+                # max takes the same class as argmax, in less time.
                 counted = tally(logits.max(1).indices).cpu().numpy().astype(dtype)
             if point.eps == 0:
                 if base is None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader
 
 from gpsweep import layers, points
@@ -21,6 +20,7 @@ from gpsweep.data.base import SEGMENTATION, Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError, unknown
+from gpsweep.lightning import Trainer
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
 from gpsweep.module import GridModule

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from gpsweep.data.base import VOID
 from gpsweep.data.batch import Batch
 from gpsweep.errors import GpsweepError
+from gpsweep.lightning import LightningModule
 from gpsweep.tally import Tally
 
 

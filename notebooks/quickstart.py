@@ -13,9 +13,9 @@
 # %% [markdown]
 # # gpsweep in five minutes
 #
-# A *Guided Perturbation* pushes the input of a trained network by ε along the network's own error signal, and
-# predicts again: $z_\varepsilon = f(x + \varepsilon \cdot \mathrm{sign}(g))$. Does that help *your* network, and for
-# which ε? gpsweep answers with the whole curve, for little more than one forward pass a point.
+# A *Guided Perturbation* pushes the input of a trained network by ε along the network's own error signal,
+# and predicts again: $z_\varepsilon = f(x + \varepsilon \cdot \mathrm{sign}(g))$. Does that help *your*
+# network? For which ε? gpsweep answers with the whole curve, for little more than a forward pass a point.
 #
 # Everything here runs on a CPU from an empty folder; nothing is downloaded.
 
@@ -48,7 +48,7 @@ with initialize_config_dir(conf_folder(), version_base="1.3"):
 scenes = instance(cfg.data.source, "data.source")
 net = build(cfg.model, classes=len(scenes.classes))
 batch = collate([scenes[i] for i in range(len(scenes))])
-batch["image"].shape, batch["target"].shape
+print(tuple(batch["image"].shape), tuple(batch["target"].shape))
 
 # %%
 figure, axes = plt.subplots(2, 4, figsize=(10, 4), layout="constrained")
@@ -114,9 +114,12 @@ _ = axis.legend(frameon=False)
 # %% [markdown]
 # ## The command: the same with intervals, tables and a report
 #
-# What stands below is one line in a terminal:
-# `python -m gpsweep -m 'eps=range(-1,1.1,0.1)' label=argmax,uniform data.limit=24`. Swap `model=` and `data=` for
-# your own; `python -m gpsweep --help` lists them.
+# In a terminal it is one line, and with other values for `model=` and `data=` it is your network and your
+# images:
+#
+# ```
+# python -m gpsweep -m 'eps=range(-1,1.1,0.1)' label=argmax,uniform data.limit=24
+# ```
 
 # %%
 command = ["-m", "gpsweep", "-m", "eps=range(-1,1.1,0.1)", "label=argmax,uniform", "data.limit=24"]
@@ -131,10 +134,10 @@ print(done.stdout or done.stderr)
 # `results.load` takes a run's folder, or a folder of runs, and gives an `xarray.Dataset`.
 
 # %%
-run = results.load("outputs/quickstart").squeeze(drop=True)
-run
+results.load("outputs/quickstart")
 
 # %%
+run = results.load("outputs/quickstart").squeeze(drop=True)
 figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
 for label in run.label.values:
     line = run.sel(label=label)

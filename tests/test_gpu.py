@@ -58,7 +58,7 @@ def test_the_command_on_the_gpu_agrees_with_the_cpu(terminal: Terminal) -> None:
         f"data.classes={CLASSES}",
         "data.void=255",
     ]
-    shared = [*data, "model=custom", "model.net=networks.small", "eps=-1,0,1"]
+    shared = [*data, f"data.classes={CLASSES}", "model=custom", "model.net=networks.small", "eps=-1,0,1"]
     found = []
     for accelerator in ("cpu", "gpu"):
         where = [f"trainer.accelerator={accelerator}", f"hydra.sweep.dir={accelerator}"]

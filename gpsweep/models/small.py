@@ -20,16 +20,14 @@ class SmallFCN(nn.Module):
         classes: output channels.
         stages: widths of the convolutions, stage by stage; the first one of a stage halves the resolution.
         scored: how many of the last stages give scores, ≥ 1.
-        shrink: the input is averaged over squares of this side first.
 
     Shapes:
         ``(N, 3, H, W)``, normalised, → logits ``(N, classes, H / s, W / s)``, s the stride of the first
         scored stage.
     """
 
-    def __init__(self, *, classes: int, stages: Sequence[Sequence[int]], scored: int, shrink: int) -> None:
+    def __init__(self, *, classes: int, stages: Sequence[Sequence[int]], scored: int) -> None:
         super().__init__()
-        self.shrink = nn.AvgPool2d(shrink) if shrink > 1 else nn.Identity()
         ends = [3, *(widths[-1] for widths in stages)]
         self.stages = nn.ModuleList(
             nn.Sequential(*_convolutions(before, widths))
@@ -39,7 +37,6 @@ class SmallFCN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Score each class at the resolution of the first scored stage."""
-        x = self.shrink(x)
         features = []
         for stage in self.stages:
             x = stage(x)
@@ -52,7 +49,7 @@ class SmallFCN(nn.Module):
         return logits
 
 
-def small(*, classes: int, stages: Sequence[Sequence[int]], scored: int = 1, shrink: int = 1) -> SmallFCN:
+def small(*, classes: int, stages: Sequence[Sequence[int]], scored: int = 1) -> SmallFCN:
     """Build a small network for segmentation, weights drawn at random.
 
     Args:
@@ -60,10 +57,9 @@ def small(*, classes: int, stages: Sequence[Sequence[int]], scored: int = 1, shr
         stages: widths of the convolutions, stage by stage, such as ``[[24], [48], [64, 96]]``; stage k
             works at 1/2ᵏ of the input's resolution.
         scored: how many of the last stages give scores; 1: the last one alone.
-        shrink: average the input over squares of this side first; a large input costs less.
 
     Raises:
-        GpsweepError: ``stages``, ``scored`` or ``shrink`` do not make a network.
+        GpsweepError: ``stages`` or ``scored`` do not make a network.
     """
     if not stages or not all(widths and all(width >= 1 for width in widths) for widths in stages):
         raise GpsweepError(
@@ -71,9 +67,7 @@ def small(*, classes: int, stages: Sequence[Sequence[int]], scored: int = 1, shr
         )
     if not 1 <= scored <= len(stages):
         raise GpsweepError(f"model.scored={scored}: expected 1 to {len(stages)}, the number of stages")
-    if shrink < 1:
-        raise GpsweepError(f"model.shrink={shrink}: expected a whole number ≥ 1")
-    return SmallFCN(classes=classes, stages=stages, scored=scored, shrink=shrink)
+    return SmallFCN(classes=classes, stages=stages, scored=scored)
 
 
 def _convolutions(inputs: int, widths: Sequence[int]) -> Iterator[nn.Module]:

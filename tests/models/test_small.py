@@ -57,7 +57,6 @@ def test_scores_add_up() -> None:
         ({"stages": [[0]]}, "model.stages"),
         ({"stages": [[4]], "scored": 2}, "model.scored=2"),
         ({"stages": [[4]], "scored": 0}, "model.scored=0"),
-        ({"stages": [[4]], "shrink": 0}, "model.shrink=0"),
     ],
 )
 def test_impossible_networks_name_the_key(arguments: dict[str, Any], key: str) -> None:

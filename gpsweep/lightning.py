@@ -1,0 +1,44 @@
+"""Lightning, imported without what its metrics would want: half of the time before the first batch.
+
+Lightning imports torchmetrics, which imports torchvision, scipy's signal processing and matplotlib wherever
+they are installed, for metrics and plots that gpsweep has no use for: about two seconds at every start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning_utilities.core import imports
+from lightning_utilities.core.imports import RequirementCache
+
+
+@contextmanager
+def hidden(*packages: str) -> Iterator[None]:
+    """Let checks for optional packages find within the block that they are not there."""
+    check, available = RequirementCache._check_available, imports.package_available
+    asked: list[RequirementCache] = []
+
+    def checked(cache: RequirementCache) -> None:
+        if cache.requirement in packages:
+            asked.append(cache)
+            cache.available, cache.message = False, f"{cache.requirement} is hidden"
+        else:
+            check(cache)
+
+    RequirementCache._check_available = checked  # type: ignore[assignment, method-assign]
+    imports.package_available = lambda name: name not in packages and available(name)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        RequirementCache._check_available = check  # type: ignore[method-assign]
+        imports.package_available = available
+        for cache in asked:
+            # Whoever asks again, a network of the user's for one, is told the truth.
+            vars(cache).pop("available", None)
+
+
+with hidden("torchvision", "scipy", "matplotlib"):
+    from pytorch_lightning import LightningModule, Trainer, seed_everything
+
+__all__ = ["LightningModule", "Trainer", "seed_everything"]

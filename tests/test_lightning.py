@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from lightning_utilities.core import imports
+from lightning_utilities.core.imports import RequirementCache
+
+from gpsweep.lightning import hidden
+
+
+def test_what_is_hidden_is_found_again() -> None:
+    early, late = RequirementCache("numpy"), RequirementCache("torch")
+    with hidden("numpy"):
+        assert not early
+        assert late
+        assert not imports.package_available("numpy")
+    assert early
+    assert imports.package_available("numpy")
+    assert RequirementCache("numpy")
+
+
+def test_a_start_is_spared_what_it_does_not_need() -> None:
+    code = (
+        "import sys, gpsweep.run; "
+        "unwanted = {'torchvision', 'matplotlib', 'scipy.signal', 'pandas', 'timm', 'sklearn'}; "
+        "found = unwanted & set(sys.modules); "
+        "assert not found, found; import torchmetrics.utilities.imports as i; assert i._TORCHVISION_AVAILABLE"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
