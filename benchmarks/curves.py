@@ -36,7 +36,7 @@ class Effort:
     """
 
     eps: tuple[float, ...] = tuple(decimal_range(-1, 1.05, 0.05))
-    repeats: int = 5
+    repeats: int = 3
     grid_repeats: int = 1
     sampled: int = 4
 
