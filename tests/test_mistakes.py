@@ -139,6 +139,14 @@ def test_checkpoints(terminal: Terminal) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("name", ["mnist", "camvid"])
+def test_weights_that_were_not_trained_yet(terminal: Terminal, name: str) -> None:
+    pictures(terminal.folder)
+    message = refused(terminal, *SET, f"model={name}")
+    assert f"model.checkpoint=outputs/fit/{name}/weights.safetensors" in message
+    assert f"python -m gpsweep.fit fit={name}" in message
+
+
 def test_an_output_folder_that_cannot_be_written(terminal: Terminal) -> None:
     pictures(terminal.folder)
     (terminal.folder / "file").write_text("in the way")

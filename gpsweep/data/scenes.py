@@ -6,6 +6,8 @@ Everything is computed in whole numbers, so that the same seed gives the same by
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,12 +110,25 @@ def scenes(
 
 def handwriting(split: str) -> Handwriting:
     """Read the handwritten digits of a split, one in four being val's."""
-    from sklearn.datasets import load_digits
-
-    strokes, values = load_digits(return_X_y=True)
+    strokes, values = digits()
     chosen = (np.arange(len(values)) % HELD_OUT == HELD_OUT - 1) == (split == "val")
     cells = strokes[chosen].astype(np.int64).reshape(-1, 8, 8)
     return Handwriting(np.pad(cells, ((0, 0), (1, 1), (1, 1))), values[chosen].astype(np.int64))
+
+
+def digits() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Read scikit-learn's handwritten digits: ink ``(1797, 64)``, 0 to 16, and values ``(1797,)``."""
+    spec = find_spec("sklearn")
+    folders = spec.submodule_search_locations if spec is not None else None
+    file = Path(folders[0]) / "datasets" / "data" / "digits.csv.gz" if folders else None
+    if file is not None and file.is_file():
+        # Read where they lie: importing scikit-learn for them takes more than a second of every start.
+        table = np.loadtxt(file, delimiter=",")
+        return table[:, :-1], table[:, -1]
+    from sklearn.datasets import load_digits
+
+    strokes, values = load_digits(return_X_y=True)
+    return strokes, values
 
 
 def compose(

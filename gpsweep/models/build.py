@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,6 +38,11 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
     if cfg.aliases is not None and not isinstance(cfg.aliases, DictConfig):
         raise GpsweepError(f"model.aliases={cfg.aliases}: expected a dict, alias → module path.")
     if cfg.checkpoint is not None:
+        if cfg.get("recipe") and not Path(cfg.checkpoint).is_file():
+            raise GpsweepError(
+                f"model.checkpoint={cfg.checkpoint}: no such file. Train the network first: "
+                f"python -m gpsweep.fit fit={cfg.recipe}"
+            )
         restore(net, str(cfg.checkpoint))
     wrapped = PixelNet(
         net,

@@ -131,3 +131,12 @@ def test_configuration_gives_the_defaults(val: Scenes) -> None:
     conf = OmegaConf.create({"data": OmegaConf.load(CONF)}).data
     source = instantiate(conf.source)
     assert source.ids == val.ids and np.array_equal(source.images, val.images)
+
+
+def test_the_digits_are_scikit_learn_s_own() -> None:
+    from sklearn.datasets import load_digits
+
+    from gpsweep.data.scenes import digits
+
+    for ours, theirs in zip(digits(), load_digits(return_X_y=True), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
