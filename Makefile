@@ -26,7 +26,7 @@ bench: $(READY)  ## the speed table, stored as JSON
 	$(BIN)/python -m benchmarks.run --out benchmarks/results/cpu.json
 
 docs: $(READY)  ## the API's pages in outputs/docs
-	$(BIN)/python -m pdoc gpsweep gpsweep.engine gpsweep.results '!gpsweep.__main__' -o outputs/docs
+	$(BIN)/python -m pdoc gpsweep '!gpsweep.__main__' '!gpsweep.layers.__main__' '!gpsweep.report.__main__' -o outputs/docs
 	@echo "open outputs/docs/index.html"
 
 $(READY): pyproject.toml constraints.txt
