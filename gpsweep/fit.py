@@ -24,12 +24,13 @@ from gpsweep import config, counts
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import collate
 from gpsweep.errors import GpsweepError
-from gpsweep.lightning import Trainer, seed_everything
+from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
+from gpsweep.outcome import save
 from gpsweep.output import check_writable
 from gpsweep.provenance import provenance
-from gpsweep.run import check_logits, quiet_lightning
+from gpsweep.run import bare_trainer, check_logits, quiet_lightning
 from gpsweep.training import Augment, TrainingModule, class_weights
 
 WEIGHTS = "weights.safetensors"
@@ -167,43 +168,24 @@ def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], he
         collate_fn=collate,
     )
     with quiet_lightning():
-        trainer = one_device(cfg)
+        trainer = bare_trainer(
+            f"accelerator={cfg.accelerator}",
+            accelerator=cfg.accelerator,
+            max_epochs=cfg.epochs,
+            enable_progress_bar=sys.stderr.isatty() if cfg.progress is None else cfg.progress,
+        )
         trainer.fit(module, shuffled)
         trainer.test(module, ordered, verbose=False)
     module.net.eval().requires_grad_(False)
 
 
-def one_device(cfg: DictConfig) -> Trainer:
-    """Return a Trainer that only trains: no logs, no checkpoints.
-
-    Raises:
-        GpsweepError: if there is no such accelerator.
-    """
-    visible = sys.stderr.isatty() if cfg.progress is None else cfg.progress
-    try:
-        return Trainer(
-            accelerator=cfg.accelerator,
-            devices=1,
-            max_epochs=cfg.epochs,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=visible,
-        )
-    except (ValueError, RuntimeError, ModuleNotFoundError) as error:
-        raise GpsweepError(f"accelerator={cfg.accelerator}: {error}") from error
-
-
 def write(net: PixelNet, record: Mapping[str, Any], folder: Path) -> None:
     """Write weights and record, each whole or not at all."""
-    from safetensors.torch import save
+    from safetensors.torch import save as safe
 
     state = {name: tensor.cpu().contiguous() for name, tensor in net.net.state_dict().items()}
-    text = json.dumps(record, indent=2) + "\n"
-    for name, content in ((WEIGHTS, save(state)), (RECORD, text.encode())):
-        part = folder / f".{name}.part"
-        part.write_bytes(content)
-        part.replace(folder / name)
+    save(folder / WEIGHTS, safe(state))
+    save(folder / RECORD, json.dumps(record, indent=2).encode() + b"\n")
 
 
 def show(record: Mapping[str, Any], command: str) -> None:

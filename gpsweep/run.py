@@ -37,12 +37,15 @@ CHOICES = {
 
 
 def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome:
-    """Evaluate one model on one data set over one grid, and leave results and report in a folder.
+    """Evaluate one model on one data set over one grid.
 
     Args:
         cfg: the composed configuration, see :class:`gpsweep.config.Config`.
-        folder: where results go; made if missing.
+        folder: the run's folder, which Lightning is given; the caller writes the results there.
         command: how the run was started, for the report.
+
+    Returns:
+        Counts of every point and where they come from.
 
     Raises:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
@@ -68,9 +71,18 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome:
     )
     ready = perf_counter()
     with quiet_lightning(), bar(cfg.progress, len(loader) * len(grid)) as module.on_point:
-        trainer(cfg, folder).test(module, loader, verbose=False)
+        trainer = bare_trainer(
+            "trainer",
+            accelerator=cfg.trainer.accelerator,
+            precision=cfg.trainer.precision,
+            default_root_dir=folder,
+            inference_mode=False,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+        )
+        trainer.test(module, loader, verbose=False)
     tested = perf_counter()
-    outcome = Outcome(
+    return Outcome(
         points=module.points,
         counts=module.counts,
         base=module.base,
@@ -80,7 +92,7 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome:
         seconds=[module.seconds[point] for point in module.points],
         info={
             **provenance(),
-            "dataset": f"{source.name}",
+            "dataset": source.name,
             "model": str(cfg.model.name),
             "weights_sha256": sha256(net),
             "layer_scale": cfg.layer_scale,
@@ -97,7 +109,6 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome:
             },
         },
     )
-    return outcome
 
 
 def grid_of(cfg: DictConfig) -> points.Grid:
@@ -198,23 +209,22 @@ def check_logits(z: torch.Tensor, source: Source, image: torch.Tensor) -> None:
         )
 
 
-def trainer(cfg: DictConfig, folder: Path) -> Trainer:
-    """Return a Trainer that leaves everything but the test loop to gpsweep."""
+def bare_trainer(key: str, **options: Any) -> Trainer:
+    """Return a Trainer on one device that logs, stores and prints nothing of its own.
+
+    Args:
+        key: the configuration key to name where Lightning refuses.
+        options: further arguments of the Trainer.
+
+    Raises:
+        GpsweepError: if there is no such accelerator or precision.
+    """
     try:
         return Trainer(
-            accelerator=cfg.trainer.accelerator,
-            devices=1,
-            precision=cfg.trainer.precision,
-            default_root_dir=folder,
-            inference_mode=False,
-            use_distributed_sampler=False,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
+            devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, **options
         )
     except (ValueError, RuntimeError, ModuleNotFoundError) as error:
-        raise GpsweepError(f"trainer: {error}") from error
+        raise GpsweepError(f"{key}: {error}") from error
 
 
 def device_name(module: GridModule) -> str:
