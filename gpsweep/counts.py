@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpsweep.errors import unknown
+from gpsweep.sparse import Counts
 
 Integers = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -23,8 +24,10 @@ DRAWS = 1000
 LEVEL = 0.95
 
 
-def total(counts: Integers) -> Integers:
+def total(counts: Integers | Counts) -> Integers:
     """Sum counts over their images: ``(..., images, classes, 3)`` → ``(..., classes, 3)``."""
+    if isinstance(counts, Counts):
+        return counts.total()
     return np.asarray(counts.sum(axis=-3, dtype=np.int64))
 
 
@@ -116,12 +119,12 @@ def paired_interval(
         task: a name of :data:`TASKS`.
         level: share of the draws inside the interval, 0 to 1.
     """
-    low, high = paired_intervals(point[None], base, weights, task, level)[0]
+    low, high = paired_intervals(Counts.of(point[None]), base, weights, task, level)[0]
     return float(low), float(high)
 
 
 def paired_intervals(
-    points: Integers, base: Integers, weights: Floats, task: str, level: float = LEVEL
+    points: Counts, base: Integers, weights: Floats, task: str, level: float = LEVEL
 ) -> Floats:
     """Return :func:`paired_interval` of many points, the base's draws computed once.
 
@@ -137,7 +140,7 @@ def paired_intervals(
     return np.reshape(np.asarray(bounds, dtype=np.float64), (-1, 2)) + 0.0  # + 0.0: no -0.0 on paper
 
 
-def _miou_deltas(points: Integers, base: Integers, weights: Floats) -> Iterator[Floats]:
+def _miou_deltas(points: Counts, base: Integers, weights: Floats) -> Iterator[Floats]:
     def draws(counts: Integers) -> Floats:
         # As floating point the product runs in BLAS, and is exact below 2^53.
         columns = np.concatenate([counts[..., TP], counts.sum(axis=-1)], axis=1, dtype=np.float64)
@@ -149,8 +152,8 @@ def _miou_deltas(points: Integers, base: Integers, weights: Floats) -> Iterator[
         yield draws(counts) - clean
 
 
-def _accuracy_deltas(points: Integers, base: Integers, weights: Floats) -> Iterator[Floats]:
-    right = points[..., TP].sum(axis=-1, dtype=np.float64) - base[..., TP].sum(axis=-1, dtype=np.float64)
+def _accuracy_deltas(points: Counts, base: Integers, weights: Floats) -> Iterator[Floats]:
+    right = points.right() - base[..., TP].sum(axis=-1, dtype=np.float64)
     labelled = weights @ (base[..., TP] + base[..., FN]).sum(axis=-1, dtype=np.float64)
     yield from _ratio(weights @ right.T, labelled[:, None], empty=0).T
 

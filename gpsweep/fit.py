@@ -21,14 +21,13 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from gpsweep import config, counts
+from gpsweep.atomic import check_writable, save
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import collate
 from gpsweep.errors import GpsweepError
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
-from gpsweep.outcome import save
-from gpsweep.output import check_writable
 from gpsweep.provenance import provenance
 from gpsweep.run import bare_trainer, check_logits, quiet_lightning
 from gpsweep.training import Augment, TrainingModule, class_weights
@@ -171,6 +170,7 @@ def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], he
         trainer = bare_trainer(
             f"accelerator={cfg.accelerator}",
             accelerator=cfg.accelerator,
+            devices=1,
             max_epochs=cfg.epochs,
             enable_progress_bar=sys.stderr.isatty() if cfg.progress is None else cfg.progress,
         )

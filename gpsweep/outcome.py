@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +15,8 @@ from zlib import error as ZlibError
 import numpy as np
 
 from gpsweep.errors import GpsweepError, listing
-from gpsweep.points import AXES, Point
+from gpsweep.points import AXES, Point, columns, from_columns
+from gpsweep.sparse import Counts
 
 COUNTS = "counts.npz"
 
@@ -42,7 +42,7 @@ class Outcome:
     """
 
     points: list[Point]
-    counts: np.ndarray[Any, Any]
+    counts: Counts
     base: np.ndarray[Any, Any]
     task: str
     classes: tuple[str, ...]
@@ -79,30 +79,29 @@ def read(folder: Path) -> Outcome:
 
 
 def pack(outcome: Outcome) -> bytes:
-    """Return the content of counts.npz: the smallest integers that hold the counts, the points as columns."""
-    largest = max((int(array.max(initial=0)) for array in (outcome.counts, outcome.base)), default=0)
-    smallest = np.min_scalar_type(largest)
+    """Return the content of counts.npz: only counts above zero, the points as columns."""
     buffer = BytesIO()
     np.savez_compressed(
         buffer,
         allow_pickle=False,
-        counts=outcome.counts.astype(smallest),
-        base=outcome.base.astype(smallest),
+        base=outcome.base.astype(np.min_scalar_type(int(outcome.base.max(initial=0)))),
         task=np.asarray(outcome.task),
         classes=np.asarray(outcome.classes, dtype=np.str_),
         ids=np.asarray(outcome.ids, dtype=np.str_),
         seconds=np.asarray(outcome.seconds, dtype=np.float64),
         info=np.asarray(json.dumps(plain(outcome.info))),
-        **{f"point_{axis}": np.asarray(values) for axis, values in axes(outcome.points).items()},
+        **{f"counts_{name}": values for name, values in outcome.counts.arrays().items()},
+        **{f"point_{axis}": np.asarray(values) for axis, values in columns(outcome.points).items()},
     )
     return buffer.getvalue()
 
 
 def _unpack(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Outcome:
-    settings = zip(*(arrays[f"point_{axis}"].tolist() for axis in AXES), strict=True)
     return Outcome(
-        points=[Point(*setting) for setting in settings],
-        counts=arrays["counts"],
+        points=from_columns({axis: arrays[f"point_{axis}"].tolist() for axis in AXES}),
+        counts=Counts.from_arrays(
+            {name.removeprefix("counts_"): arrays[name] for name in arrays if name.startswith("counts_")}
+        ),
         base=arrays["base"],
         task=str(arrays["task"]),
         classes=tuple(arrays["classes"].tolist()),
@@ -110,11 +109,6 @@ def _unpack(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Outcome:
         seconds=arrays["seconds"].tolist(),
         info=json.loads(str(arrays["info"])),
     )
-
-
-def axes(points: Sequence[Point]) -> dict[str, list[Any]]:
-    """Return points as columns, one an axis."""
-    return {axis: [getattr(point, axis) for point in points] for axis in AXES}
 
 
 def plain(value: Any) -> Any:
@@ -128,31 +122,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int)) else str(value)
-
-
-def save(path: Path, content: bytes) -> Path:
-    """Write a file that is at any moment either the old one or the new one, never a part.
-
-    Raises:
-        GpsweepError: if it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        why = error.strerror or error
-        raise GpsweepError(
-            f"{path.parent}: expected a folder that can be written, but {path.name} could not be: {why}"
-        ) from None
-    return path
 
 
 def contents(folder: Path) -> str:

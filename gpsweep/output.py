@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,28 +9,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from gpsweep.atomic import check_writable
 from gpsweep.errors import GpsweepError
-
-
-def check_writable(folder: Path, key: str) -> None:
-    """Make a folder and check that files can be written there.
-
-    Args:
-        folder: the folder.
-        key: the configuration key that names it.
-
-    Raises:
-        GpsweepError: if it cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise GpsweepError(
-            f"{key}={folder}: expected a folder that can be written: {error.strerror} ({error.filename})"
-        ) from None
 
 
 class OutputFolder(Callback):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -80,6 +80,38 @@ class Grid:
 
     def __len__(self) -> int:
         return len(self.points())
+
+
+def columns(points: Sequence[Point]) -> dict[str, list[Any]]:
+    """Return points as columns, one an axis."""
+    return {axis: [getattr(point, axis) for point in points] for axis in AXES}
+
+
+def from_columns(values: Mapping[str, Sequence[Any]]) -> list[Point]:
+    """Return the points that :func:`columns` took apart."""
+    return [Point(*setting) for setting in zip(*(values[axis] for axis in AXES), strict=True)]
+
+
+def cover(points: Iterable[Point]) -> list[Grid]:
+    """Return few grids that together hold exactly the given points, each once.
+
+    What a run still has to compute is seldom one grid: more ε for the labels of before, all ε for a new one.
+
+    >>> [len(grid) for grid in cover([Point("argmax", eps=1), Point("top2", eps=1), Point("top2", eps=2)])]
+    [1, 2]
+    """
+    curves: dict[Point, list[float]] = {}
+    for point in points:
+        curves.setdefault(point.curve(), []).append(point.eps)
+    boxes: list[tuple[tuple[Any, ...], ...]] = [
+        (*((getattr(curve, axis),) for axis in AXES[:-1]), tuple(eps)) for curve, eps in curves.items()
+    ]
+    for axis in reversed(range(len(AXES) - 1)):
+        merged: dict[tuple[Any, ...], list[Any]] = {}
+        for box in boxes:
+            merged.setdefault((box[:axis], box[axis + 1 :]), []).extend(box[axis])
+        boxes = [(*before, tuple(values), *after) for (before, after), values in merged.items()]
+    return [Grid(*box) for box in boxes]
 
 
 def decimal_range(start: float, stop: float, step: float) -> list[float]:

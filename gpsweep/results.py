@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpsweep import counts as metrics
+from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError, listing
-from gpsweep.outcome import COUNTS, Outcome, axes, contents, pack, plain, read, save
-from gpsweep.points import AXES
+from gpsweep.outcome import COUNTS, Outcome, contents, pack, plain, read
+from gpsweep.points import AXES, columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,8 +80,8 @@ def table(outcome: Outcome, draws: int = metrics.DRAWS, seed: int = 0) -> pd.Dat
     scores, clean = metrics.score(totals, outcome.task), float(metrics.score(base, outcome.task))
     weights = metrics.resample_weights(len(outcome.ids), draws, seed)
     bounds = metrics.paired_intervals(outcome.counts, outcome.base, weights, outcome.task)
-    columns = {
-        **axes(outcome.points),
+    content = {
+        **columns(outcome.points),
         "samples": len(outcome.ids),
         "score": scores,
         "base": clean,
@@ -90,7 +91,7 @@ def table(outcome: Outcome, draws: int = metrics.DRAWS, seed: int = 0) -> pd.Dat
         "pixel_accuracy": metrics.accuracy(totals),
         "seconds": np.asarray(outcome.seconds, dtype=np.float64),
     }
-    return pd.DataFrame(columns, columns=list(COLUMNS), index=range(len(outcome.points)))
+    return pd.DataFrame(content, columns=list(COLUMNS), index=range(len(outcome.points)))
 
 
 def per_class(outcome: Outcome) -> pd.DataFrame:
@@ -105,8 +106,8 @@ def per_class(outcome: Outcome) -> pd.DataFrame:
     totals, base = metrics.total(outcome.counts), metrics.total(outcome.base)
     scores = metrics.class_score(totals, outcome.task)
     clean = np.broadcast_to(metrics.class_score(base, outcome.task), scores.shape)
-    settings = {axis: np.repeat(np.asarray(v), len(names)) for axis, v in axes(outcome.points).items()}
-    columns = {
+    settings = {axis: np.repeat(np.asarray(v), len(names)) for axis, v in columns(outcome.points).items()}
+    content = {
         **settings,
         "class": names * points,
         class_column(outcome.task): scores.ravel(),
@@ -116,7 +117,7 @@ def per_class(outcome: Outcome) -> pd.DataFrame:
         "fp": totals[..., metrics.FP].ravel(),
         "fn": totals[..., metrics.FN].ravel(),
     }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(content)
 
 
 def class_column(task: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gpsweep.outcome import Outcome
 from gpsweep.points import Point, decimal_range, grid
+from gpsweep.sparse import Counts
 
 LABELS = ["argmax", "random_onehot", "uniform", "top2"]
 EPS = decimal_range(-1, 1, 0.05)
@@ -33,7 +34,7 @@ INFO: dict[str, Any] = {
     "command": "python -m gpsweep -m 'eps=range(-1,1,0.05)' label=argmax,random_onehot,uniform,top2",
     "config": "eps: [-1.0, -0.95]\nlabel: [argmax, uniform]\nmodel:\n  name: smp-Unet-resnet18\n",
     "device": "cpu, 2 threads",
-    "times": {"clean": 6.1, "backward": 9.4, "points": 171.0, "total": 188.2},
+    "times": {"start": 6.1, "shared": 9.4, "points": 171.0, "test": 188.2},
 }
 
 
@@ -108,7 +109,7 @@ def make(
     rng = np.random.default_rng(1)
     return Outcome(
         points=points,
-        counts=table,
+        counts=Counts.of(table),
         base=base,
         task=task,
         classes=tuple(names if task == "segmentation" else map(str, range(classes))),

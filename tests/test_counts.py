@@ -12,6 +12,7 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 
 from gpsweep import counts
 from gpsweep.errors import GpsweepError
+from gpsweep.sparse import Counts
 
 TABLES = hnp.arrays(
     np.int64,
@@ -125,8 +126,8 @@ def test_many_points_at_once_are_the_points_one_by_one() -> None:
     weights = counts.resample_weights(12, draws=50)
     for task in counts.TASKS:
         each = [counts.paired_interval(point, base, weights, task) for point in points]
-        np.testing.assert_array_equal(counts.paired_intervals(points, base, weights, task), each)
-        assert counts.paired_intervals(points[:0], base, weights, task).shape == (0, 2)
+        np.testing.assert_array_equal(counts.paired_intervals(Counts.of(points), base, weights, task), each)
+        assert counts.paired_intervals(Counts.of(points[:0]), base, weights, task).shape == (0, 2)
 
 
 @pytest.mark.parametrize("task", counts.TASKS)

@@ -13,9 +13,11 @@ import pytest
 from outcomes import make
 
 from gpsweep import counts, results
+from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError
-from gpsweep.outcome import Outcome, plain, read, save
+from gpsweep.outcome import Outcome, plain, read
 from gpsweep.points import AXES
+from gpsweep.sparse import Counts
 
 SMALL = {"images": 9, "classes": 4}
 COLUMNS = [
@@ -90,7 +92,7 @@ def test_classification_speaks_of_accuracy(tmp_path: Path) -> None:
     outcome = make(task="classification", images=50, classes=5, label="argmax", eps=[0, 4])
     rows = results.write(outcome, tmp_path)
     assert "accuracy" in pd.read_csv(tmp_path / "per_class.csv").columns
-    right = outcome.counts[1, :, :, 0].sum()
+    right = outcome.counts[1][:, :, 0].sum()
     assert rows["score"].iloc[1] == pytest.approx(100 * right / 50)
     assert (rows["score"] == rows["pixel_accuracy"]).all()
     assert results.load(tmp_path)["accuracy"].sizes["class"] == 5
@@ -134,10 +136,12 @@ def test_what_is_written_reads_back_whole(outcome: Outcome, tmp_path: Path) -> N
     results.write(outcome, tmp_path)
     again = read(tmp_path)
     same(again, outcome)
-    assert again.counts.dtype == np.uint16
     pd.testing.assert_frame_equal(results.table(again), results.table(outcome))
+    with np.load(tmp_path / "counts.npz") as arrays:
+        assert arrays["counts_values"].dtype == arrays["base"].dtype == np.uint16
     results.write(make(task="classification", images=20, classes=3, eps=0.5), tmp_path)
-    assert read(tmp_path).counts.dtype == np.uint8
+    with np.load(tmp_path / "counts.npz") as arrays:
+        assert arrays["counts_values"].dtype == np.uint8
 
 
 def test_nothing_but_the_files_is_left(outcome: Outcome, tmp_path: Path) -> None:
@@ -195,7 +199,7 @@ def part(outcome: Outcome, places: list[int]) -> Outcome:
     return replace(
         outcome,
         points=[outcome.points[place] for place in places],
-        counts=outcome.counts[places],
+        counts=outcome.counts.take(places),
         seconds=[outcome.seconds[place] for place in places],
     )
 
@@ -226,7 +230,7 @@ def test_load_refuses_two_scores_for_one_point(tmp_path: Path) -> None:
     results.write(part(outcome, [0]), tmp_path / "a")
     results.write(part(outcome, [0]), tmp_path / "b")
     assert results.load(tmp_path)["score"].size == 1
-    results.write(replace(part(outcome, [0]), counts=outcome.counts[[1]]), tmp_path / "b")
+    results.write(replace(part(outcome, [0]), counts=outcome.counts.take([1])), tmp_path / "b")
     with pytest.raises(GpsweepError, match=r"eps=0\.5.*one score a point"):
         results.load(tmp_path)
 
@@ -241,8 +245,9 @@ def test_odd_and_doubled_class_names_survive(names: tuple[str, ...], tmp_path: P
 
 def test_an_absent_class_is_empty_not_zero(tmp_path: Path) -> None:
     outcome = make(label="argmax", eps=[0, 1], **SMALL)
-    outcome.counts[:, :, 2] = 0
-    outcome.base[:, 2] = 0
+    dense = np.asarray(outcome.counts)
+    dense[:, :, 2] = outcome.base[:, 2] = 0
+    outcome = replace(outcome, counts=Counts.of(dense))
     results.write(outcome, tmp_path)
     assert results.load(tmp_path)["iou"].isel({"class": 2}).isnull().all()
     assert results.load(tmp_path)["score"].notnull().all()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpsweep import results
-from gpsweep.outcome import Outcome, read
+from gpsweep import record, results
+from gpsweep.outcome import COUNTS, Outcome, read
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MERGED = "merged"
 
 
 def write(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> Path:
@@ -27,14 +31,41 @@ def write(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> Path:
     return page.write_page(outcome, rows, folder)
 
 
-def render(folder: Path) -> Path:
-    """Make the curves and the page again from the counts that a run left in its folder.
+def render(folder: Path) -> list[Path]:
+    """Make the curves and the page again from the counts that runs left in a folder.
+
+    Shards whose batches are all stored are put together first; where the folder holds more than the one run,
+    what comes of that lands in its sub-folder ``merged``.
 
     Returns:
-        the path of report.html.
+        the paths of the reports.
 
     Raises:
-        GpsweepError: if the folder has no whole counts.npz.
+        GpsweepError: if there are no counts, or batches of a run are still missing.
     """
-    outcome = read(folder)
-    return write(outcome, results.table(outcome), folder)
+    if (folder / COUNTS).is_file():
+        outcome = read(folder)
+        return [write(outcome, results.table(outcome), folder)]
+    found = record.noted(folder)
+    if not found:
+        read(folder)  # says what is missing
+    reports = []
+    for each, place in zip(found, places(folder, found), strict=True):
+        if (each.folder / COUNTS).is_file():
+            reports += render(each.folder)
+            continue
+        outcome = record.outcome(each.store, each.points, each.info)
+        reports.append(write(outcome, results.write(outcome, place), place))
+    return reports
+
+
+def places(folder: Path, found: Sequence[record.Record]) -> list[Path]:
+    """Return where the results of each run go: its own folder if that is the one asked for."""
+    if [each.folder for each in found] == [folder]:
+        return [folder]
+    names: list[str] = []
+    for each in found:
+        name = re.sub(r"[^\w.-]+", "-", f"{each.info.get('model')}-{each.info.get('dataset')}")
+        same = sum(other.partition("~")[0] == name for other in names)
+        names.append(f"{name}~{same + 1}" if same else name)
+    return [folder / MERGED / name for name in names]

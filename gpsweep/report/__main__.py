@@ -1,9 +1,10 @@
-"""``python -m gpsweep.report DIR``: make a run's report again from its counts."""
+"""``python -m gpsweep.report DIR``: make reports again, and put the shards of a run together."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 from gpsweep.errors import GpsweepError
@@ -11,13 +12,14 @@ from gpsweep.report import render
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Render the report of the folder named on the command line and print its path."""
+    """Render the reports of the folder named on the command line and print their paths."""
     parser = argparse.ArgumentParser(
-        prog="python -m gpsweep.report", description="Make a run's report again."
+        prog="python -m gpsweep.report", description="Make reports again from what is stored."
     )
-    parser.add_argument("folder", metavar="DIR", type=Path, help="a run's folder, with its counts.npz")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="the folder of a run or of a sweep")
+    warnings.formatwarning = lambda message, category, *rest: f"gpsweep: {message}\n"
     try:
-        print(render(parser.parse_args(arguments).folder))
+        print(*render(parser.parse_args(arguments).folder), sep="\n")
     except GpsweepError as error:
         print(error, file=sys.stderr)
         return 1

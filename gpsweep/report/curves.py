@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
-from gpsweep.outcome import Outcome, save
+from gpsweep.atomic import save
+from gpsweep.outcome import Outcome
 from gpsweep.report.look import GRID, MARKERS, MUTED, PAPER, Look, look, styled, times_text, unit
 
 if TYPE_CHECKING:

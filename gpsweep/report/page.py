@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from gpsweep import counts as metrics
 from gpsweep import results
-from gpsweep.outcome import Outcome, save
+from gpsweep.atomic import save
+from gpsweep.outcome import Outcome
 from gpsweep.report import curves
 from gpsweep.report import look as looks
 
@@ -37,12 +38,9 @@ DARK = {
 }
 TIMES = {
     "start": "Preparation",
-    "clean": "Clean forward passes",
     "shared": "Clean forward and backward passes",
-    "backward": "Backward passes",
     "points": "Forward passes of the points",
     "test": "All batches",
-    "total": "Whole run",
 }
 
 
@@ -163,13 +161,9 @@ def times(outcome: Outcome) -> list[tuple[str, float]]:
 
 
 def cost(outcome: Outcome) -> dict[str, float | None]:
-    """Return seconds per image and point, and how many clean forward passes that is, where known."""
+    """Return seconds per image and point, where known."""
     spent, images = sum(outcome.seconds), len(outcome.ids)
-    if not spent or not images:
-        return {"each": None, "ratio": None}
-    each = spent / images / len(outcome.points)
-    clean = (outcome.info.get("times") or {}).get("clean") or 0
-    return {"each": each, "ratio": each / (clean / images) if clean else None}
+    return {"each": spent / images / len(outcome.points) if spent and images else None}
 
 
 def signed(number: float, digits: int = 2) -> str:

@@ -16,6 +16,7 @@ from gpsweep import counts, report, results
 from gpsweep.outcome import Outcome
 from gpsweep.report import page
 from gpsweep.report.__main__ import main
+from gpsweep.sparse import Counts
 
 
 class Reader(HTMLParser):
@@ -97,7 +98,7 @@ def test_a_higher_score_whose_interval_holds_zero_is_no_gain() -> None:
     base = outcome.base.copy()
     point = base.copy()
     point[0, 0] += [50, 0, -50]  # one image alone gains
-    outcome = replace(outcome, counts=point[None], base=base)
+    outcome = replace(outcome, counts=Counts.of(point[None]), base=base)
     found = verdict(outcome)
     assert found["row"]["delta"] > 0
     assert found["kind"] == "no"
@@ -223,8 +224,9 @@ def test_drawings_take_their_colours_from_the_page(html: str) -> None:
 
 def test_class_changes() -> None:
     outcome = make(images=30, label="argmax", eps=[0, 0.5])
-    outcome.base[:, 3] = 0
-    outcome.counts[:, :, 3] = 0
+    dense = np.asarray(outcome.counts)
+    dense[:, :, 3] = outcome.base[:, 3] = 0
+    outcome = replace(outcome, counts=Counts.of(dense))
     rows = page.class_changes(outcome, 1)
     assert page.class_changes(outcome, None) == []
     assert len(rows) == 10

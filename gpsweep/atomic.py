@@ -1,0 +1,58 @@
+"""Files that are at any moment whole or absent, and folders that are checked before work begins."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+from gpsweep.errors import GpsweepError
+
+TEMPORARY = ".writing-"
+
+
+def save(path: Path, content: bytes) -> Path:
+    """Write a file that is at any moment either the old one or the new one, never a part.
+
+    Raises:
+        GpsweepError: if it cannot be written.
+    """
+    # Processes of several machines may write the same file, so that a process number would not do.
+    temporary = path.with_name(f"{TEMPORARY}{uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise GpsweepError(
+            f"{path.parent}: expected a folder that can be written, but {path.name} could not be: {why}"
+        ) from None
+    return path
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Make a folder and check that files can be written there.
+
+    Args:
+        folder: the folder.
+        key: the configuration key that names it.
+
+    Raises:
+        GpsweepError: if it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f"{TEMPORARY}{uuid4().hex}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise GpsweepError(
+            f"{key}={folder}: expected a folder that can be written: {error.strerror} ({error.filename})"
+        ) from None

@@ -1,0 +1,120 @@
+"""Counts of many points at once, of which only those above zero take room.
+
+An image of 150 classes shows a dozen of them, an image of a classifier one: dense counts of a full grid would
+take gigabytes where these take a few hundred megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+KINDS = 3  # tp, fp, fn
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """tp, fp and fn of every point, image and class, ``(points, images, classes, 3)``.
+
+    Args:
+        rows: a point in each row, ``(points, images · classes · 3)``.
+        classes: how many classes there are.
+    """
+
+    rows: sparse.csr_array
+    classes: int
+
+    @classmethod
+    def of(cls, dense: NDArray[Any]) -> Counts:
+        """Keep dense counts ``(points, images, classes, 3)``."""
+        points, images, classes, kinds = dense.shape
+        return cls(sparse.csr_array(dense.reshape(points, images * classes * kinds)), classes)
+
+    @classmethod
+    def beside(cls, parts: Sequence[Counts]) -> Counts:
+        """Put the images of several counts of the same points beside each other."""
+        rows = sparse.hstack([part.rows for part in parts], format="csr")
+        return cls(rows, parts[0].classes)
+
+    @classmethod
+    def below(cls, parts: Sequence[Counts]) -> Counts:
+        """Put the points of several counts of the same images below each other."""
+        rows = sparse.vstack([part.rows for part in parts], format="csr")
+        return cls(rows, parts[0].classes)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Points, images, classes, 3."""
+        points, columns = self.rows.shape
+        return points, columns // (self.classes * KINDS), self.classes, KINDS
+
+    def __len__(self) -> int:
+        return int(self.rows.shape[0])
+
+    def __getitem__(self, point: int) -> NDArray[Any]:
+        """Return one point's counts, dense ``(images, classes, 3)``."""
+        if not -len(self) <= point < len(self):
+            raise IndexError(point)
+        dense: NDArray[Any] = self.rows[[point]].toarray().reshape(self.shape[1:])
+        return dense
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self[point] for point in range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        dense: NDArray[Any] = self.rows.toarray().reshape(self.shape)
+        return dense if dtype is None else dense.astype(dtype)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what a file keeps of the counts, in the smallest integers that hold them."""
+        largest = int(self.rows.data.max(initial=0))
+        return {
+            "values": self.rows.data.astype(np.min_scalar_type(largest)),
+            "columns": self.rows.indices,
+            "starts": self.rows.indptr,
+            "shape": np.asarray([*self.rows.shape, self.classes]),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Counts:
+        """Return the counts that :meth:`arrays` took apart.
+
+        Raises:
+            ValueError: if the arrays do not fit together.
+        """
+        points, columns, classes = (int(number) for number in arrays["shape"])
+        parts = (arrays["values"].astype(np.int32), arrays["columns"], arrays["starts"])
+        rows = sparse.csr_array(parts, shape=(points, columns))
+        rows.check_format()
+        return cls(rows, classes)
+
+    def take(self, points: Sequence[int]) -> Counts:
+        """Return the counts of some points, in the order given."""
+        return Counts(self.rows[list(points)], self.classes)
+
+    def total(self) -> NDArray[np.int64]:
+        """Sum over the images: ``(points, classes, 3)``."""
+        _, images, classes, kinds = self.shape
+        return self._summed(np.tile(np.arange(classes * kinds), images)).reshape(-1, classes, kinds)
+
+    def right(self) -> NDArray[np.int64]:
+        """Sum the true positives of each image: ``(points, images)``."""
+        _, images, classes, kinds = self.shape
+        bins = np.repeat(np.arange(images), classes * kinds).reshape(images, classes, kinds)
+        bins[..., 1:] = images
+        return self._summed(bins.ravel())[:, :images]
+
+    def _summed(self, bins: NDArray[Any]) -> NDArray[np.int64]:
+        """Sum each row's columns into bins."""
+        size = int(bins.max(initial=-1)) + 1
+        sums = np.zeros((len(self), size), dtype=np.int64)
+        for row, (start, stop) in enumerate(zip(self.rows.indptr, self.rows.indptr[1:], strict=False)):
+            where = bins[self.rows.indices[start:stop]]
+            # As floating point the sums are exact below 2^53.
+            sums[row] = np.bincount(where, self.rows.data[start:stop], minlength=size)
+        return sums

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from gpsweep.sparse import Counts
+
+SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.just(3))
+DENSE = SHAPES.flatmap(
+    lambda shape: arrays.arrays(np.int64, shape, elements=st.sampled_from([0, 0, 0, 1, 70_000]))
+)
+
+
+@given(DENSE)
+def test_it_says_what_dense_counts_say(dense: np.ndarray) -> None:
+    counts = Counts.of(dense)
+    assert counts.shape == dense.shape
+    np.testing.assert_array_equal(counts, dense)
+    np.testing.assert_array_equal(list(counts), dense)
+    np.testing.assert_array_equal(counts.total(), dense.sum(1))
+    np.testing.assert_array_equal(counts.right(), dense[..., 0].sum(-1))
+    np.testing.assert_array_equal(counts.take([len(dense) - 1, 0]), dense[[-1, 0]])
+    np.testing.assert_array_equal(Counts.from_arrays(counts.arrays()), dense)
+
+
+@given(DENSE)
+def test_images_go_beside_and_points_below(dense: np.ndarray) -> None:
+    counts = Counts.of(dense)
+    np.testing.assert_array_equal(Counts.beside([counts, counts]), np.concatenate([dense, dense], axis=1))
+    np.testing.assert_array_equal(Counts.below([counts, counts]), np.concatenate([dense, dense]))
+
+
+def test_zeros_take_no_room() -> None:
+    dense = np.zeros((10, 20, 30, 3), dtype=np.int64)
+    dense[3, 4, 5] = 1, 2, 255
+    arrays = Counts.of(dense).arrays()
+    assert arrays["values"].tolist() == [1, 2, 255]
+    assert arrays["values"].dtype == np.uint8
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    arrays = Counts.of(np.ones((2, 2, 2, 3), dtype=int)).arrays()
+    with pytest.raises(ValueError):
+        Counts.from_arrays(arrays | {"columns": arrays["columns"] + 100})
