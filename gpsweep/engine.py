@@ -18,11 +18,12 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from gpsweep import layers
+from gpsweep import layers, memory
 from gpsweep.errors import GpsweepError
 from gpsweep.labels import STRATEGIES, Hints
 from gpsweep.passes import Memo, Passes, State
 from gpsweep.points import LABELS, Grid, Point, grid
+from gpsweep.precision import Precision, check_precision
 from gpsweep.signals import SIGNALS
 from gpsweep.steps import STEPS, rms
 
@@ -55,7 +56,7 @@ class Guide(Protocol):
             pull: label distribution ``(N, C, …)`` → gradients of its signal at the layer's tensors.
             step: gradients → directions, by the point's ``step``.
             x: the clean batch ``(N, …)``.
-            logits: ``(N, C, …)``, those of the state that is about to be moved.
+            logits: ``(N, C, …)``, those of the state that is about to be moved, in the gradient's precision.
             layer: the layer's name.
             sample_ids: N names, if there are any.
         """
@@ -80,6 +81,8 @@ def curve(
     layer_scale: Literal["rms", "absolute"] = "rms",
     clip: tuple[float, float] | None = None,
     points_per_forward: int | Literal["auto"] = 1,
+    precision: Precision = "32",
+    gradient_precision: Precision | None = "32",
     memory_format: MemoryFormat = "channels_last",
     output: str | int | None = None,
     guides: Mapping[str, Guide] | None = None,
@@ -111,17 +114,24 @@ def curve(
         clip: range to which a perturbed input is clamped; None for none, as in the paper.
         points_per_forward: how many ε ride in one forward pass. With 1 the logits equal those of the three
             steps done for each point, bit for bit; with more, up to rounding. ``auto`` sizes it by the
-            memory of the GPU and is 1 on a CPU.
+            memory of the GPU and is 1 on a CPU. Where memory does not hold so many, it is halved.
+        precision: in how many bits the network computes every point, ε = 0 among them: ``32``, ``bf16`` or
+            ``16``, the latter two by autocast. Fewer than 32 swallow part of a small ε: bfloat16 resolves
+            8 bits of what enters a convolution.
+        gradient_precision: in how many it computes the clean pass whose gradient is pulled, and which the
+            labels are made from; None for the same. Where the two differ, ε = 0 takes a pass of its own.
         memory_format: layout of ``x``; the weights keep theirs.
         output: key or index of the logits where the network returns a dict or tuple.
         guides: further sources of directions by name.
         memo: an object to keep between the batches of one network; without it every call examines anew.
 
     Yields:
-        ``(point, logits)``; logits ``(N, C, …)`` without gradient, not to be changed in place.
+        ``(point, logits)``; logits ``(N, C, …)`` without gradient, not to be changed in place; float32 in
+        any precision, so that what is done with them does not depend on it.
 
     Raises:
-        GpsweepError: for an unknown name, an axis without values, or a layer that cannot be perturbed.
+        GpsweepError: for an unknown name, an axis without values, a layer that cannot be perturbed, a
+            precision that the device does not have, or a batch that memory does not hold.
     """
     guides = guides or {}
     points = grid(
@@ -142,9 +152,16 @@ def curve(
         )
     if torch.is_inference_mode_enabled() or x.is_inference():
         raise GpsweepError("x: gradients cannot be taken in inference mode; use torch.no_grad() instead")
-    passes = Passes(net, _formatted(x, memory_format), output, clip, memo or Memo())
+    if points_per_forward != "auto" and points_per_forward < 1:
+        raise GpsweepError(f"points_per_forward={points_per_forward}: expected auto or at least 1")
+    gradient_precision = gradient_precision or precision
+    check_precision("precision", precision)
+    check_precision("precision.gradient", gradient_precision)
+    passes = Passes(
+        net, _formatted(x, memory_format), output, clip, memo or Memo(), precision, gradient_precision
+    )
     passes.examine(points.layer)
-    return _Walk(passes, points, hints, layer_scale, guides).run(points_per_forward)
+    return _Walk(passes, points, hints, layer_scale, guides, points_per_forward).run()
 
 
 def _formatted(x: Tensor, memory_format: MemoryFormat) -> Tensor:
@@ -162,29 +179,49 @@ class _Walk:
     hints: Hints
     layer_scale: str
     guides: Mapping[str, Guide]
+    points_per_forward: int | Literal["auto"]
 
-    def run(self, points_per_forward: int | Literal["auto"]) -> Iterator[tuple[Point, Tensor]]:
-        """Yield the points, curve by curve."""
+    def run(self) -> Iterator[tuple[Point, Tensor]]:
+        """Yield the points, curve by curve.
+
+        Raises:
+            GpsweepError: if memory does not hold what cannot be done in smaller parts.
+        """
+        try:
+            yield from self.curves()
+            return
+        except RuntimeError as error:
+            if not memory.exhausted(error):
+                raise
+        # Outside the handler: what the failed pass held is free again.
+        x = self.passes.x
+        raise GpsweepError(
+            f"data.batch_size={len(x)}: the memory of {x.device} does not hold one pass of a batch "
+            f"{tuple(x.shape)}; lower data.batch_size or data.size"
+        )
+
+    def curves(self) -> Iterator[tuple[Point, Tensor]]:
+        """Yield the points, label by label and layer by layer."""
         points = self.points
         state = self.passes.clean(points.layer)
-        clean = state.logits.detach()
         self.passes.check(points.layer)
-        size = self.passes.points_per_forward(points_per_forward, len(points.eps))
         pairs = [(label, signal) for label in points.label for signal in points.signal]
         for label, signal in pairs:
             pulled = {}
             if label not in self.guides:
                 keep_graph = (label, signal) != pairs[-1]
-                pulled = self.pull(state, signal, self.distribution(label, clean), keep_graph=keep_graph)
+                pulled = self.pull(
+                    state, signal, self.distribution(label, state.logits), keep_graph=keep_graph
+                )
             for layer in points.layer:
                 for step in points.step:
                     curve = Point(label, signal, layer, step)
                     direction = self.direction(curve, state, pulled)
-                    yield from self.along(curve, direction, clean, size)
+                    yield from self.along(curve, direction, state.prediction)
 
     def distribution(self, label: str, logits: Tensor) -> Tensor:
         """Return the label distribution that a strategy makes of logits."""
-        return STRATEGIES[label](logits.float(), self.hints)
+        return STRATEGIES[label](logits.detach().float(), self.hints)
 
     def pull(self, state: State, signal: str, label: Tensor, *, keep_graph: bool) -> dict[str, list[Tensor]]:
         """Pull the signal of a label distribution back to every layer of a state (paper, Eq. 5)."""
@@ -219,20 +256,35 @@ class _Walk:
         clean = self.passes.activation(curve.layer)
         return [rms(h) * d for h, d in zip(clean, directions, strict=True)]
 
-    def along(
-        self, curve: Point, direction: list[Tensor], clean: Tensor, size: int
-    ) -> Iterator[tuple[Point, Tensor]]:
+    def along(self, curve: Point, direction: list[Tensor], clean: Tensor) -> Iterator[tuple[Point, Tensor]]:
         """Yield the points of one curve and of its counterparts with more iterations."""
         if self.points.iterations[-1] > 1:
             for eps in self.points.eps:
                 yield from self.trajectory(replace(curve, eps=eps), direction, clean)
             return
-        for first in range(0, len(self.points.eps), size):
-            chunk = self.points.eps[first : first + size]
-            moving = [eps for eps in chunk if eps != 0]
-            found = iter(self.together(curve.layer, moving, direction))
-            for eps in chunk:
-                yield replace(curve, eps=eps), next(found) if eps else clean
+        waiting = self.points.eps
+        while waiting:
+            size = self.passes.points_per_forward(
+                self.points_per_forward, len(self.points.eps), self.points.layer
+            )
+            moving = [eps for eps in waiting[:size] if eps != 0]
+            found = self.held(curve.layer, moving, direction)
+            if found is None:
+                self.passes.lack_memory(len(moving))
+                continue
+            each = iter(found)
+            for eps in waiting[:size]:
+                yield replace(curve, eps=eps), next(each) if eps else clean
+            waiting = waiting[size:]
+
+    def held(self, layer: str, eps: Sequence[float], direction: list[Tensor]) -> Sequence[Tensor] | None:
+        """Return the logits for each ε; None if memory does not hold several of them together."""
+        try:
+            return self.together(layer, eps, direction)
+        except RuntimeError as error:
+            if len(eps) < 2 or not memory.exhausted(error):
+                raise
+            return None
 
     def together(self, layer: str, eps: Sequence[float], direction: list[Tensor]) -> Sequence[Tensor]:
         """Return the logits for each ε, all of them from one forward pass."""
@@ -260,10 +312,9 @@ class _Walk:
                 yield here, self.passes.forward(point.layer, now)
                 continue
             state = self.passes.onward(point.layer, now)
-            logits = state.logits.detach()
             pulled = {}
             if point.label not in self.guides:
-                label = self.distribution(point.label, logits)
+                label = self.distribution(point.label, state.logits)
                 pulled = self.pull(state, point.signal, label, keep_graph=False)
             direction = self.direction(point, state, pulled)
-            yield here, logits
+            yield here, state.prediction

@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from gpsweep import layers
+from gpsweep import layers, memory
 from gpsweep.errors import GpsweepError
 from gpsweep.logits import pick
-
-# Beyond this many ε in one forward pass a GPU gains nothing more.
-MOST_TOGETHER = 64
+from gpsweep.precision import Precision, computing, refusals_named, widened
 
 
 @dataclass
 class Memo:
-    """What a caller keeps from batch to batch, so that a network is examined only once.
+    """What a caller keeps from batch to batch of one network and one precision, to examine only once.
 
     Args:
         replays: per layer name, its site and how to compute only what follows it.
@@ -32,7 +31,9 @@ class Memo:
         changes_input: whether the network changes its input in place.
         mode_matters: whether a pass with gradients rounds otherwise than one without, as fused attention
             does; what replays stand on is then recorded in a pass of either kind.
-        points_per_forward: the size that ``auto`` settled on.
+        points_per_forward: how many ε rode in one forward pass.
+        room: the most of them that memory holds, once measured or found out.
+        short_of_memory: whether it was found out, and said.
     """
 
     replays: dict[str, layers.Replay] = field(default_factory=dict)
@@ -40,20 +41,34 @@ class Memo:
     changes_input: bool = False
     mode_matters: bool = False
     points_per_forward: int | None = None
+    room: int | None = None
+    short_of_memory: bool = False
 
 
 @dataclass
 class State:
-    """One forward pass with gradients: where it can be pulled back to, and from where."""
+    """One forward pass with gradients: where it can be pulled back to, from where, and what is predicted.
+
+    Args:
+        logits: those of the pass, in the precision of the gradient.
+        softmax: theirs, in 32 bits.
+        anchors: per layer name, the tensors that gradients can be taken at.
+        prediction: logits without gradients in the precision of the points, 32 bits wide.
+    """
 
     logits: Tensor
     softmax: Tensor
     anchors: dict[str, list[Tensor]]
+    prediction: Tensor
 
 
 @dataclass
 class Passes:
     """The passes through one network for one batch.
+
+    Passes are of two kinds: those with gradients, which directions are pulled from, and plain ones, which
+    predict. Each replays what a clean pass of its own kind recorded; one clean pass, with gradients, serves
+    both where they compute alike.
 
     Args:
         net: network in evaluation mode.
@@ -61,6 +76,8 @@ class Passes:
         output: key or index of the logits, see :func:`gpsweep.logits.pick`.
         clip: range to which a moved input is clamped, or None.
         memo: what is known of the network.
+        precision: of the plain passes.
+        gradient_precision: of those with gradients.
     """
 
     net: nn.Module
@@ -68,8 +85,32 @@ class Passes:
     output: str | int | None
     clip: tuple[float, float] | None
     memo: Memo
-    recording: layers.Recording = field(default_factory=layers.Recording)
-    plain_recording: layers.Recording | None = None
+    precision: Precision = "32"
+    gradient_precision: Precision = "32"
+    guided: layers.Recording = field(default_factory=layers.Recording)
+    plain: layers.Recording = field(default_factory=layers.Recording)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the two kinds of passes compute in different precisions."""
+        return self.precision != self.gradient_precision
+
+    @contextmanager
+    def pulling(self) -> Iterator[None]:
+        """Run the network for a gradient, in its precision; none is taken at the weights."""
+        with _differentiating(self.net), computing(self.gradient_precision, self.x.device, self.gradient_key):
+            yield
+
+    @contextmanager
+    def predicting(self) -> Iterator[None]:
+        """Run the network for a prediction alone."""
+        with torch.no_grad(), layers.submodules_run(), computing(self.precision, self.x.device):
+            yield
+
+    @property
+    def gradient_key(self) -> str:
+        """What the user calls the precision of the gradient."""
+        return "precision.gradient" if self.mixed else "precision"
 
     def examine(self, names: Sequence[str]) -> None:
         """Find out, on one sample and once for each layer, where layers are and what precedes them."""
@@ -79,68 +120,81 @@ class Passes:
         for name in new:
             layers.find(self.net, name)
         sample = self.x[:1].clone()
-        calls, _ = layers.trace(self.net, sample)
+        with self.predicting():
+            calls, _ = layers.trace(self.net, sample)
         self.memo.changes_input = sample._version > 0
         for name in new:
             self.memo.replays[name] = layers.replay_of(calls, layers.site(calls, self.net, name))
 
     def clean(self, names: Sequence[str]) -> State:
-        """Run the clean forward pass and record activations and what replays need."""
+        """Run the clean passes, and record activations and what replays need."""
         inner = _inner(names)
-        replays = [self.memo.replays[name] for name in inner]
         leaf = self.x.detach().requires_grad_(layers.INPUT in names)
-        with _differentiating(self.net), layers.recorded(self.net, replays) as self.recording:
+        with self.pulling(), layers.recorded(self.net, self._replays(inner)) as self.guided:
             z = pick(self.net(leaf.clone()), self.output)
-        activations = self.recording.activations
+        activations = self.guided.activations
         anchors = {name: layers.tensors_of(activations[self.memo.replays[name].site]) for name in inner}
         if layers.INPUT in names:
             anchors[layers.INPUT] = [leaf]
-        for call, value in activations.items():
-            activations[call] = layers.with_tensors(value, [t.detach() for t in layers.tensors_of(value)])
-        if self.memo.mode_matters:
-            self.record_plainly(inner)
-        return _state(z, anchors)
+        self.guided = _detached(self.guided)
+        self.plain, prediction = self.guided, z.detach()
+        if self.mixed:
+            self.plain, prediction = self.clean_plainly(inner)
+        elif self.memo.mode_matters:
+            self.replay_plainly(inner)
+        return _state(z, anchors, prediction)
 
-    def record_plainly(self, names: Sequence[str]) -> None:
-        """Record what replays need once more, in a pass without gradients."""
-        replays = [self.memo.replays[name] for name in names]
-        recording = layers.recorded(self.net, replays)
-        with torch.no_grad(), layers.submodules_run(), recording as self.plain_recording:
-            self.net(self.x.clone())
+    def clean_plainly(self, names: Sequence[str]) -> tuple[layers.Recording, Tensor]:
+        """Run and record a clean pass without gradients."""
+        with self.predicting(), layers.recorded(self.net, self._replays(names)) as recording:
+            z = pick(self.net(self.x.clone()), self.output)
+        return _detached(recording), z
+
+    def replay_plainly(self, names: Sequence[str]) -> None:
+        """Let plain passes replay what a plain one gave; where layers start from stays as it is."""
+        recording, _ = self.clean_plainly(names)
+        self.plain = layers.Recording(self.guided.activations, recording.outputs)
 
     def pull(self, state: State, error: Tensor, *, keep_graph: bool) -> dict[str, list[Tensor]]:
         """Pull an error signal at the logits back to all anchors in one backward pass."""
         tensors = [tensor for anchors in state.anchors.values() for tensor in anchors]
-        found = torch.autograd.grad(
-            state.logits,
-            tensors,
-            grad_outputs=error.to(state.logits.dtype),
-            retain_graph=keep_graph,
-            allow_unused=True,
-        )
+        with refusals_named(self.gradient_precision, self.x.device, self.gradient_key):
+            found = torch.autograd.grad(
+                state.logits,
+                tensors,
+                grad_outputs=error.to(state.logits.dtype),
+                retain_graph=keep_graph,
+                allow_unused=True,
+            )
         gradients = iter(found)
         pulled = {}
         for name, anchors in state.anchors.items():
             own = [next(gradients) for _ in anchors]
             if all(g is None for g in own):
                 raise GpsweepError(f"layer={name}: the logits do not depend on it")
-            pulled[name] = [
-                torch.zeros_like(a) if g is None else g for g, a in zip(own, anchors, strict=True)
-            ]
+            full = [torch.zeros_like(a) if g is None else g for g, a in zip(own, anchors, strict=True)]
+            # Steps are taken in 32 bits, or their length would be rounded.
+            pulled[name] = full if self.gradient_precision == "32" else [widened(g) for g in full]
         return pulled
 
     def onward(self, layer: str, moved: Sequence[Tensor]) -> State:
         """Run what follows a layer's moved tensors with gradients at them, for a further iteration."""
         leaves = [h.detach().requires_grad_() for h in moved]
-        with _differentiating(self.net):
-            z = self.forward(layer, [leaf.clone() for leaf in leaves], differentiably=True)
-        return _state(z, {layer: leaves})
+        with self.pulling():
+            z = self.following(layer, [leaf.clone() for leaf in leaves])
+        prediction = self.forward(layer, [h.clone() for h in moved]) if self.mixed else z.detach()
+        return _state(z, {layer: leaves}, prediction)
 
     def activation(self, layer: str) -> list[Tensor]:
-        """Return the clean tensors at a layer."""
+        """Return the clean tensors at a layer, in 32 bits where the network computes in fewer.
+
+        A layer of 16 bits that moved in 16 bits would hardly move: ε would be rounded away. Autocast takes
+        what is wider.
+        """
         if layer == layers.INPUT:
             return [self.x]
-        return layers.tensors_of(self.recording.activations[self.memo.replays[layer].site])
+        tensors = layers.tensors_of(self.plain.activations[self.memo.replays[layer].site])
+        return tensors if self.precision == "32" else [widened(tensor) for tensor in tensors]
 
     def moved(self, layer: str, start: Sequence[Tensor], by: Sequence[Tensor], eps: float) -> list[Tensor]:
         """Return a layer's tensors moved by ε times a direction, the input within its range."""
@@ -149,22 +203,22 @@ class Passes:
             return [tensor.clamp(*self.clip) for tensor in tensors]
         return tensors
 
-    def forward(
-        self, layer: str, moved: list[Tensor], times: int = 1, *, differentiably: bool = False
-    ) -> Tensor:
+    def forward(self, layer: str, moved: list[Tensor], times: int = 1) -> Tensor:
         """Return the logits that follow from a layer's moved tensors, which hold ``times`` batches."""
-        with nullcontext() if differentiably else torch.no_grad(), layers.submodules_run():
-            if layer == layers.INPUT:
-                return pick(self.net(moved[0]), self.output)
-            return self.suffix(layer, moved, times, replay=self.memo.trusted[layer])
+        with self.predicting():
+            return widened(self.following(layer, moved, times))
+
+    def following(self, layer: str, moved: list[Tensor], times: int = 1) -> Tensor:
+        """Run what follows a layer's moved tensors in a pass of the kind that one is in."""
+        if layer == layers.INPUT:
+            return pick(self.net(moved[0]), self.output)
+        return self.suffix(layer, moved, times, replay=self.memo.trusted[layer])
 
     def suffix(self, layer: str, moved: list[Tensor], times: int = 1, *, replay: bool) -> Tensor:
         """Return the logits with a layer giving ``moved``, by replay or from a full forward pass."""
         how = self.memo.replays[layer]
-        activation = layers.with_tensors(self.recording.activations[how.site], moved)
-        recording = self.recording
-        if self.plain_recording is not None and not torch.is_grad_enabled():
-            recording = self.plain_recording
+        recording = self.guided if torch.is_grad_enabled() else self.plain
+        activation = layers.with_tensors(recording.activations[how.site], moved)
         x = self.x
         if times > 1:
             x = torch.cat([x] * times)
@@ -185,11 +239,11 @@ class Passes:
             if name in self.memo.trusted:
                 continue
             equal = self.replay_is_exact(name)
-            if not equal and not self.memo.mode_matters:
-                self.record_plainly(_inner(names))
+            if not equal and self.plain is self.guided:
+                self.replay_plainly(_inner(names))
                 equal = self.memo.mode_matters = self.replay_is_exact(name)
                 if not equal:
-                    self.plain_recording = None
+                    self.plain = self.guided
             self.memo.trusted[name] = equal
             if not equal:
                 warnings.warn(
@@ -201,40 +255,64 @@ class Passes:
     def replay_is_exact(self, name: str) -> bool:
         """Say whether replay gives what the full forward pass gives, bit for bit, for a moved activation."""
         moved = [h * 1.01 for h in self.activation(name)]
-        with torch.no_grad(), layers.submodules_run():
+        with self.predicting():
             full = self.suffix(name, [h.clone() for h in moved], replay=False)
             quick = self.suffix(name, moved, replay=True)
         return full.shape == quick.shape and full.allclose(quick, rtol=0, atol=0, equal_nan=True)
 
-    def points_per_forward(self, asked: int | Literal["auto"], most: int) -> int:
-        """Return how many ε ride in one forward pass; ``auto`` fills half of a GPU's free memory."""
-        if asked != "auto":
-            return asked
-        if self.memo.points_per_forward is None:
-            self.memo.points_per_forward = 1
-            if self.x.is_cuda:
-                before = torch.cuda.memory_allocated(self.x.device)
-                torch.cuda.reset_peak_memory_stats(self.x.device)
-                self.forward(layers.INPUT, [self.x])
-                needed = torch.cuda.max_memory_allocated(self.x.device) - before
-                kept = torch.cuda.memory_reserved(self.x.device) - before
-                free = torch.cuda.mem_get_info(self.x.device)[0] + kept
-                self.memo.points_per_forward = max(1, min(most, MOST_TOGETHER, free // (2 * max(needed, 1))))
+    def points_per_forward(self, asked: int | Literal["auto"], points: int, names: Sequence[str]) -> int:
+        """Return how many ε ride in one forward pass; ``auto`` fills half of a GPU's free memory.
+
+        Args:
+            asked: the most, or ``auto``.
+            points: how many ε there are.
+            names: the layers, the one that takes most memory being decisive.
+        """
+        if asked == "auto" and self.memo.room is None and points > 1:
+            self.memo.room = min(memory.fitting(self.x.device, partial(self._probe, name)) for name in names)
+        most = points if asked == "auto" else min(asked, points)
+        self.memo.points_per_forward = min(most, self.memo.room or most)
         return self.memo.points_per_forward
+
+    def lack_memory(self, points: int) -> None:
+        """Settle on half as many ε in one forward pass as were too many, and say so once."""
+        self.memo.room = points // 2
+        if not self.memo.short_of_memory:
+            self.memo.short_of_memory = True
+            warnings.warn(
+                f"points_per_forward: the memory of {self.x.device} does not hold {points} points of "
+                f"{len(self.x)} samples in one pass; going on with {points // 2}, or fewer if need be",
+                stacklevel=2,
+            )
+
+    def _probe(self, layer: str, times: int) -> Tensor:
+        return self.forward(layer, [torch.cat([h] * times) for h in self.activation(layer)], times)
+
+    def _replays(self, names: Sequence[str]) -> list[layers.Replay]:
+        return [self.memo.replays[name] for name in names]
 
 
 def _inner(names: Sequence[str]) -> list[str]:
     return [name for name in names if name != layers.INPUT]
 
 
-def _state(z: Tensor, anchors: dict[str, list[Tensor]]) -> State:
+def _detached(recording: layers.Recording) -> layers.Recording:
+    """Return a recording whose activations belong to no graph."""
+    activations = {
+        call: layers.with_tensors(value, [t.detach() for t in layers.tensors_of(value)])
+        for call, value in recording.activations.items()
+    }
+    return layers.Recording(activations, recording.outputs)
+
+
+def _state(z: Tensor, anchors: dict[str, list[Tensor]], prediction: Tensor) -> State:
     if not z.requires_grad:
         raise GpsweepError(
             f"layer={', '.join(anchors)}: the logits do not depend on it, or the network cuts the gradient "
             "by a no_grad() or detach() in its forward"
         )
     # Softmax and signal stay in 32 bits when the forward pass is in fewer.
-    return State(z, z.detach().float().softmax(1), anchors)
+    return State(z, z.detach().float().softmax(1), anchors, widened(prediction))
 
 
 @contextmanager

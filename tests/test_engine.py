@@ -23,8 +23,22 @@ def output_of(name: str) -> Any:
     return 0 if name == "tuples" else None
 
 
-def naive(net: nn.Module, x: Tensor, point: Point, target: Tensor, scale: str = "rms") -> Tensor:
+def autocast(precision: str) -> Any:
+    lower = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}[precision]
+    return torch.autocast("cpu", lower, enabled=lower is not None)
+
+
+def naive(
+    net: nn.Module,
+    x: Tensor,
+    point: Point,
+    target: Tensor,
+    scale: str = "rms",
+    precision: str = "32",
+    gradient: str | None = None,
+) -> Tensor:
     """Do the three steps for one point with a hook and nothing shared (paper, Fig. 2)."""
+    gradient = gradient or precision
     path, _, number = point.layer.partition("@")
     moved: list[Tensor] | None = None
     x = x.contiguous(memory_format=torch.channels_last)
@@ -50,19 +64,26 @@ def naive(net: nn.Module, x: Tensor, point: Point, target: Tensor, scale: str = 
 
         if point.layer == "input":
             kept.append((moved[0] if moved is not None else x).detach().requires_grad_())
-            with torch.set_grad_enabled(grad):
+            with torch.set_grad_enabled(grad), autocast(gradient if grad else precision):
                 return logits_of(net(kept[0].clone())), kept
-        with net.get_submodule(path).register_forward_hook(hook), torch.set_grad_enabled(grad):
+        with (
+            net.get_submodule(path).register_forward_hook(hook),
+            torch.set_grad_enabled(grad),
+            autocast(gradient if grad else precision),
+        ):
             return logits_of(net(x.clone().requires_grad_())), kept
 
     torch.backends.mha.set_fastpath_enabled(False)
-    z, clean = run()
+    z, here = run()
+    # Where the points are computed in another precision, so are the base and what is moved.
+    base, start = run(grad=False) if gradient != precision else (z, here)
     if point.eps == 0:
-        return z.detach()
-    start = [t.detach() for t in clean]
-    now, here = start, clean
+        return base.detach().float()
+    start = [t.detach().float() for t in start]
+    now = start
     for i in range(point.iterations):
-        y, label = z.detach().softmax(1), STRATEGIES[point.label](z.detach(), Hints(target, IDS))
+        wide = z.detach().float()
+        y, label = wide.softmax(1), STRATEGIES[point.label](wide, Hints(target, IDS))
         dot = (label * y).sum(1, keepdim=True)
         signal = {
             "eq5": dot * (label - y),
@@ -74,10 +95,10 @@ def naive(net: nn.Module, x: Tensor, point: Point, target: Tensor, scale: str = 
                 - ((label - label.amin(1, keepdim=True)) * y).sum(1, keepdim=True)
             ),
         }[point.signal]
-        gradients = torch.autograd.grad(z, here, signal, allow_unused=True)
+        gradients = torch.autograd.grad(z, here, signal.to(z.dtype), allow_unused=True)
         directions = []
         for g, h, first in zip(gradients, here, start, strict=True):
-            g = torch.zeros_like(h) if g is None else g
+            g = torch.zeros_like(h).float() if g is None else g.float()
             dims = tuple(range(1, g.dim()))
             size = g.square().mean(dims, keepdim=True).sqrt()
             d = g.sign() if point.step == "sign" else torch.where(size > 0, g / size, 0)
@@ -88,13 +109,19 @@ def naive(net: nn.Module, x: Tensor, point: Point, target: Tensor, scale: str = 
         moved = now
         z, here = run(grad=i + 1 < point.iterations)
     torch.backends.mha.set_fastpath_enabled(True)
-    return z.detach()
+    return z.detach().float()
 
 
+# Of the forward passes and of the gradient.
+PRECISIONS = [("32", "32"), ("bf16", "32"), ("bf16", "bf16"), ("32", "bf16")]
+
+
+@pytest.mark.parametrize("precisions", PRECISIONS, ids="-".join)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_fused_equals_naive_bit_for_bit(name: str) -> None:
+def test_fused_equals_naive_bit_for_bit(name: str, precisions: tuple[str, str]) -> None:
     net, layers = build(name), NETWORKS[name][1]
     x, target = batch(name)
+    precision, gradient = precisions
     count = 0
     for point, logits in curve(
         net,
@@ -107,23 +134,29 @@ def test_fused_equals_naive_bit_for_bit(name: str) -> None:
         target=target,
         sample_ids=IDS,
         output=output_of(name),
+        precision=precision,
+        gradient_precision=gradient,
     ):
-        expected = naive(net, x, point, target)
+        expected = naive(net, x, point, target, precision=precision, gradient=gradient)
         assert logits.equal(expected), (point, (logits - expected).abs().max())
         count += 1
     assert count == 3 * len(LABELS) * len(SIGNALS) * len(layers) * len(STEPS)
 
 
+@pytest.mark.parametrize("precisions", PRECISIONS[:3], ids="-".join)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_trajectories_equal_the_three_steps_repeated(name: str) -> None:
+def test_trajectories_equal_the_three_steps_repeated(name: str, precisions: tuple[str, str]) -> None:
     net, layers = build(name), NETWORKS[name][1]
     x, target = batch(name)
     seen = set()
+    precision, gradient = precisions
     options = {"label": ["argmax", "ground_truth"], "layer": layers, "target": target, "sample_ids": IDS}
+    options |= {"precision": precision, "gradient_precision": gradient}
     for most in (1, 2, 3):
         for point, logits in curve(net, x, eps=[0, 1.5], iterations=most, output=output_of(name), **options):
             if point.iterations == most:
-                assert logits.equal(naive(net, x, point, target)), point
+                expected = naive(net, x, point, target, precision=precision, gradient=gradient)
+                assert logits.equal(expected), point
             seen.add((most, point.iterations))
     assert seen == {(1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)}
 

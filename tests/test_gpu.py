@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from commands import Terminal, pictures
 from networks import CLASSES, NETWORKS, batch, build
+from torch import nn
 
-from gpsweep import results
+from benchmarks import curves, gpu, networks
+from gpsweep import memory, results
 from gpsweep.engine import curve
+from gpsweep.errors import GpsweepError
 from gpsweep.passes import Memo
 
 pytestmark = pytest.mark.gpu
@@ -37,32 +42,117 @@ def test_replay_and_full_forward_agree(name: str) -> None:
         torch.testing.assert_close(points[point], logits, rtol=1e-4, atol=1e-4)
 
 
-def test_auto_puts_several_points_into_one_forward() -> None:
+@pytest.mark.parametrize("layer", ["input", "encoder.down.1"])
+def test_auto_puts_several_points_into_one_forward(layer: str) -> None:
     net = build("skips").cuda()
     x, _ = batch("skips")
     memo = Memo()
-    eps = [-1, -0.5, 0, 0.5, 1]
-    auto = dict(curve(net, x.cuda(), eps=eps, points_per_forward="auto", memo=memo))
-    assert memo.points_per_forward is not None
-    assert memo.points_per_forward > 1
-    for point, logits in curve(net, x.cuda(), eps=eps):
+    options = {"eps": [-1, -0.5, 0, 0.5, 1], "layer": layer}
+    auto = dict(curve(net, x.cuda(), **options, points_per_forward="auto", memo=memo))
+    assert memo.points_per_forward == 5
+    assert memo.room == memory.MOST
+    for point, logits in curve(net, x.cuda(), **options):
         torch.testing.assert_close(auto[point], logits, rtol=1e-3, atol=1e-3)
 
 
-def test_the_command_on_the_gpu_agrees_with_the_cpu(terminal: Terminal) -> None:
+def test_auto_knows_what_an_inner_layer_takes() -> None:
+    device = torch.device("cuda")
+    free = torch.cuda.mem_get_info(device)[0]
+    sample = torch.empty(free // 40, dtype=torch.uint8, device=device)
+    room = memory.fitting(device, lambda points: torch.cat([sample] * points).clone())
+    assert 8 <= room <= 10, "half of the free memory, a fortieth of it twice for each point"
+    huge = memory.fitting(device, lambda points: torch.empty(free * 2, dtype=torch.uint8, device=device))
+    assert huge == 1
+
+
+class Wide(nn.Module):
+    """A network whose pass takes half a GiB a sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, CLASSES, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ballast = torch.ones(len(x), 2**27, device=x.device)
+        return self.head(x) * ballast[:, :1, None, None]
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(4 * 2**30 / total)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.empty_cache()
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_too_many_points_for_the_gpu_are_halved_and_a_batch_is_refused() -> None:
+    net = Wide().eval().requires_grad_(False).cuda()
+    x = batch("skips")[0].cuda()
+    memo = Memo()
+    with pytest.warns(UserWarning, match="memory of cuda:0 does not hold 16 points") as said:
+        found = dict(curve(net, x, eps=range(1, 17), points_per_forward=16, memo=memo))
+    assert len(said) == 1
+    assert memo.room in (1, 2)
+    for point, logits in curve(net, x, eps=range(1, 17)):
+        torch.testing.assert_close(found[point], logits, rtol=1e-3, atol=1e-3)
+    with pytest.raises(GpsweepError, match=r"data.batch_size=20: .* lower data.batch_size or data.size"):
+        list(curve(net, x.repeat(10, 1, 1, 1), eps=1))
+    assert torch.cuda.memory_allocated() < 2**30, "what the failed pass held is free again"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "16"])
+def test_the_points_in_fewer_bits_are_those_of_autocast(precision: Any) -> None:
+    net = build("skips").cuda()
+    x = batch("skips")[0].cuda().contiguous(memory_format=torch.channels_last)
+    moved: list[torch.Tensor] = []
+    net.register_forward_pre_hook(lambda module, args: moved.append(args[0].detach().clone()))
+    found = dict(curve(net, x, eps=[-1, 0, 1], precision=precision))
+    exact = dict(curve(net, x, eps=[-1, 0, 1]))
+    lower = {"bf16": torch.bfloat16, "16": torch.float16}[precision]
+    for point, logits in found.items():
+        assert logits.dtype == torch.float32
+        at = x if point.eps == 0 else moved[2 if point.eps == -1 else 3]
+        with torch.no_grad(), torch.autocast("cuda", lower):
+            assert logits.equal(net(at).float()), point
+        torch.testing.assert_close(logits, exact[point], rtol=0.1, atol=0.1)
+        assert not logits.equal(exact[point])
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("layer", ["input", "encoder.down.1"])
+def test_no_point_waits_for_the_gpu(precision: Any, layer: str) -> None:
+    net = build("skips").cuda()
+    x, target = (part.cuda() for part in batch("skips"))
+    options = {"label": ["argmax", "uniform", "top2", "ground_truth"], "layer": layer, "target": target}
+    options |= {"eps": [-1, 0, 1], "step": ["sign", "rms"], "precision": precision, "memo": Memo()}
+    list(curve(net, x, **options))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = list(curve(net, x, **options))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(found) == 4 * 2 * 3
+
+
+def test_the_benchmark_runs() -> None:
+    effort, device = curves.Effort(eps=(-0.5, 0.0, 0.5), repeats=1), torch.device("cuda")
+    rows = [*gpu.speed(networks.tiny(), effort, device), *gpu.scores(effort, device, limit=8)]
+    assert [row.item for row in rows] == ["g", "g", *["g", "g", "h"] * 3, "i", "i", "i"]
+    assert all(row.value.high < 50 for row in rows[-3:])
+    assert gpu.machine()["gpu"] == torch.cuda.get_device_name()
+
+
+@pytest.mark.parametrize(("precision", "share"), [("32", 0.01), ("bf16", 0.1)])
+def test_the_command_on_the_gpu_agrees_with_the_cpu(terminal: Terminal, precision: str, share: float) -> None:
     pictures(terminal.folder)
-    data = [
-        "data=folder",
-        "data.images=images",
-        "data.masks=masks",
-        f"data.classes={CLASSES}",
-        "data.void=255",
-    ]
+    data = ["data=folder", "data.images=images", "data.masks=masks", "data.void=255"]
     shared = [*data, f"data.classes={CLASSES}", "model=custom", "model.net=networks.small", "eps=-1,0,1"]
     found = []
-    for accelerator in ("cpu", "gpu"):
-        where = [f"trainer.accelerator={accelerator}", f"hydra.sweep.dir={accelerator}"]
-        assert terminal("-m", *shared, *where)[0] == 0
-        found.append(results.read(terminal.folder / accelerator / "0"))
-    difference = abs(found[0].counts.astype(int) - found[1].counts.astype(int)).sum()
-    assert difference <= 0.01 * found[0].counts.sum()
+    for where in (["trainer.accelerator=cpu"], ["trainer.accelerator=gpu", f"precision={precision}"]):
+        assert terminal("-m", *shared, *where, f"hydra.sweep.dir={len(found)}")[0] == 0
+        outcome = results.read(terminal.folder / str(len(found)) / "0")
+        found.append(np.asarray(outcome.counts).astype(int))
+    assert abs(found[0] - found[1]).sum() <= share * found[0].sum()

@@ -1,0 +1,41 @@
+"""How many points fit into one forward pass, by the free memory of the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+# Beyond this many ε in one forward pass a GPU gains nothing more.
+MOST = 64
+PROBED = 2  # points; with one, nothing that is repeated for each point would be seen
+# What the allocators and libraries say that raise no error of their own kind.
+COMPLAINTS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
+def exhausted(error: RuntimeError) -> bool:
+    """Say whether an error means that the device is out of memory."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(text in str(error) for text in COMPLAINTS)
+
+
+def fitting(device: torch.device, forward: Callable[[int], object]) -> int:
+    """Return how many points fill half of a GPU's free memory, at least 1 and at most :data:`MOST`.
+
+    Args:
+        device: where the network is; anything but a GPU of CUDA's kind takes 1 point.
+        forward: runs a pass with so many points.
+    """
+    if device.type != "cuda":
+        return 1
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        forward(PROBED)
+    except RuntimeError as error:
+        if not exhausted(error):
+            raise
+        return 1
+    needed = (torch.cuda.max_memory_allocated(device) - before) / PROBED
+    # What PyTorch has reserved and does not use is as good as free.
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - before
+    return max(1, min(MOST, int(free / 2 / max(needed, 1))))
