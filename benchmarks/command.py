@@ -23,11 +23,11 @@ EVERY = 0.02  # s, between two looks at the memory
 # The same command, which ends itself as its first batch arrives: the wall time of the process is the answer.
 UNTIL_FIRST_BATCH = """
 import os
-from gpsweep.__main__ import main
+from gpsweep.__main__ import cli
 from gpsweep.module import GridModule
 
 GridModule.test_step = lambda *args: os._exit(0)
-main()
+cli()
 os._exit(1)
 """
 

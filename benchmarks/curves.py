@@ -16,7 +16,8 @@ from benchmarks.clock import Spread, ratios, seconds, side_by_side
 from benchmarks.floor import floor, naive
 from benchmarks.networks import Bare, Network
 from benchmarks.table import Row
-from gpsweep.module import GridModule
+from gpsweep.counting import count
+from gpsweep.passes import Memo
 from gpsweep.points import Grid, decimal_range, grid
 
 FLOOR, NAIVE, NAIVE_DEAR, NAIVE_GRID, BOOKKEEPING = 1.10, 2.5, 4.0, 5.0, 0.05
@@ -55,11 +56,16 @@ class Bench:
         self.rows = self.x.contiguous(memory_format=torch.channels_last)
 
     def fused(self, points: Grid) -> Callable[[], object]:
-        """Return the work of one ``test_step``, the network examined beforehand as a run does it."""
-        module = GridModule(self.net, points, classes=self.network.classes)
-        first = GridModule(self.net, grid(layer=points.layer), classes=self.network.classes, memo=module.memo)
-        step(first, self.batch)
-        return lambda: step(module, self.batch)
+        """Return the work of one batch, the network examined beforehand as a run does it."""
+        memo = Memo()
+
+        def work(some: Grid) -> object:
+            # Without gradients around it, as Trainer.test has it.
+            with torch.no_grad():
+                return count(self.net, self.batch, some.points(), classes=self.network.classes, memo=memo)
+
+        work(grid(layer=points.layer))
+        return lambda: work(points)
 
     def naively(self, points: Grid, *, channels_last: bool = True) -> Callable[[], object]:
         """Return the work of the naive loop at a few of its ε."""
@@ -78,7 +84,7 @@ class Bench:
         }
 
     def share(self, points: Grid) -> float:
-        """Return what share of a ``test_step`` passes outside the network's own passes."""
+        """Return what share of a batch's time passes outside the network's own passes."""
         work = self.fused(points)
         with passes_timed(self.net) as inside:
             total = seconds(work)
@@ -146,12 +152,6 @@ def bookkeeping(bench: Bench, points: Grid) -> Row:
     return Row(
         "d", bench.network.title, "share of counting and bookkeeping", shares, "%", at_most=BOOKKEEPING
     )
-
-
-def step(module: GridModule, batch: Any) -> None:
-    """Run ``test_step`` as ``Trainer.test`` does it, without gradients around it."""
-    with torch.no_grad():
-        module.test_step(batch, 0)
 
 
 def medians(times: dict[str, list[float]]) -> dict[str, Any]:

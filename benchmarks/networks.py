@@ -63,7 +63,8 @@ class Network:
         generator = torch.Generator().manual_seed(1)
         image = torch.randint(0, 256, (self.samples, 3, *self.size), generator=generator).float()
         target = torch.randint(0, self.classes, (self.samples, *self.size), generator=generator)
-        return Batch(image=image, target=target, valid=None, ids=[str(i) for i in range(self.samples)])
+        ids = [str(i) for i in range(self.samples)]
+        return Batch(image=image, target=target, valid=None, ids=ids, content="")
 
 
 def networks() -> dict[str, Network]:

@@ -25,6 +25,7 @@ def main(cfg: DictConfig) -> float | None:
     # Imports make hundreds of thousands of objects and no garbage: looking for some costs half a second.
     gc.disable()
     from gpsweep import report, results
+    from gpsweep.interrupts import StoppedError, hand_on
     from gpsweep.report.terminal import best_table
     from gpsweep.run import run
 
@@ -33,12 +34,24 @@ def main(cfg: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         outcome = run(cfg, folder, command())
+        if outcome is None:
+            return None
         rows = results.write(outcome, folder)
         report.write(outcome, rows, folder)
     except GpsweepError as error:
         raise CompactHydraException(f"gpsweep: {error}") from error
+    except StoppedError as stop:
+        print(f"gpsweep: {stop}; what is stored stays, and the same command goes on", file=sys.stderr)
+        hand_on(stop.signum)
+        sys.exit(128 + stop.signum)
     best_table(outcome, rows, folder)
     return float(rows["score"].max())
+
+
+def cli() -> None:
+    """Run the command line."""
+    sys.argv[1:] = config.quoted(sys.argv[1:])
+    main()
 
 
 def command() -> str:
@@ -47,4 +60,4 @@ def command() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    cli()

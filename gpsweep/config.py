@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,15 @@ class Trainer:
 
     accelerator: str = "auto"
     devices: Any = 1
-    precision: Any = "32-true"
+    num_nodes: int = 1
+
+
+@dataclass
+class Precision:
+    """In how many bits the network computes: ``32``, ``bf16`` or ``16``."""
+
+    forward: str = "32"
+    gradient: str | None = "32"
 
 
 @dataclass
@@ -51,6 +61,11 @@ class Config:
     clip: bool = False
     seed: int = 0
 
+    store: str = "outputs/store"
+    fresh: bool = False
+    shards: int = 1
+    shard: int = 0
+    precision: Precision = field(default_factory=Precision)
     points_per_forward: Any = "auto"
     memory_format: str = "channels_last"
     progress: bool | None = None
@@ -63,6 +78,16 @@ def register() -> None:
     OmegaConf.register_new_resolver(
         "gpsweep.weights", lambda name: str(PACKAGE / "weights" / name), replace=True
     )
+
+
+def quoted(arguments: Sequence[str]) -> list[str]:
+    """Quote the numbers among the choices of ``precision``, which Hydra would not take for names.
+
+    >>> quoted(["precision=16", "precision.gradient=16", "eps=16"])
+    ["precision='16'", 'precision.gradient=16', 'eps=16']
+    """
+    number = re.compile(r"(?<![\w'\"])(16|32)(?![\w'\"])")
+    return [number.sub(r"'\1'", a) if a.lstrip("+").startswith("precision=") else a for a in arguments]
 
 
 def instance(node: DictConfig | ListConfig, key: str) -> Any:

@@ -1,139 +1,112 @@
-"""The LightningModule: batch → engine → counts, for ``Trainer.test``."""
+"""The LightningModule: batch → counts → store, for ``Trainer.test``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from gpsweep.counting import count
 from gpsweep.data.batch import Batch
-from gpsweep.engine import curve
-from gpsweep.errors import GpsweepError, listing
+from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import Interrupts
 from gpsweep.lightning import LightningModule
 from gpsweep.passes import Memo
-from gpsweep.points import Grid, Point
-from gpsweep.tally import Tally
+from gpsweep.points import Point
+from gpsweep.store.chunk import Chunk
 
-Counts = NDArray[Any]  # int32, or int8 where an image has one class
+
+@dataclass(frozen=True)
+class Task:
+    """A batch of the data and the points that are to be computed on it."""
+
+    batch: int
+    points: list[Point]
 
 
 class GridModule(LightningModule):
-    """Applies a grid to every batch and keeps the counts of every point.
-
-    After ``Trainer.test``: :attr:`base` ``(images, classes, 3)`` and :attr:`counts`
-    ``(points, images, classes, 3)`` in the order of ``grid.points()``, :attr:`ids`, and :attr:`seconds`.
+    """Computes points on batches and hands every batch's counts on as soon as it is done.
 
     Args:
         net: network in pixel space, see :class:`gpsweep.models.pixels.PixelNet`.
-        grid: the points.
+        tasks: what is to be done, by all devices together.
+        loader: makes the loader of the batches of some tasks, in their order.
+        keep: is given the counts of every batch.
         classes: how many classes the data has.
         options: further arguments of :func:`gpsweep.engine.curve`.
-        on_point: called after every point, for a progress bar.
         memo: what is known of the network already.
+        device_name: what computes, in words.
+        interrupts: signals that may end the run.
+        on_point: called after every point, for a progress bar.
+        on_batch: called after every batch.
     """
 
     def __init__(
         self,
         net: nn.Module,
-        grid: Grid,
+        tasks: Sequence[Task],
         *,
+        loader: Callable[[Sequence[Task]], Any],
+        keep: Callable[[Chunk], object],
         classes: int,
         options: Mapping[str, Any] | None = None,
-        on_point: Callable[[], None] | None = None,
         memo: Memo | None = None,
+        device_name: str = "",
+        interrupts: Interrupts | None = None,
+        on_point: Callable[[], None] = lambda: None,
+        on_batch: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
+        # Fewer batches than devices leave some without any.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.net = net
-        self.grid = grid
+        self.tasks = list(tasks)
+        self.loader = loader
+        self.keep = keep
         self.classes = classes
         self.options = dict(options or {})
-        self.on_point = on_point or (lambda: None)
         self.memo = memo or Memo()
-        self.points = grid.points()
-        self.ids: list[str] = []
-        self.seconds = dict.fromkeys(self.points, 0.0)
-        self.shared_seconds = 0.0
-        self._base: list[Counts] = []
-        self._counts: dict[Point, list[Counts]] = {point: [] for point in self.points}
+        self.device_name = device_name
+        self.interrupts = interrupts or Interrupts()
+        self.on_point = on_point
+        self.on_batch = on_batch
 
-    @property
-    def base(self) -> Counts:
-        """Counts of the clean prediction, ``(images, classes, 3)``."""
-        return np.concatenate(self._base)
+    def test_dataloader(self) -> Any:
+        """Return this process's batches: every n-th of what was missing when the first process looked."""
+        tasks = self.trainer.strategy.broadcast(self.tasks)
+        self.tasks = tasks[self.global_rank :: self.trainer.world_size]
+        return self.loader(self.tasks)
 
-    @property
-    def counts(self) -> Counts:
-        """Counts of every point, ``(points, images, classes, 3)``."""
-        return np.stack([np.concatenate(self._counts[point]) for point in self.points])
+    def on_test_start(self) -> None:
+        """Take the signals over from Lightning, which would end the run within a batch."""
+        self.interrupts.listen()
 
     def test_step(self, batch: Batch | GpsweepError, batch_idx: int) -> None:
-        """Evaluate every point of the grid, and the base, on one batch."""
+        """Evaluate the points that are missing on one batch, and the base."""
         if isinstance(batch, GpsweepError):
             raise batch
-        x, ids = self._filled(batch), batch["ids"]
-        self.ids += ids
-        tally: Tally | None = None
-        base: Counts | None = None
-        # The clean prediction is wanted in any case, and comes at no cost.
-        eps = list(dict.fromkeys((0.0, *self.grid.eps)))
-        axes: dict[str, Any] = {
-            key: list(getattr(self.grid, key)) for key in ("label", "signal", "layer", "step", "iterations")
-        }
-        dtype = np.int8 if batch["target"].dim() == 1 else np.int32
-        start = perf_counter()
-        for point, logits in curve(
+        task = self.tasks[batch_idx]
+        chunk = count(
             self.net,
-            x,
-            eps,
-            target=batch["target"],
-            sample_ids=ids,
-            valid=batch["valid"],
+            batch,
+            task.points,
+            classes=self.classes,
+            number=task.batch,
+            options=self.options,
             memo=self.memo,
-            **axes,
-            **self.options,
-        ):
-            if point.eps != 0 or base is None:
-                _check_finite(logits, point, batch_idx, ids)
-                if tally is None:
-                    tally = Tally(batch["target"], classes=self.classes, channels=logits.shape[1])
-                # max takes the same class as argmax, in less time.
-                counted = tally(logits.max(1).indices).cpu().numpy().astype(dtype)
-            if point.eps == 0:
-                if base is None:
-                    base = counted
-                    self._base.append(base)
-                counted = base
-            spent, start = perf_counter() - start, perf_counter()
-            if point.eps == 0 or point not in self.seconds:
-                self.shared_seconds += spent
-            else:
-                self.seconds[point] += spent
-            if point in self._counts:
-                self._counts[point].append(counted)
-                self.on_point()
-
-    def _filled(self, batch: Batch) -> Tensor:
-        """Give padding the colour that the network sees as zero."""
-        x, valid = batch["image"], batch["valid"]
-        fill = getattr(self.net, "fill", None)
-        if valid is None or fill is None:
-            return x
-        return torch.where(valid.unsqueeze(1), x, fill.view(1, -1, 1, 1))
-
-
-def _check_finite(logits: Tensor, point: Point, batch_idx: int, ids: Sequence[str]) -> None:
-    # A sum is cheaper than asking every element, and not finite if one of them is not.
-    if torch.isfinite(logits.sum()):
-        return
-    broken = [name for name, own in zip(ids, logits, strict=True) if not torch.isfinite(own).all()]
-    if broken:
-        setting = " ".join(f"{key}={value}" for key, value in point.asdict().items())
-        raise GpsweepError(
-            f"logits: expected finite numbers, came NaN or infinity in batch {batch_idx} at {setting}; "
-            f"samples: {listing(broken)}"
+            on_point=self._point_done,
+            device=self.device_name,
         )
+        self.keep(chunk)
+        self.on_batch()
+        self.interrupts.at_batch()
+
+    def teardown(self, stage: str) -> None:
+        """Wait for the other processes, whose counts the first one is about to read."""
+        self.trainer.strategy.barrier()
+
+    def _point_done(self) -> None:
+        self.on_point()
+        self.interrupts.at_point()

@@ -1,9 +1,11 @@
-"""One run: configuration → data, network and grid → Trainer.test → results and report."""
+"""One run: configuration → data, network and grid → what is not stored yet → Trainer.test → counts."""
 
 from __future__ import annotations
 
+import logging
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +13,28 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-from gpsweep import layers, points
+from gpsweep import layers, points, ranks, record
+from gpsweep.atomic import check_writable
 from gpsweep.config import instance
 from gpsweep.data.base import SEGMENTATION, Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError, unknown
+from gpsweep.identity import identity
+from gpsweep.interrupts import Interrupts, StoppedError
 from gpsweep.lightning import Trainer
-from gpsweep.models.build import build, sha256
+from gpsweep.models.build import build
 from gpsweep.models.pixels import PixelNet
-from gpsweep.module import GridModule
+from gpsweep.module import GridModule, Task
 from gpsweep.outcome import Outcome
 from gpsweep.passes import Memo
 from gpsweep.progress import bar
 from gpsweep.provenance import provenance
+from gpsweep.store import Store
 
 CHOICES = {
     "layer_scale": ("rms", "absolute"),
@@ -36,79 +43,185 @@ CHOICES = {
 }
 
 
-def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome:
-    """Evaluate one model on one data set over one grid.
+@dataclass(frozen=True)
+class Job:
+    """What a configuration names, checked as far as it can be without a forward pass."""
+
+    grid: points.Grid
+    source: Source
+    net: PixelNet
+    store: Store
+
+    @property
+    def classes(self) -> int:
+        """How many classes the data has."""
+        return len(self.source.classes)
+
+
+def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
+    """Evaluate one model on one data set over one grid, as far as it is not stored already.
 
     Args:
         cfg: the composed configuration, see :class:`gpsweep.config.Config`.
-        folder: the run's folder, which Lightning is given; the caller writes the results there.
+        folder: the run's folder, where it is noted what the run is; the caller writes the results there.
         command: how the run was started, for the report.
 
     Returns:
-        Counts of every point and where they come from.
+        Counts of every point and where they come from. None in the further processes of a run on several
+        devices, and where the counts of other shards are still missing.
 
     Raises:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
+        StoppedError: if a signal asked for it.
     """
     start = perf_counter()
+    job = job_of(cfg)
+    wanted = job.grid.points()
+    info = {
+        **provenance(),
+        "dataset": job.source.name,
+        "model": str(cfg.model.name),
+        "weights_sha256": job.store.identity["model"]["weights"],
+        "layer_scale": cfg.layer_scale,
+        "command": command,
+        "config": OmegaConf.to_yaml(cfg, resolve=True),
+        "memory_format": cfg.memory_format,
+    }
+    job.store.describe({"model": info["model"], "dataset": info["dataset"]})
+    if rank() == 0:
+        record.note(folder, job.store, wanted, info)
+    tasks = missing(cfg, job)
+    times = {"start": perf_counter() - start}
+    if tasks or ranks.started_by_others():
+        times = compute(cfg, job, tasks, folder, times)
+    if rank() > 0:
+        return None
+    left = job.store.missing(wanted, range(job.store.batches))
+    if left:
+        tell(
+            f"shard {cfg.shard} of {cfg.shards} is done; {len(left)} of {job.store.batches} batches are left "
+            f"to others. The last shard writes the results, or: python -m gpsweep.report {folder}"
+        )
+        return None
+    return record.outcome(job.store, wanted, info, times)
+
+
+def job_of(cfg: DictConfig) -> Job:
+    """Build what a configuration names.
+
+    Raises:
+        GpsweepError: naming the key of what does not fit.
+    """
     grid = grid_of(cfg)
+    check_writable(Path(cfg.store), "store")
     source: Source = instance(cfg.data.source, "data.source")
-    net = build(cfg.model, classes=len(source.classes))
-    prepared = prepare(cfg, grid, source, net)
-    module = GridModule(
-        net,
-        grid,
-        classes=len(source.classes),
-        options=prepared.options,
-        memo=prepared.memo,
-    )
-    loader: DataLoader[Any] = DataLoader(
+    if len(source) == 0:
+        raise GpsweepError(f"data: expected at least one sample, {source.name} has none")
+    # Weights that no checkpoint gives are at least the same in every process and shard.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cfg.seed)
+        net = build(cfg.model, classes=len(source.classes))
+    for name in grid.layer:
+        if name != layers.INPUT:
+            layers.find(net, name)
+    kind = trainer_of(cfg).strategy.root_device.type
+    return Job(grid, source, net, Store(Path(cfg.store), identity(cfg, source, net, kind)))
+
+
+def missing(cfg: DictConfig, job: Job) -> list[Task]:
+    """Return what is still to be computed of this run's shard, and say so where something is stored."""
+    wanted = job.grid.points()
+    own = range(cfg.shard, job.store.batches, cfg.shards)
+    if cfg.fresh:
+        return [Task(batch, wanted) for batch in own]
+    tasks = [Task(batch, open_points) for batch, open_points in job.store.missing(wanted, own).items()]
+    left, total = sum(len(task.points) for task in tasks), len(own) * len(wanted)
+    if left < total and rank() == 0:
+        tell(f"{total - left} of {total} points × batches are stored in {job.store.folder}; {left} to go")
+    return tasks
+
+
+def compute(
+    cfg: DictConfig, job: Job, tasks: list[Task], folder: Path, times: dict[str, float] | None = None
+) -> dict[str, float]:
+    """Compute and store counts, in as many processes as there are devices.
+
+    Args:
+        tasks: what is to be done; that of the first process holds for all.
+        folder: the run's folder.
+        times: seconds that are known so far.
+
+    Returns:
+        the seconds of preparation and of all batches.
+
+    Raises:
+        GpsweepError: if network and data do not fit, a file or process is lost, or the store is full.
+        StoppedError: if a signal asked for it.
+    """
+    start = perf_counter()
+    prepared = prepare(cfg, job.grid, job.source, job.net)
+    interrupts = Interrupts(keyboard=rank() == 0)
+    total = sum(len(task.points) for task in tasks)
+    trainer = trainer_of(cfg, folder)
+    with (
+        quiet_lightning(),
+        ranks.further(trainer.num_devices, cfg, folder) as others,
+        bar(cfg.progress if rank() == 0 else False, -(-total // trainer.world_size)) as on_point,
+    ):
+        ready = perf_counter()
+        module = GridModule(
+            job.net,
+            tasks,
+            loader=lambda own: loader(cfg, job.source, own),
+            keep=job.store.put,
+            classes=job.classes,
+            options=prepared.options,
+            memo=prepared.memo,
+            device_name=device_name(trainer),
+            interrupts=interrupts,
+            on_point=on_point,
+            on_batch=others.check,
+        )
+        try:
+            trainer.test(module, verbose=False)
+        except RuntimeError as error:
+            if interrupts.received:
+                raise StoppedError(interrupts.received) from error
+            others.check()
+            if "DataLoader worker" in str(error):
+                raise GpsweepError(
+                    f"data.workers={cfg.data.workers}: a worker process has died, for want of memory "
+                    "perhaps; what is stored stays, and the same command goes on from there"
+                ) from error
+            raise
+        finally:
+            interrupts.restore()
+    spent = (times or {}).get("start", 0.0)
+    return {"start": spent + ready - start, "test": perf_counter() - ready}
+
+
+def loader(cfg: DictConfig, source: Source, tasks: Sequence[Task]) -> DataLoader[Any]:
+    """Return the batches of some tasks; which samples form a batch depends on its number alone."""
+    size = cfg.data.batch_size
+    return DataLoader(
         Guarded(source),  # type: ignore[arg-type]
-        batch_size=cfg.data.batch_size,
+        batch_sampler=[
+            list(range(task.batch * size, min((task.batch + 1) * size, len(source)))) for task in tasks
+        ],
         num_workers=cfg.data.workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
     )
-    ready = perf_counter()
-    with quiet_lightning(), bar(cfg.progress, len(loader) * len(grid)) as module.on_point:
-        trainer = bare_trainer(
-            "trainer",
-            accelerator=cfg.trainer.accelerator,
-            precision=cfg.trainer.precision,
-            default_root_dir=folder,
-            inference_mode=False,
-            use_distributed_sampler=False,
-            enable_progress_bar=False,
-        )
-        trainer.test(module, loader, verbose=False)
-    tested = perf_counter()
-    return Outcome(
-        points=module.points,
-        counts=module.counts,
-        base=module.base,
-        task=source.task,
-        classes=tuple(source.classes),
-        ids=module.ids,
-        seconds=[module.seconds[point] for point in module.points],
-        info={
-            **provenance(),
-            "dataset": source.name,
-            "model": str(cfg.model.name),
-            "weights_sha256": sha256(net),
-            "layer_scale": cfg.layer_scale,
-            "command": command,
-            "config": OmegaConf.to_yaml(cfg, resolve=True),
-            "device": device_name(module),
-            "points_per_forward": module.memo.points_per_forward or cfg.points_per_forward,
-            "memory_format": prepared.options["memory_format"],
-            "times": {
-                "start": ready - start,
-                "shared": module.shared_seconds,
-                "points": sum(module.seconds.values()),
-                "test": tested - ready,
-            },
-        },
-    )
+
+
+def tell(message: str) -> None:
+    """Say something to the person at the terminal."""
+    print(f"gpsweep: {message}", file=sys.stderr)
+
+
+def rank() -> int:
+    """Return which of a run's processes this is."""
+    return int(getattr(rank_zero_only, "rank", None) or 0)
 
 
 def grid_of(cfg: DictConfig) -> points.Grid:
@@ -127,8 +240,11 @@ def grid_of(cfg: DictConfig) -> points.Grid:
         number = cfg.data[key]
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise GpsweepError(f"data.{key}={number}: expected a whole number of at least {least}")
-    if cfg.trainer.devices not in (1, "1", "auto"):
-        raise GpsweepError(f"trainer.devices={cfg.trainer.devices}: expected 1; a run uses one device")
+    for key, number, least in (("shards", cfg.shards, 1), ("shard", cfg.shard, 0)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            raise GpsweepError(f"{key}={number}: expected a whole number of at least {least}")
+    if cfg.shard >= cfg.shards:
+        raise GpsweepError(f"shard={cfg.shard}: expected 0 to {cfg.shards - 1}, as shards={cfg.shards}")
     axes = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(points.AXES)), resolve=True)
     assert isinstance(axes, dict)
     return points.grid(**{str(key): value for key, value in axes.items()})
@@ -150,16 +266,13 @@ def prepare(cfg: DictConfig, grid: points.Grid, source: Source, net: PixelNet) -
     """
     if cfg.model.checkpoint is None and cfg.model.get("weights", "own") is None:
         warnings.warn("model.checkpoint=null: the network's weights are random", stacklevel=2)
-    for name in grid.layer:
-        if name != layers.INPUT:
-            layers.find(net, name)
-    if len(source) == 0:
-        raise GpsweepError(f"data: expected at least one sample, {source.name} has none")
     options = {
         "seed": cfg.seed,
         "random_unit": cfg.random_unit,
         "layer_scale": cfg.layer_scale,
         "clip": (0.0, 255.0) if cfg.clip else None,
+        "precision": cfg.precision.forward,
+        "gradient_precision": cfg.precision.gradient,
         "points_per_forward": cfg.points_per_forward,
         "memory_format": cfg.memory_format,
     }
@@ -209,8 +322,28 @@ def check_logits(z: torch.Tensor, source: Source, image: torch.Tensor) -> None:
         )
 
 
+def trainer_of(cfg: DictConfig, folder: Path | None = None) -> Trainer:
+    """Return the Trainer of a run.
+
+    Raises:
+        GpsweepError: if there is no such accelerator or device.
+    """
+    several = cfg.trainer.devices not in (1, "1", "auto") or cfg.trainer.num_nodes > 1
+    return bare_trainer(
+        "trainer",
+        accelerator=cfg.trainer.accelerator,
+        devices=cfg.trainer.devices,
+        num_nodes=cfg.trainer.num_nodes,
+        strategy="ddp" if several else "auto",
+        default_root_dir=folder,
+        inference_mode=False,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+    )
+
+
 def bare_trainer(key: str, **options: Any) -> Trainer:
-    """Return a Trainer on one device that logs, stores and prints nothing of its own.
+    """Return a Trainer that logs, stores and prints nothing of its own.
 
     Args:
         key: the configuration key to name where Lightning refuses.
@@ -220,33 +353,35 @@ def bare_trainer(key: str, **options: Any) -> Trainer:
         GpsweepError: if there is no such accelerator or precision.
     """
     try:
-        return Trainer(
-            devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False, **options
-        )
+        return Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **options)
     except (ValueError, RuntimeError, ModuleNotFoundError) as error:
         raise GpsweepError(f"{key}: {error}") from error
 
 
-def device_name(module: GridModule) -> str:
-    """Name the device that a module ran on, as a person knows it."""
-    if module.device.type == "cuda":
-        return torch.cuda.get_device_name(module.device)
-    return f"{module.device.type}, {torch.get_num_threads()} threads"
+def device_name(trainer: Trainer) -> str:
+    """Name the device that a Trainer uses, as a person knows it."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return str(device.type)
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning from advice about loaders and hardware that a test run does not need."""
-    import logging
-
-    log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    before = log.level
-    log.setLevel(logging.WARNING)
+    """Keep Lightning from advice about loaders, hardware and processes that a test run does not need."""
+    logs = [
+        logging.getLogger(name) for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric")
+    ]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*has zero length.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
             warnings.filterwarnings("ignore", "GPU available but not used.*")
             yield
     finally:
-        log.setLevel(before)
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)

@@ -21,13 +21,13 @@ class Terminal:
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         """Run ``python -m gpsweep`` and return its exit code, output and errors."""
-        from gpsweep.__main__ import main
+        from gpsweep.__main__ import cli
 
         self.patch.setattr(sys, "argv", ["gpsweep", *arguments])
         self.capture.readouterr()
         code = 0
         try:
-            main()
+            cli()
         except SystemExit as exit_:
             code = int(exit_.code or 0)
         out, err = self.capture.readouterr()

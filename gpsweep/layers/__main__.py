@@ -29,7 +29,7 @@ def main(overrides: list[str] | None = None) -> int:
     config.register()
     try:
         with initialize_config_dir(config.conf_folder(), version_base="1.3"):
-            cfg = compose("config", overrides=arguments)
+            cfg = compose("config", overrides=config.quoted(arguments))
         net, x = network_and_sample(cfg)
         show(rows(net, x), f"{cfg.model.name}, one image {tuple(x.shape[2:])}")
     except (GpsweepError, HydraException, OmegaConfBaseException) as error:

@@ -1,0 +1,89 @@
+"""Signals that end a run at a good moment: Ctrl-C after the point at hand, a scheduler's after the batch.
+
+Whatever is stored by then stays, and the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+INTERRUPT, TERMINATE = signal.SIGINT, signal.SIGTERM
+# SLURM sends either of them some time before a job's end, as --signal asks it to.
+WARNINGS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+KILL_WAIT = 120.0  # longer than SLURM waits between asking a job to end and killing it
+
+
+class StoppedError(Exception):
+    """A run has stopped because a signal asked for it.
+
+    Args:
+        signum: the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class Interrupts:
+    """Notes signals while a run computes, and raises them where nothing is lost.
+
+    Args:
+        keyboard: whether Ctrl-C concerns this process; further processes of a run leave it to the first.
+    """
+
+    def __init__(self, *, keyboard: bool = True) -> None:
+        self.received: int | None = None
+        self.heard = ((INTERRUPT,) if keyboard else ()) + (TERMINATE, *WARNINGS)
+        self._before: dict[int, Any] = {}
+
+    def listen(self) -> None:
+        """Take over the signals; only the main thread can."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {signum: signal.signal(signum, self._note) for signum in self.heard}
+
+    def restore(self) -> None:
+        """Give the signals back."""
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before = {}
+
+    def at_point(self) -> None:
+        """Raise what need not wait for the end of the batch."""
+        if self.received == INTERRUPT:
+            raise StoppedError(self.received)
+
+    def at_batch(self) -> None:
+        """Raise whatever was received."""
+        if self.received is not None:
+            raise StoppedError(self.received)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.received == signum == INTERRUPT:
+            raise KeyboardInterrupt  # asked twice: now
+        self.received = signum
+
+
+def hand_on(signum: int) -> None:
+    """Let the scheduler run a stopped job again, if it is one of SLURM's.
+
+    A warning before the time limit or a preemption requeues the job. After SIGTERM the scheduler itself
+    decides: it requeues a preempted job, and not one that was cancelled.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or signum == INTERRUPT:
+        return
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        if signum in WARNINGS:
+            name = os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")
+            signal.raise_signal(getattr(signal, f"SIG{name}"))  # submitit requeues and ends the process
+        else:
+            time.sleep(KILL_WAIT)  # an end of our own would be taken for the job's result
+    elif signum in WARNINGS and os.environ.get("SLURM_PROCID", "0") == "0":
+        subprocess.run(["scontrol", "requeue", job], check=False)

@@ -1,0 +1,48 @@
+"""``python -m gpsweep.rank CONFIG FOLDER``: a further process of a run on several devices, see ranks.py."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from gpsweep import config
+from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import StoppedError
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(path: str, folder: str) -> int:
+    """Compute and store this process's share of the batches."""
+    follow_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which ends this one
+    config.register()
+    cfg = OmegaConf.merge(OmegaConf.structured(config.Config), OmegaConf.load(path))
+    assert isinstance(cfg, DictConfig)
+    warnings.simplefilter("ignore")  # the first process has said it
+    from gpsweep.run import compute, job_of
+
+    try:
+        compute(cfg, job_of(cfg), [], Path(folder))  # the first process says what is to be done
+    except GpsweepError as error:
+        print(f"gpsweep: process {os.environ['LOCAL_RANK']}: {error}", file=sys.stderr)
+        return 1
+    except StoppedError as stop:
+        return 128 + stop.signum
+    return 0
+
+
+def follow_parent() -> None:
+    """Die with the first process, however that dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

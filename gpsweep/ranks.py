@@ -1,0 +1,125 @@
+"""Further processes of a run, one for each further device of this machine.
+
+Lightning would start them by repeating the command line, which a Hydra multirun does not bear: each process
+would sweep again. They are given the finished configuration of the job instead.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import INTERRUPT, StoppedError
+
+PATIENCE = 10.0  # seconds that a process that is done may take to end
+BATCH = 60.0  # seconds for the batch at hand where a scheduler asks for the end
+
+
+class Ranks:
+    """The further processes, and how they fare.
+
+    Args:
+        processes: one a rank, from rank 1 on.
+    """
+
+    def __init__(self, processes: list[subprocess.Popen[bytes]]) -> None:
+        self.processes = processes
+
+    def check(self) -> None:
+        """Look whether all are well.
+
+        Raises:
+            GpsweepError: if one has ended before its time.
+        """
+        for rank, process in enumerate(self.processes, start=1):
+            code = process.poll()
+            if code:
+                raise GpsweepError(
+                    f"trainer.devices: process {rank} of {len(self.processes) + 1} ended with code {code}; "
+                    "what is stored stays, and the same command goes on from there"
+                )
+
+    def ask_to_end(self) -> None:
+        """Let all end after the batch at hand."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+
+    def end(self, patience: float) -> None:
+        """Wait for the end of all, and kill those that take too long."""
+        for process in self.processes:
+            try:
+                process.wait(patience)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
+    """Run ``count`` − 1 further processes beside this one while the block runs.
+
+    Args:
+        count: processes in all, this one being the first.
+        cfg: the job's configuration.
+        folder: the run's folder.
+    """
+    if count < 2 or started_by_others():
+        yield Ranks([])
+        return
+    environment = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "NODE_RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": str(count),
+    }
+    before = {key: os.environ.get(key) for key in environment}
+    os.environ.update(environment)
+    with tempfile.TemporaryDirectory(prefix="gpsweep-") as place:
+        path = Path(place) / "config.yaml"
+        path.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+        command = [sys.executable, "-m", "gpsweep.rank", str(path), str(folder)]
+        ranks = Ranks(
+            [
+                subprocess.Popen(command, env=os.environ | {"LOCAL_RANK": str(rank)})
+                for rank in range(1, count)
+            ]
+        )
+        try:
+            yield ranks
+            ranks.end(PATIENCE)
+        except BaseException as error:
+            if isinstance(error, StoppedError) and error.signum != INTERRUPT:
+                ranks.ask_to_end()
+                ranks.end(BATCH)
+            ranks.end(0)
+            raise
+        finally:
+            for key, value in before.items():
+                if value is None:
+                    os.environ.pop(key, None)
+                else:
+                    os.environ[key] = value
+
+
+def started_by_others() -> bool:
+    """Say whether SLURM or torchrun has started one process a device already."""
+    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

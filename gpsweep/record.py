@@ -1,0 +1,112 @@
+"""What a run notes about itself in its folder, so that its results can be made once all is stored."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpsweep.atomic import save
+from gpsweep.errors import GpsweepError
+from gpsweep.outcome import Outcome, plain
+from gpsweep.points import Point, columns, from_columns
+from gpsweep.store import Store
+
+RECORD = "run.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run's note about itself.
+
+    Args:
+        folder: the run's folder.
+        store: its counts.
+        points: its points.
+        info: see :class:`gpsweep.outcome.Outcome`.
+    """
+
+    folder: Path
+    store: Store
+    points: list[Point]
+    info: Mapping[str, Any]
+
+    def same_as(self, other: Record) -> bool:
+        """Say whether another is a shard of the same run."""
+        return self.store.folder.samefile(other.store.folder) and self.points == other.points
+
+
+def note(folder: Path, store: Store, points: Sequence[Point], info: Mapping[str, Any]) -> Path:
+    """Write a run's note into its folder; the store is named from there, so that both can move together."""
+    content = {
+        "store": os.path.relpath(store.folder.resolve(), folder.resolve()),
+        "points": columns(points),
+        "info": plain(info),
+    }
+    return save(folder / RECORD, json.dumps(content, indent=1).encode() + b"\n")
+
+
+def noted(folder: Path) -> list[Record]:
+    """Return the notes in a folder and all below it, those of a run's further shards left out.
+
+    Raises:
+        GpsweepError: if a note is no note, or its store is gone.
+    """
+    found: list[Record] = []
+    for path in sorted(folder.glob(f"**/{RECORD}")):
+        record = read(path)
+        if not any(record.same_as(other) for other in found):
+            found.append(record)
+    return found
+
+
+def read(path: Path) -> Record:
+    """Return the note of a file.
+
+    Raises:
+        GpsweepError: if it is no note, or its store is gone.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        points = from_columns(content["points"])
+        place = (path.parent / content["store"]).resolve()
+        return Record(path.parent, Store.at(place), points, content["info"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GpsweepError(f"{path}: expected a run's note about itself: {error}") from None
+
+
+def outcome(
+    store: Store, points: Sequence[Point], info: Mapping[str, Any], times: Mapping[str, float] | None = None
+) -> Outcome:
+    """Return the outcome of a run whose batches are all stored.
+
+    Args:
+        store: the counts.
+        points: the points, in the order wanted.
+        info: what is known of the run.
+        times: ``start`` and ``test``, the seconds of this process.
+
+    Raises:
+        GpsweepError: if batches are missing.
+    """
+    merged = store.merge(points)
+    data = store.identity["data"]
+    spent = {"shared": merged.shared, "points": sum(merged.seconds)}
+    return Outcome(
+        points=list(points),
+        counts=merged.counts,
+        base=merged.base,
+        task=data["task"],
+        classes=tuple(data["classes"]),
+        ids=merged.ids,
+        seconds=merged.seconds,
+        info={
+            **info,
+            "device": ", ".join(merged.devices),
+            "points_per_forward": max(merged.points_per_forward),
+            "times": {**(times or {}), **spent},
+        },
+    )

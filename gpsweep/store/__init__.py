@@ -1,0 +1,256 @@
+"""Counts on disk, batch by batch: what was once computed is never computed again, and never lost.
+
+A store holds one folder for each *identity*: everything that could change a number, see
+:mod:`gpsweep.identity`. In it lies one file for each batch and set of points, whole or absent. So a killed
+run goes on where it stopped, a run with more ε computes only those, and the shards and devices of one run
+write side by side without asking each other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpsweep.atomic import save
+from gpsweep.errors import GpsweepError
+from gpsweep.points import Point, columns
+from gpsweep.sparse import Counts
+from gpsweep.store import chunk as chunks
+from gpsweep.store.chunk import Chunk, DamagedError
+
+IDENTITY = "identity.json"
+SUFFIX, DAMAGED = ".counts", ".damaged"
+KEY_LENGTH = 16
+
+__all__ = ["Chunk", "Merged", "Store"]
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """All batches of a run put together.
+
+    Args:
+        ids: the samples.
+        counts: ``(points, images, classes, 3)``.
+        base: ``(images, classes, 3)``.
+        seconds: of each point, summed over the batches.
+        shared: seconds of what the points share.
+        devices: what computed them, in words.
+        points_per_forward: the numbers that occur.
+    """
+
+    ids: list[str]
+    counts: Counts
+    base: np.ndarray[Any, Any]
+    seconds: list[float]
+    shared: float
+    devices: list[str]
+    points_per_forward: list[int]
+
+
+class Store:
+    """The stored counts of one identity.
+
+    Args:
+        root: the folder of all stores.
+        identity: everything that could change a number, as JSON; with ``data.samples`` and ``batch_size``.
+    """
+
+    def __init__(self, root: Path, identity: Mapping[str, Any]) -> None:
+        self.identity = dict(identity)
+        canonical = json.dumps(self.identity, sort_keys=True)
+        self.key = sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
+        self.folder = root / self.key
+        self._held: dict[str, frozenset[Point]] = {}
+
+    @classmethod
+    def at(cls, folder: Path) -> Store:
+        """Return the store that an earlier run left in a folder.
+
+        Raises:
+            GpsweepError: if there is none.
+        """
+        path = folder / IDENTITY
+        try:
+            store = cls(folder.parent, json.loads(path.read_text(encoding="utf-8"))["identity"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise GpsweepError(f"{path}: expected the identity of stored counts: {error}") from None
+        if store.key != folder.name:
+            raise GpsweepError(f"{path}: expected the identity {folder.name}, came {store.key}")
+        return store
+
+    @property
+    def batches(self) -> int:
+        """How many batches the data make."""
+        return math.ceil(int(self.identity["data"]["samples"]) / int(self.identity["batch_size"]))
+
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Write down, once, what this folder holds.
+
+        Args:
+            about: what a person wants to know besides the identity.
+        """
+        path = self.folder / IDENTITY
+        if not path.is_file():
+            content = json.dumps({"about": dict(about), "identity": self.identity}, indent=2)
+            save(path, content.encode() + b"\n")
+
+    def put(self, chunk: Chunk) -> Path:
+        """Store a batch's counts.
+
+        Raises:
+            GpsweepError: if the disk is full or cannot be written.
+        """
+        return save(self.folder / _name(chunk.batch, chunk.points), chunks.pack(chunk))
+
+    def missing(
+        self, points: Sequence[Point], batches: Iterable[int] | None = None
+    ) -> dict[int, list[Point]]:
+        """Return which points are missing in which batches; batches that are complete are left out.
+
+        A damaged file is named, set aside, and counts as missing.
+        """
+        wanted = range(self.batches) if batches is None else batches
+        files = self._files(points)
+        left: dict[int, list[Point]] = {}
+        for batch in wanted:
+            open_points = dict.fromkeys(points)
+            for path in files.get(batch, ()):
+                useful = [point for point in open_points if point in self._points(path)]
+                if useful and self._read(path):
+                    for point in useful:
+                        del open_points[point]
+                if not open_points:
+                    break
+            if open_points:
+                left[batch] = list(open_points)
+        return left
+
+    def merge(self, points: Sequence[Point]) -> Merged:
+        """Put all batches together.
+
+        Args:
+            points: which points, in the order wanted.
+
+        Raises:
+            GpsweepError: if batches are missing, or were computed on other data under the same names.
+        """
+        files = self._files(points)
+        parts = [self._batch(batch, points, files.get(batch, ())) for batch in range(self.batches)]
+        return Merged(
+            ids=[name for part in parts for name in part.ids],
+            counts=Counts.beside([part.counts for part in parts]),
+            base=np.concatenate([part.base for part in parts]),
+            seconds=np.sum([part.seconds for part in parts], axis=0).tolist(),
+            shared=sum(part.shared for part in parts),
+            devices=sorted({part.device for part in parts}),
+            points_per_forward=sorted({part.points_per_forward for part in parts}),
+        )
+
+    def _batch(self, batch: int, points: Sequence[Point], paths: Sequence[Path]) -> Chunk:
+        """Return one batch's points in the order wanted, from as many files as it takes."""
+        place: dict[Point, tuple[int, int]] = {}
+        used: list[Chunk] = []
+        for path in paths:
+            if any(point not in place and point in self._points(path) for point in points):
+                chunk = self._read(path)
+                if chunk is not None:
+                    for row, point in enumerate(chunk.points):
+                        place.setdefault(point, (len(used), row))
+                    used.append(chunk)
+            if all(point in place for point in points):
+                break
+        else:
+            raise GpsweepError(
+                f"{self.folder}: batch {batch} of {self.batches} is not complete; "
+                "the command that made it goes on where it stopped"
+            )
+        if len({(chunk.content, *chunk.ids) for chunk in used}) > 1:
+            raise GpsweepError(
+                f"{self.folder}: the images or masks of batch {batch} ({used[0].ids[0]}, …) have changed "
+                "since they were counted first; fresh=true computes all of it again"
+            )
+        return _chosen(used, [place[point] for point in points], points)
+
+    def _files(self, points: Sequence[Point]) -> dict[int, list[Path]]:
+        """List the files of each batch, the one that holds exactly these points first."""
+        exact = _digest(points)
+        found: dict[int, list[Path]] = {}
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            batch = path.name.partition("-")[0]
+            if batch.isdigit():
+                found.setdefault(int(batch), []).append(path)
+        for paths in found.values():
+            paths.sort(key=lambda path: _digest_of(path) != exact)
+        return found
+
+    def _points(self, path: Path) -> frozenset[Point]:
+        """Return which points a file holds; its name says that it holds the same as others of that name."""
+        digest = _digest_of(path)
+        if digest not in self._held:
+            chunk = self._read(path)
+            if chunk is None:
+                return frozenset()
+            self._held[digest] = frozenset(chunk.points)
+        return self._held[digest]
+
+    def _read(self, path: Path) -> Chunk | None:
+        """Read a file, or set it aside."""
+        try:
+            return chunks.read(path)
+        except FileNotFoundError:
+            return None  # another process has set it aside
+        except OSError as error:
+            raise GpsweepError(f"store: {path} cannot be read: {error.strerror}") from None
+        except DamagedError as error:
+            aside = path.with_name(path.name + DAMAGED)
+            with suppress(OSError):  # another process may have done it, or the folder be read-only
+                path.rename(aside)
+            warnings.warn(
+                f"store: {path} is damaged ({error}); it is set aside as {aside.name}, "
+                "its batch is computed again",
+                stacklevel=2,
+            )
+            return None
+
+
+def _chosen(used: Sequence[Chunk], places: Sequence[tuple[int, int]], points: Sequence[Point]) -> Chunk:
+    """Take some rows of some chunks of one batch."""
+    first = used[0]
+    starts = np.cumsum([0, *(len(chunk.points) for chunk in used)])
+    stacked = first.counts if len(used) == 1 else Counts.below([chunk.counts for chunk in used])
+    rows = [int(starts[chunk]) + row for chunk, row in places]
+    seconds = [second for chunk in used for second in chunk.seconds]
+    return Chunk(
+        batch=first.batch,
+        ids=first.ids,
+        points=list(points),
+        counts=stacked if rows == list(range(len(stacked))) else stacked.take(rows),
+        base=first.base,
+        seconds=[seconds[row] for row in rows],
+        shared=sum(chunk.shared for chunk in used),
+        content=first.content,
+        device=first.device,
+        points_per_forward=first.points_per_forward,
+    )
+
+
+def _name(batch: int, points: Sequence[Point]) -> str:
+    return f"{batch:06d}-{_digest(points)}{SUFFIX}"
+
+
+def _digest(points: Sequence[Point]) -> str:
+    return sha256(json.dumps(columns(points)).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def _digest_of(path: Path) -> str:
+    return path.name.removesuffix(SUFFIX).partition("-")[2]

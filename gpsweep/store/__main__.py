@@ -1,0 +1,152 @@
+"""``python -m gpsweep.store ls|gc DIR``: what is stored, and what may go."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpsweep.atomic import TEMPORARY
+from gpsweep.errors import GpsweepError
+from gpsweep.store import DAMAGED, IDENTITY, SUFFIX, Store
+
+DAY = 24 * 3600.0
+ABANDONED = 3600.0  # a file that has been in writing for an hour has no writer any more
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One identity's folder, as a person sees it."""
+
+    folder: Path
+    model: str
+    dataset: str
+    batches: str
+    files: list[Path]
+    debris: list[Path]
+    changed: float
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in [*self.files, *self.debris])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """List or prune the store named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m gpsweep.store", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="ls|gc")
+    listing = commands.add_parser("ls", help="list what is stored")
+    pruning = commands.add_parser("gc", help="remove leftovers of killed runs and damaged files")
+    for command in (listing, pruning):
+        command.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path("outputs/store"))
+    pruning.add_argument(
+        "--older", metavar="DAYS", type=float, help="also what nobody has added to for so long"
+    )
+    pruning.add_argument(
+        "--key", metavar="KEY", action="append", default=[], help="also this one; repeatable"
+    )
+    pruning.add_argument("--dry-run", action="store_true", help="only say what would go")
+    asked = parser.parse_args(arguments)
+    try:
+        entries = found(asked.folder)
+        if asked.command == "ls":
+            show(entries)
+        else:
+            prune(entries, older=asked.older, keys=asked.key, dry=asked.dry_run)
+    except (GpsweepError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def found(root: Path) -> list[Entry]:
+    """Return what a store holds, the latest first.
+
+    Raises:
+        GpsweepError: if the folder is no store.
+    """
+    folders = [path.parent for path in root.glob(f"*/{IDENTITY}")]
+    if not folders:
+        raise GpsweepError(f"{root}: expected a store, a folder of folders with {IDENTITY}; there is none")
+    return sorted((entry(folder) for folder in folders), key=lambda each: each.changed, reverse=True)
+
+
+def entry(folder: Path) -> Entry:
+    """Look at one identity's folder."""
+    files = sorted(folder.glob(f"*{SUFFIX}"))
+    try:
+        store = Store.at(folder)
+        about = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))["about"]
+        done = len({path.name.partition("-")[0] for path in files})
+        batches = f"{done} of {store.batches}"
+    except GpsweepError:
+        about, batches = {}, "?"
+    debris = [path for path in folder.iterdir() if path.name.startswith(TEMPORARY) or path.suffix == DAMAGED]
+    times = [path.stat().st_mtime for path in [folder, *files]]
+    name = {key: str(about.get(key, "?")) for key in ("model", "dataset")}
+    return Entry(folder, name["model"], name["dataset"], batches, files, debris, max(times))
+
+
+def show(entries: list[Entry]) -> None:
+    """Print a table of what is stored."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("key", "model", "data"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("batches", "files", "size", "changed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in entries:
+        changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.changed))
+        names = (each.folder.name, each.model, each.dataset)
+        table.add_row(*map(escape, names), each.batches, str(len(each.files)), megabytes(each.size), changed)
+    Console(highlight=False).print(table)
+
+
+def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bool) -> None:
+    """Remove leftovers, and whatever else was asked for.
+
+    Raises:
+        GpsweepError: for a key that is not there.
+    """
+    for key in keys:
+        if key not in {each.folder.name for each in entries}:
+            raise GpsweepError(f"--key {key}: expected a key that ls shows")
+    now = time.time()
+    freed = 0
+    for each in entries:
+        old = older is not None and now - each.changed > older * DAY
+        if old or each.folder.name in keys:
+            print(f"{each.folder}: {each.batches} batches, {megabytes(each.size)}")
+            freed += each.size
+            if not dry:
+                shutil.rmtree(each.folder)
+            continue
+        for path in each.debris:
+            if path.suffix == DAMAGED or now - path.stat().st_mtime > ABANDONED:
+                print(path)
+                freed += path.stat().st_size
+                if not dry:
+                    path.unlink()
+    print(f"{'would free' if dry else 'freed'} {megabytes(freed)}")
+
+
+def megabytes(size: int) -> str:
+    """Write a size.
+
+    >>> megabytes(1_234_567)
+    '1.2 MB'
+    """
+    return f"{size / 1e6:.1f} MB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

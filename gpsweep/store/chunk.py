@@ -1,0 +1,96 @@
+"""What is stored of one batch: a file that says itself whether it is whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from gpsweep.points import Point, columns, from_columns
+from gpsweep.sparse import Counts
+
+MAGIC = b"gpsweep counts 1\n"
+SUM = sha256().digest_size
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """The counts of some points on one batch.
+
+    Args:
+        batch: the batch's number within the data.
+        ids: the batch's samples.
+        points: the points.
+        counts: tp, fp and fn, ``(points, N, classes, 3)``.
+        base: the same without perturbation, ``(N, classes, 3)``.
+        seconds: wall time of each point's own forward passes.
+        shared: wall time of what the points share.
+        content: hash of the batch's images and truth.
+        device: what computed it, in words.
+        points_per_forward: how many ε rode in one forward pass.
+    """
+
+    batch: int
+    ids: list[str]
+    points: list[Point]
+    counts: Counts
+    base: np.ndarray[Any, Any]
+    seconds: list[float]
+    shared: float
+    content: str
+    device: str
+    points_per_forward: int
+
+
+class DamagedError(Exception):
+    """A file is not what was once written."""
+
+
+def pack(chunk: Chunk) -> bytes:
+    """Return a chunk's file: a magic line, the hash of the rest, and the arrays."""
+    about = {
+        key: getattr(chunk, key)
+        for key in ("batch", "ids", "seconds", "shared", "content", "device", "points_per_forward")
+    }
+    buffer = BytesIO()
+    np.savez_compressed(
+        buffer,
+        allow_pickle=False,
+        about=np.asarray(json.dumps(about)),
+        points=np.asarray(json.dumps(columns(chunk.points))),
+        base=chunk.base.astype(np.min_scalar_type(int(chunk.base.max(initial=0)))),
+        **chunk.counts.arrays(),
+    )
+    content = buffer.getvalue()
+    return MAGIC + sha256(content).digest() + content
+
+
+def read(path: Path) -> Chunk:
+    """Return the chunk of a file.
+
+    Raises:
+        DamagedError: if the file is not whole.
+        OSError: if it cannot be read at all.
+    """
+    content = path.read_bytes()
+    start = len(MAGIC) + SUM
+    if content[: len(MAGIC)] != MAGIC:
+        raise DamagedError("it is no file of counts")
+    if sha256(content[start:]).digest() != content[len(MAGIC) : start]:
+        raise DamagedError("its checksum is wrong")
+    try:
+        arrays = dict(np.load(BytesIO(content[start:]), allow_pickle=False))
+        return Chunk(
+            points=from_columns(json.loads(str(arrays["points"]))),
+            counts=Counts.from_arrays(arrays),
+            base=arrays["base"],
+            **json.loads(str(arrays["about"])),
+        )
+    except (BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(str(error)) from error

@@ -1,0 +1,173 @@
+"""The store by itself: what is put in comes out whole, merged and in order, whatever befalls its files."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+from gpsweep.atomic import TEMPORARY
+from gpsweep.errors import GpsweepError
+from gpsweep.points import Point, grid
+from gpsweep.sparse import Counts
+from gpsweep.store import DAMAGED, SUFFIX, Chunk, Store
+from gpsweep.store.__main__ import main
+
+POINTS = grid(label=["argmax", "uniform"], eps=[-1, 0, 1]).points()
+MORE = grid(label=["argmax", "uniform"], eps=[-1, 0, 1, 2]).points()
+SAMPLES, SIZE, CLASSES = 10, 4, 3
+IDENTITY = {
+    "data": {"samples": SAMPLES, "task": "segmentation", "classes": ["a", "b", "c"]},
+    "batch_size": SIZE,
+}
+
+
+def dense(points: list[Point]) -> np.ndarray:
+    """Counts that say which point and image they are of."""
+    seeds = [crc32(repr(point).encode()) for point in points]
+    rows = [np.random.default_rng(seed).integers(0, 300, (SAMPLES, CLASSES, 3)) for seed in seeds]
+    return np.array(rows)
+
+
+def chunk(batch: int, points: list[Point]) -> Chunk:
+    images = slice(batch * SIZE, min((batch + 1) * SIZE, SAMPLES))
+    return Chunk(
+        batch=batch,
+        ids=[f"image{i}" for i in range(SAMPLES)[images]],
+        points=points,
+        counts=Counts.of(dense(points)[:, images]),
+        base=dense([Point()])[0, images],
+        seconds=[0.5] * len(points),
+        shared=1.0,
+        content=f"content {batch}",
+        device="cpu",
+        points_per_forward=1,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "store", IDENTITY)
+    store.describe({"model": "unet", "dataset": "photos"})
+    return store
+
+
+def filled(store: Store, points: list[Point] = POINTS) -> Store:
+    for batch in range(store.batches):
+        store.put(chunk(batch, points))
+    return store
+
+
+def test_what_is_put_in_comes_out(store: Store) -> None:
+    assert store.batches == 3
+    assert store.missing(POINTS, range(3)) == dict.fromkeys(range(3), POINTS)
+    filled(store)
+    assert store.missing(POINTS, range(3)) == {}
+    merged = store.merge(POINTS)
+    np.testing.assert_array_equal(merged.counts, dense(POINTS))
+    np.testing.assert_array_equal(merged.base, dense([Point()])[0])
+    assert merged.ids == [f"image{i}" for i in range(SAMPLES)]
+    assert (merged.seconds, merged.shared, merged.devices) == ([1.5] * 6, 3.0, ["cpu"])
+
+
+def test_more_points_are_all_that_is_missing(store: Store) -> None:
+    filled(store)
+    new = [point for point in MORE if point not in POINTS]
+    assert store.missing(MORE, range(3)) == dict.fromkeys(range(3), new)
+    for batch in range(3):
+        store.put(chunk(batch, new))
+    assert store.missing(MORE, range(3)) == {}
+    np.testing.assert_array_equal(store.merge(MORE).counts, dense(MORE))
+    some = MORE[::-2]
+    np.testing.assert_array_equal(store.merge(some).counts, dense(some))
+
+
+def test_another_identity_has_another_folder(tmp_path: Path) -> None:
+    keys = {Store(tmp_path, IDENTITY | {"seed": seed}).key for seed in (0, 1)}
+    assert len(keys) == 2
+
+
+def test_a_store_is_found_again(store: Store) -> None:
+    assert Store.at(store.folder).identity == IDENTITY
+    text = (store.folder / "identity.json").read_text()
+    (store.folder / "identity.json").write_text(text.replace('"batch_size": 4', '"batch_size": 5'))
+    with pytest.raises(GpsweepError, match="expected the identity"):
+        Store.at(store.folder)
+
+
+@pytest.mark.parametrize("harm", ["short", "empty", "flipped", "foreign"])
+def test_a_damaged_file_is_named_and_set_aside(store: Store, harm: str) -> None:
+    path = filled(store).put(chunk(1, POINTS))
+    content = bytearray(path.read_bytes())
+    if harm == "flipped":
+        content[len(content) // 2] ^= 0x10
+    path.write_bytes({"short": content[:-7], "empty": b"", "foreign": b"PK\3\4" + content}.get(harm, content))
+    with pytest.warns(UserWarning, match=rf"{path.name} is damaged .*set aside"):
+        assert store.missing(POINTS, range(3)) == {1: POINTS}
+    assert not path.exists()
+    assert path.with_name(path.name + DAMAGED).exists()
+    store.put(chunk(1, POINTS))
+    np.testing.assert_array_equal(store.merge(POINTS).counts, dense(POINTS))
+
+
+def test_every_flipped_byte_is_noticed(store: Store) -> None:
+    path = store.put(chunk(0, POINTS))
+    content = path.read_bytes()
+    for place in np.random.default_rng(0).integers(len(content), size=40):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.warns(UserWarning, match="damaged"):
+            assert 0 in store.missing(POINTS, [0])
+
+
+def test_an_incomplete_run_is_not_merged(store: Store) -> None:
+    store.put(chunk(0, POINTS))
+    with pytest.raises(GpsweepError, match="batch 1 of 3 is not complete"):
+        store.merge(POINTS)
+
+
+def test_data_that_changed_under_the_same_names_are_noticed(store: Store) -> None:
+    filled(store)
+    new = [point for point in MORE if point not in POINTS]
+    for batch in range(3):
+        store.put(replace(chunk(batch, new), content="others"))
+    with pytest.raises(GpsweepError, match=r"batch 0 \(image0, …\) have changed.*fresh=true"):
+        store.merge(MORE)
+
+
+def test_ls_and_gc(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    root = filled(store).folder.parent
+    assert main(["ls", str(root)]) == 0
+    shown = capsys.readouterr().out
+    for word in (store.key, "unet", "photos", "3 of 3"):
+        assert word in shown
+    leftover, writing = (store.folder / f"{TEMPORARY}{name}" for name in ("old", "new"))
+    damaged = store.folder / f"000001-x{SUFFIX}{DAMAGED}"
+    for path in (leftover, writing, damaged):
+        path.write_bytes(b"1234")
+    os.utime(leftover, (0, 0))
+    assert main(["gc", str(root), "--dry-run"]) == 0
+    assert leftover.exists()
+    assert main(["gc", str(root)]) == 0
+    assert (leftover.exists(), writing.exists(), damaged.exists()) == (False, True, False)
+    assert store.missing(POINTS, range(3)) == {}
+    assert main(["gc", str(root), "--key", "nothing"]) == 1
+    assert "expected a key that ls shows" in capsys.readouterr().err
+    assert main(["gc", str(root), "--older", "1"]) == 0
+    assert store.folder.exists()
+    assert main(["gc", str(root), "--key", store.key]) == 0
+    assert not store.folder.exists()
+
+
+def test_ls_says_where_there_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", str(tmp_path)]) == 1
+    assert "expected a store" in capsys.readouterr().err
+
+
+def test_the_identity_is_json_for_people(store: Store) -> None:
+    content = json.loads((store.folder / "identity.json").read_text())
+    assert content["about"] == {"model": "unet", "dataset": "photos"}

@@ -1,0 +1,104 @@
+"""Several processes, as on several devices: real ones, and the same integers as one alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from commands import pictures
+from networks import CLASSES
+
+from gpsweep import results
+
+SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
+SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
+AXES = ["eps=range(-1,1,0.5)", "label=argmax,random_onehot"]
+
+
+def environment() -> dict[str, str]:
+    tests = str(Path(__file__).parent)
+    return os.environ | {"PYTHONPATH": tests, "OMP_NUM_THREADS": "1"}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "gpsweep", "-m", *SMALL, *AXES, *arguments]
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=200
+    )
+
+
+def devices(count: int) -> list[str]:
+    return [f"trainer.devices={count}", "trainer.accelerator=cpu"]
+
+
+def same(one: Path, other: Path) -> None:
+    ours, theirs = results.read(one), results.read(other)
+    assert (ours.points, ours.ids) == (theirs.points, theirs.ids)
+    np.testing.assert_array_equal(ours.counts, theirs.counts)
+    np.testing.assert_array_equal(ours.base, theirs.base)
+
+
+@pytest.mark.parametrize("images", [5, 2], ids=["three batches", "one batch"])
+def test_two_processes_make_the_same_counts_as_one(tmp_path: Path, images: int) -> None:
+    pictures(tmp_path, count=images)
+    alone = run(tmp_path, "hydra.sweep.dir=one", "store=one-store")
+    assert alone.returncode == 0, alone.stderr
+    both = run(
+        tmp_path, "hydra.sweep.dir=two", "store=two-store", "trainer.devices=2", "trainer.accelerator=cpu"
+    )
+    assert both.returncode == 0, both.stderr
+    assert both.stderr == ""
+    same(tmp_path / "one" / "0", tmp_path / "two" / "0")
+    [one], [two] = ([*(tmp_path / f"{n}-store").iterdir()] for n in ("one", "two"))
+    assert one.name == two.name, "how many devices there are is not part of the identity"
+    assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in two.iterdir())
+
+
+@pytest.mark.parametrize(("signum", "count"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
+def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
+    tmp_path: Path, signum: signal.Signals, count: int
+) -> None:
+    pictures(tmp_path, count=60)
+    running = subprocess.Popen(
+        command(*devices(count), "hydra.sweep.dir=out", "data.workers=1"),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    stored = tmp_path / "outputs" / "store"
+    deadline = time.monotonic() + 100
+    while not [*stored.glob("*/*.counts")]:
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.stderr and running.stderr.read()
+        time.sleep(0.05)
+    family = psutil.Process(running.pid).children(recursive=True)
+    if signum == signal.SIGINT:
+        os.killpg(running.pid, signum)  # as a terminal does it
+    else:
+        running.send_signal(signum)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 128 + signum
+    assert f"stopped by {signum.name}; what is stored stays" in said
+    assert "Traceback" not in said
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    left = len([*stored.glob("*/*.counts")])
+    assert 0 < left < 30
+    again = run(tmp_path, "hydra.sweep.dir=out")
+    assert again.returncode == 0, again.stderr
+    assert f"{left * 8} of 240 points × batches are stored" in again.stderr
+    whole = run(tmp_path, "hydra.sweep.dir=whole", "store=undisturbed")
+    assert whole.returncode == 0
+    same(tmp_path / "out" / "0", tmp_path / "whole" / "0")

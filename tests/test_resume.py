@@ -1,0 +1,222 @@
+"""A run that goes on: from another run's counts, in shards, and never from what no longer holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Terminal, pictures
+from networks import CLASSES
+from PIL import Image
+
+from gpsweep import counting, results
+from gpsweep.errors import GpsweepError
+from gpsweep.outcome import Outcome
+from gpsweep.report.__main__ import main as report
+
+SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
+SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
+AXES = ["eps=range(-1,1,0.5)", "label=argmax,random_onehot"]
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What is really computed: the batch and the number of points of every call."""
+    calls: list[tuple[int, int]] = []
+    count = counting.count
+
+    def noting(net: Any, batch: Any, points: Any, **options: Any) -> Any:
+        calls.append((options["number"], len(points)))
+        return count(net, batch, points, **options)
+
+    monkeypatch.setattr("gpsweep.module.count", noting)
+    return calls
+
+
+def same(one: Outcome, other: Outcome) -> None:
+    assert one.points == other.points
+    assert one.ids == other.ids
+    np.testing.assert_array_equal(one.counts, other.counts)
+    np.testing.assert_array_equal(one.base, other.base)
+
+
+def undisturbed(terminal: Terminal, *more: str) -> Outcome:
+    assert terminal("-m", *SMALL, *AXES, *more, "store=undisturbed", "hydra.sweep.dir=whole")[0] == 0
+    return results.read(terminal.folder / "whole" / "0")
+
+
+def test_a_finished_run_computes_nothing(terminal: Terminal, counted: list[tuple[int, int]]) -> None:
+    pictures(terminal.folder)
+    assert terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=first")[0] == 0
+    assert counted == [(0, 8), (1, 8), (2, 8)]
+    code, _, err = terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=second")
+    assert code == 0
+    assert "24 of 24 points × batches are stored" in err
+    assert len(counted) == 3
+    same(results.read(Path("first/0")), results.read(Path("second/0")))
+    terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=third", "fresh=true")
+    assert len(counted) == 6
+
+
+def test_a_run_with_more_points_computes_only_those(
+    terminal: Terminal, counted: list[tuple[int, int]]
+) -> None:
+    pictures(terminal.folder)
+    assert terminal("-m", *SMALL, "eps=-1,0,0.5", "label=argmax", "hydra.sweep.dir=few")[0] == 0
+    assert counted == [(0, 3), (1, 3), (2, 3)]
+    counted.clear()
+    assert terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=more")[0] == 0
+    assert counted == [(0, 5), (1, 5), (2, 5)]
+    same(results.read(Path("more/0")), undisturbed(terminal))
+
+
+@pytest.mark.parametrize(
+    "change", ["seed=1", "data.batch_size=3", "clip=true", "model.std=2", "precision=bf16"]
+)
+def test_what_could_change_a_number_is_computed_anew(
+    terminal: Terminal, counted: list[tuple[int, int]], change: str
+) -> None:
+    pictures(terminal.folder)
+    terminal(*SMALL, "eps=1")
+    counted.clear()
+    code, _, err = terminal(*SMALL, "eps=1", change)
+    assert (code, err) == (0, "")
+    assert counted
+
+
+@pytest.mark.parametrize(
+    "change", ["data.workers=1", "progress=false", "hydra.run.dir=elsewhere", "precision=32"]
+)
+def test_what_could_not_change_a_number_is_not(
+    terminal: Terminal, counted: list[tuple[int, int]], change: str
+) -> None:
+    pictures(terminal.folder)
+    terminal(*SMALL, "eps=1")
+    counted.clear()
+    assert terminal(*SMALL, "eps=1", change)[0] == 0
+    assert not counted
+
+
+def test_the_same_data_elsewhere_is_the_same_data(terminal: Terminal, counted: list[tuple[int, int]]) -> None:
+    pictures(terminal.folder)
+    terminal(*SMALL, "eps=1")
+    counted.clear()
+    for name in ("images", "masks"):
+        (terminal.folder / name).rename(terminal.folder / f"moved {name}")
+    assert terminal(*SMALL, "eps=1", "data.images=moved images", "data.masks=moved masks")[0] == 0
+    assert not counted
+
+
+def test_a_changed_mask_is_noticed(terminal: Terminal, counted: list[tuple[int, int]]) -> None:
+    pictures(terminal.folder)
+    terminal(*SMALL, "eps=1")
+    counted.clear()
+    Image.fromarray(np.zeros((12, 16), dtype=np.uint8)).save(terminal.folder / "masks" / "03.png")
+    assert terminal(*SMALL, "eps=1")[0] == 0
+    assert len(counted) == 3
+
+
+@pytest.mark.parametrize("shards", [2, 4])
+def test_shards_make_the_same_counts(terminal: Terminal, shards: int) -> None:
+    pictures(terminal.folder)
+    sweep = ["-m", *SMALL, *AXES, f"shards={shards}", f"shard=range(0,{shards})", "hydra.sweep.dir=parts"]
+    code, _, err = terminal(*sweep)
+    assert code == 0
+    assert "shard 0 of" in err
+    found = sorted(Path("parts").glob("*/results.csv"))
+    whole = undisturbed(terminal)
+    assert found[-1].parent.name == str(shards - 1)
+    same(results.read(found[-1].parent), whole)
+    assert report(["parts"]) == 0
+
+
+def test_the_last_shard_to_finish_merges_whichever_it_is(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    run = [*SMALL, "eps=[-1,0,1]", "shards=2"]
+    assert terminal(*run, "shard=1", "hydra.run.dir=one")[0] == 0
+    assert not Path("one/results.csv").exists()
+    assert report(["one"]) == 1
+    code, _, err = terminal(*run, "shard=0", "hydra.run.dir=zero")
+    assert (code, err) == (0, "")
+    assert report(["one"]) == 0
+    same(results.read(Path("one")), results.read(Path("zero")))
+    assert Path("one/report.html").is_file()
+
+
+def test_report_merges_the_shards_of_several_models(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(terminal.folder)
+    shards = ["eps=-1,1", "shards=2", "shard=0,1", "hydra.sweep.dir=parts"]
+    assert terminal("-m", *SMALL, "model.std=1,2", *shards)[0] == 0
+    for path in Path("parts").glob("*/counts.npz"):
+        path.unlink()
+    capsys.readouterr()
+    assert report(["parts"]) == 0
+    made = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(made) == 2
+    assert all(path.name == "report.html" and path.parent.parent.name == "merged" for path in made)
+
+
+@pytest.mark.parametrize("wrong", [["shards=0"], ["shards=2", "shard=2"], ["shard=-1"], ["shards=1.5"]])
+def test_wrong_shards_are_refused(terminal: Terminal, wrong: list[str]) -> None:
+    code, _, err = terminal(*SMALL, *wrong)
+    assert code != 0
+    assert "shard" in err
+
+
+def test_a_damaged_file_is_computed_again(terminal: Terminal, counted: list[tuple[int, int]]) -> None:
+    pictures(terminal.folder)
+    terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=first")
+    path = sorted(Path("outputs/store").glob("*/000001-*.counts"))[0]
+    path.write_bytes(path.read_bytes()[:-10])
+    counted.clear()
+    with pytest.warns(UserWarning, match="000001-.* is damaged"):
+        assert terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=second")[0] == 0
+    assert counted == [(1, 8)]
+    same(results.read(Path("second/0")), results.read(Path("first/0")))
+
+
+def test_a_full_disk_ends_in_one_message_and_keeps_what_is_stored(
+    terminal: Terminal, counted: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gpsweep.store import Store
+
+    pictures(terminal.folder)
+    put = Store.put
+
+    def full(store: Store, chunk: Any) -> Path:
+        if chunk.batch == 2:
+            raise GpsweepError("store: No space left on device")
+        return put(store, chunk)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", full)
+        code, _, err = terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=full")
+    assert code != 0
+    assert "No space left on device" in err
+    counted.clear()
+    assert terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=again")[0] == 0
+    assert counted == [(2, 8)]
+    same(results.read(Path("again/0")), undisturbed(terminal))
+
+
+def test_a_store_that_cannot_be_written_is_said_at_once(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    (terminal.folder / "file").write_text("")
+    code, _, err = terminal(*SMALL, "eps=1", "store=file/store")
+    assert code != 0
+    assert "store=file/store: expected a folder that can be written" in err
+
+
+def test_the_note_of_a_run_outlives_a_move(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    terminal(*SMALL, "eps=1", "shards=2", "shard=0")
+    terminal(*SMALL, "eps=1", "shards=2", "shard=1", "hydra.run.dir=outputs/last")
+    (terminal.folder / "outputs").rename(terminal.folder / "moved")
+    [path] = [note for note in Path("moved").glob("**/run.json") if note.parent.name != "last"]
+    assert report([str(path.parent)]) == 0
+    assert json.loads((path.parent / "summary.json").read_text())["samples"] == 5
