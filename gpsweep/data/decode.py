@@ -5,10 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,23 +14,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from gpsweep.data.base import VOID, Size
-from gpsweep.errors import GpsweepError, listing
+from gpsweep.data.base import Size
+from gpsweep.data.legend import Mask, Targets, by_colour
+from gpsweep.errors import GpsweepError
 
 Picture = NDArray[np.uint8]
-Mask = NDArray[np.integer[Any]]
-Targets = NDArray[np.int64]
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MASKS = frozenset({".png", ".bmp", ".tif", ".tiff"})  # those that keep numbers exactly
 
-LARGEST_CLASS = 65535
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # a file of any other is not opened, whatever its suffix
 ORIENTATION = 0x0112
 TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
-UNKNOWN = VOID - 1
 
 
-def read_image(path: Path, *, key: str) -> Picture:
+def read_image(path: Path, *, key: str, content: bytes | None = None) -> Picture:
     """Decode an image to RGB, as a viewer shows it.
 
     EXIF orientation is applied, grey and palette colours become RGB, an alpha channel is dropped,
@@ -41,6 +37,7 @@ def read_image(path: Path, *, key: str) -> Picture:
     Args:
         path: the file.
         key: the configuration key that led to it (``data.root``).
+        content: what is in the file, where that is known, as from an archive.
 
     Returns:
         uint8 ``(H, W, 3)``.
@@ -48,7 +45,7 @@ def read_image(path: Path, *, key: str) -> Picture:
     Raises:
         GpsweepError: when the file does not decode or is a decompression bomb.
     """
-    with _opened(path, key=key, what="image") as image:
+    with _opened(path, key=key, what="image", content=content) as image:
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I"):
@@ -60,12 +57,13 @@ def read_image(path: Path, *, key: str) -> Picture:
         return np.asarray(image.convert("RGB"))
 
 
-def read_mask(path: Path, *, key: str) -> Mask:
+def read_mask(path: Path, *, key: str, coloured: bool = False) -> Mask:
     """Decode a mask to the numbers in the file.
 
     Args:
         path: the file, of mode ``1``, ``P``, ``L`` or 16-bit grey.
         key: the configuration key that led to it.
+        coloured: whether an RGB mask in PASCAL VOC's colours is one too.
 
     Returns:
         integers ``(H, W)``, from 0 to 65535.
@@ -74,6 +72,8 @@ def read_mask(path: Path, *, key: str) -> Mask:
         GpsweepError: when the file does not decode, or is no picture of class numbers.
     """
     with _opened(path, key=key, what="mask") as image:
+        if coloured and image.mode == "RGB":
+            return by_colour(np.asarray(ImageOps.exif_transpose(image)), path, key=key)
         if image.mode not in {"1", "P", "L"} and not image.mode.startswith("I"):
             raise GpsweepError(
                 f"{key}: mask {path} is a picture of mode {image.mode}; expected class numbers: "
@@ -113,48 +113,6 @@ def to_tensor(image: Picture) -> Tensor:
     return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
-@dataclass(frozen=True)
-class Legend:
-    """What the numbers in the masks mean.
-
-    Attributes:
-        classes: numbers 0 … classes − 1 are classes.
-        void: numbers that carry no truth; they win over classes.
-        advice: what a user can do about other numbers, put at the end of the error.
-    """
-
-    classes: int
-    void: tuple[int, ...] = ()
-    advice: str = ""
-
-    @cached_property
-    def _targets(self) -> Targets:
-        table = np.full(LARGEST_CLASS + 1, UNKNOWN, dtype=np.int64)
-        table[: self.classes] = np.arange(self.classes)
-        table[list(self.void)] = VOID
-        return table
-
-    def targets(self, mask: Mask, path: Path, *, key: str) -> Targets:
-        """Translate a mask ``(H, W)`` into targets: classes from 0, `VOID` where there is no truth.
-
-        Raises:
-            GpsweepError: when the mask holds a number that is neither a class nor void.
-        """
-        if mask.dtype.itemsize > 2 and (mask.min() < 0 or mask.max() > LARGEST_CLASS):
-            raise self._misfit(mask[(mask < 0) | (mask > LARGEST_CLASS)], path, key=key)
-        targets = self._targets[mask]
-        if targets.min() == UNKNOWN:
-            raise self._misfit(mask[targets == UNKNOWN], path, key=key)
-        return targets
-
-    def _misfit(self, numbers: Mask, path: Path, *, key: str) -> GpsweepError:
-        void = f"void {listing(self.void)}" if self.void else "void (none set)"
-        return GpsweepError(
-            f"{key}: mask {path} holds {listing(np.unique(numbers).tolist())}; "
-            f"expected classes 0–{self.classes - 1} or {void}{self.advice}"
-        )
-
-
 def _nearest(old: int, new: int) -> NDArray[np.intp]:
     """Index, for each of ``new`` pixels, the one of ``old`` whose area its centre lies in."""
     return ((np.arange(new) + 0.5) * old / new).astype(np.intp)
@@ -171,12 +129,12 @@ def _from_16_bit(image: Image.Image, path: Path, *, key: str) -> Picture:
 
 
 @contextmanager
-def _opened(path: Path, *, key: str, what: str) -> Iterator[Image.Image]:
+def _opened(path: Path, *, key: str, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open a picture; whatever goes wrong with it becomes one error that names it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path if content is None else BytesIO(content), formats=FORMATS) as image:
                 yield image
     except GpsweepError:
         raise

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
 from gpsweep.data.base import (
     CLASSIFICATION,
     SEGMENTATION,
+    VOID,
     Sample,
     Size,
     check_ids,
@@ -19,8 +21,6 @@ from gpsweep.data.base import (
     checked_size,
 )
 from gpsweep.data.decode import (
-    Legend,
-    Targets,
     extent,
     read_image,
     read_mask,
@@ -28,6 +28,7 @@ from gpsweep.data.decode import (
     resize_mask,
     to_tensor,
 )
+from gpsweep.data.legend import Legend, Mask, Targets
 from gpsweep.errors import GpsweepError, listing, unknown
 
 PROBED = 32
@@ -35,11 +36,19 @@ PROBED_PIXELS = 4_000_000
 
 
 class Item(NamedTuple):
-    """One sample on disk: its truth is a mask, or the number of its class."""
+    """One sample on disk: its truth is a mask, or the number of its class, or nobody tells it."""
 
     id: str
     image: Path
-    truth: Path | int
+    truth: Path | int | None
+
+
+class MaskReader(Protocol):
+    """Reads the numbers ``(H, W)`` of a mask."""
+
+    def __call__(self, path: Path, /, *, key: str) -> Mask:
+        """Read one mask; ``key`` is the configuration key to name where that fails."""
+        ...
 
 
 class Files:
@@ -58,6 +67,7 @@ class Files:
         root: Path,
         where: Path,
         legend: Legend | None = None,
+        reader: MaskReader = read_mask,
         limit: int | None = None,
         size: int | Sequence[int] | None = None,
         list_key: str = "data.split",
@@ -73,6 +83,7 @@ class Files:
             root: the folder below which the files lie; errors name files relative to it.
             where: the list file or folder that names the samples.
             legend: what the masks' numbers mean; ``None`` for classification.
+            reader: how masks are read.
             limit: how many of the first samples to take; ``None`` for all.
             size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
             list_key: the configuration key behind ``where``.
@@ -91,6 +102,7 @@ class Files:
         self.items = list(items[:count])
         self.ids = [item.id for item in self.items]
         self.legend = legend
+        self.reader = reader
         self.image_key = image_key
         self.mask_key = mask_key
         images = [item.image for item in self.items]
@@ -105,16 +117,23 @@ class Files:
     def __getitem__(self, index: int) -> Sample:
         item = self.items[index]
         image = read_image(item.image, key=self.image_key)
-        if self.legend is None or isinstance(item.truth, int):
+        height, width, _ = image.shape
+        if isinstance(item.truth, int):
             target = torch.tensor(item.truth)
+        elif item.truth is None or self.legend is None:
+            target = torch.full(self.size or (height, width), VOID)
         else:
-            height, width, _ = image.shape
             mask = self._mask(item.image, item.truth, (height, width), self.legend)
             target = torch.from_numpy(resize_mask(mask, self.size))
         return Sample(image=to_tensor(resize_image(image, self.size)), target=target, id=item.id)
 
+    def stamp(self) -> str:
+        """Return a short hash over ids and the sizes of all files, wherever they lie."""
+        parts = ((item.id, [part for part in item[1:] if isinstance(part, Path)]) for item in self.items)
+        return stamp(parts, key=self.image_key)
+
     def _mask(self, image: Path, path: Path, size: Size, legend: Legend) -> Targets:
-        mask = read_mask(path, key=self.mask_key)
+        mask = self.reader(path, key=self.mask_key)
         if mask.shape != size:
             raise GpsweepError(
                 f"{self.mask_key}: mask {path} has {mask.shape[1]}×{mask.shape[0]} pixels and its image "
@@ -125,7 +144,7 @@ class Files:
     def _probe(self) -> None:
         """Read the first masks, so that numbers that do not fit are known before any network runs."""
         for item in self.items[:PROBED]:
-            if self.legend is None or isinstance(item.truth, int):
+            if self.legend is None or not isinstance(item.truth, Path):
                 continue
             height, width = extent(item.image, key=self.image_key)
             if height * width <= PROBED_PIXELS:
@@ -160,6 +179,28 @@ def missing(
     )
 
 
+def stamp(samples: Iterable[tuple[str, Sequence[Path]]], *, key: str) -> str:
+    """Hash names and the sizes of files in bytes: quick, and another value where a file was edited.
+
+    Args:
+        samples: a name, which is part of the hash, and its files, of which only the sizes are.
+        key: the configuration key behind the files.
+
+    Returns:
+        16 hexadecimal digits, the same wherever the files lie.
+
+    Raises:
+        GpsweepError: when one of them is not there any more.
+    """
+    digest = hashlib.sha256()
+    try:
+        for name, paths in samples:
+            digest.update(f"{name}\0{[path.stat().st_size for path in paths]}\n".encode())
+    except OSError as error:
+        raise GpsweepError(f"{key}: {error.filename} cannot be looked at: {error.strerror}") from error
+    return digest.hexdigest()[:16]
+
+
 def is_file(path: Path) -> bool:
     """Tell whether there is a file at ``path`` that may be looked at."""
     try:
@@ -184,6 +225,25 @@ def existing_folder(path: str | Path | None, *, key: str, expected: str) -> Path
         came = "not set" if path is None else "no such folder"
         raise GpsweepError(f"{key}={'null' if path is None else path}: {came}; expected {expected}")
     return folder
+
+
+def home(root: str | Path | None, places: Sequence[str], *, marker: str | Path, expected: str) -> Path:
+    """Find the folder that holds ``marker``: ``data.root`` itself, or one of some places in it.
+
+    Args:
+        root: what the user gave as ``data.root``.
+        places: folders below it, in order of preference.
+        marker: the folder that tells the data set.
+        expected: what ``data.root`` should hold, and where it is published.
+
+    Raises:
+        GpsweepError: when there is none.
+    """
+    top = existing_folder(root, key="data.root", expected=expected)
+    for base in (top, *(top / place for place in places)):
+        if (base / marker).is_dir():
+            return base
+    raise GpsweepError(f"data.root={root}: no {marker} in it; expected {expected}")
 
 
 def list_file(folder: Path, split: str, *, key: str = "data.split") -> Path:
@@ -215,3 +275,16 @@ def read_lines(path: Path, *, key: str = "data.split") -> list[str]:
     if leaving:
         raise GpsweepError(f"{key}: {path} leaves the data's folder with '..': {listing(leaving)}")
     return [line for line in lines if line]
+
+
+def read_names(path: Path, *, key: str = "data.split") -> list[str]:
+    """Read a list file with a bare name a line, like 2007_000033.
+
+    Raises:
+        GpsweepError: as `read_lines`; or when a line is more than a name.
+    """
+    names = read_lines(path, key=key)
+    for name in names:
+        if len(name.split()) != 1 or "/" in name or "\\" in name:
+            raise GpsweepError(f"{key}: {path} has the line '{name}'; expected one name, like 2007_000033")
+    return names

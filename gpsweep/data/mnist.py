@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
-import zlib
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from gpsweep.data.base import CLASSIFICATION, Sample, Source, checked_limit, checked_size
-from gpsweep.data.decode import resize_image, to_tensor
+from gpsweep.data.archive import LARGEST, opened
+from gpsweep.data.arrays import Arrays
+from gpsweep.data.base import Source, checked_limit, checked_size
 from gpsweep.data.files import existing_folder, is_file
 from gpsweep.errors import GpsweepError, unknown
 
@@ -22,35 +21,7 @@ PREFIXES = {"train": "train", "test": "t10k"}
 SIDE = 28
 IMAGES_MAGIC = 2051
 LABELS_MAGIC = 2049
-
-
-class Digits:
-    """Grey images ``(n, H, W)`` and their labels ``(n,)`` in memory."""
-
-    task = CLASSIFICATION
-    classes = CLASSES
-
-    def __init__(
-        self,
-        *,
-        split: str,
-        images: NDArray[np.uint8],
-        labels: NDArray[np.uint8],
-        size: int | Sequence[int] | None = None,
-    ) -> None:
-        self.name = f"mnist-{split}"
-        self.images = images
-        self.labels = labels
-        self.ids = [f"{split}/{number:05d}" for number in range(len(images))]
-        self.size = checked_size(size)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Sample:
-        image = np.repeat(self.images[index][..., None], 3, axis=2)
-        target = torch.tensor(int(self.labels[index]))
-        return Sample(image=to_tensor(resize_image(image, self.size)), target=target, id=self.ids[index])
+LAYOUT = "the four idx files of MNIST, published at http://yann.lecun.com/exdb/mnist/"
 
 
 def mnist(
@@ -78,7 +49,7 @@ def mnist(
     count = checked_limit(limit)
     if split not in PREFIXES:
         raise unknown("data.split", split, PREFIXES)
-    base = existing_folder(root, key="data.root", expected="the four idx files of MNIST")
+    base = existing_folder(root, key="data.root", expected=LAYOUT)
     paths = [_found(base, f"{PREFIXES[split]}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
     images = _idx(paths[0], magic=IMAGES_MAGIC, axes=3)
     labels = _idx(paths[1], magic=LABELS_MAGIC, axes=1)
@@ -91,31 +62,42 @@ def mnist(
         )
     if labels.max() >= len(CLASSES):
         raise GpsweepError(f"data.root: {paths[1]} holds the label {labels.max()}; expected 0–9")
-    return Digits(split=split, images=images[:count], labels=labels[:count], size=size)
+    return Arrays(
+        name="mnist",
+        split=split,
+        classes=CLASSES,
+        images=images[:count],
+        labels=labels[:count],
+        files=paths,
+        size=size,
+    )
 
 
 def _found(base: Path, name: str) -> Path:
     for path in (base / name, base / f"{name}.gz"):
         if is_file(path):
             return path
-    raise GpsweepError(f"data.root: {name} is missing in {base}, gzipped (.gz) or not")
+    raise GpsweepError(f"data.root: {name} is missing in {base}, gzipped (.gz) or not; expected {LAYOUT}")
 
 
 def _idx(path: Path, *, magic: int, axes: int) -> NDArray[np.uint8]:
     """Read an idx file: magic number and sizes as big-endian 32-bit integers, then bytes."""
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise GpsweepError(f"data.root: {path} cannot be read: {error}") from error
     start = 4 * (1 + axes)
-    if len(data) < start:
+    with opened(path, key="data.root") as stream:
+        head = stream.read(start)
+        if len(head) < start:
+            raise GpsweepError(
+                f"data.root: {path} is cut short: {len(head)} bytes; expected an idx header of {start}"
+            )
+        came, *shape = struct.unpack(f">{1 + axes}I", head)
+        if came != magic:
+            raise GpsweepError(f"data.root: {path} begins with the magic number {came}; expected {magic}")
+        count = prod(shape)
+        data = stream.read(min(count, LARGEST) + 1)
+    if len(data) != count:
+        more = " or more" if len(data) > count else ""
         raise GpsweepError(
-            f"data.root: {path} is cut short: {len(data)} bytes; expected an idx header of {start}"
+            f"data.root: {path} has {start + len(data)} bytes{more}; "
+            f"its header says {start + count} for {shape}"
         )
-    came, *shape = struct.unpack(f">{1 + axes}I", data[:start])
-    if came != magic:
-        raise GpsweepError(f"data.root: {path} begins with the magic number {came}; expected {magic}")
-    expected = start + int(np.prod(shape, dtype=object))
-    if len(data) != expected:
-        raise GpsweepError(f"data.root: {path} has {len(data)} bytes; its header says {expected} for {shape}")
-    return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)

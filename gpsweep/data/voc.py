@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpsweep.data.base import Source
-from gpsweep.data.decode import Legend
-from gpsweep.data.files import Files, Item, existing_folder, list_file, read_lines
+from gpsweep.data.files import Files, Item, home, is_file, list_file, read_names
+from gpsweep.data.legend import Legend
 from gpsweep.errors import GpsweepError
 
 CLASSES = (
@@ -35,13 +35,22 @@ CLASSES = (
 )
 VOID_NUMBER = 255
 LISTS = Path("ImageSets", "Segmentation")
-LAYOUT = "VOC2012, VOCdevkit or its parent (with ImageSets/Segmentation, JPEGImages, SegmentationClass)"
+LAYOUT = (
+    "VOC2012, VOCdevkit or its parent (with ImageSets/Segmentation, JPEGImages, SegmentationClass), "
+    "published at http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
+)
+TEST = "test"
+REDUCED = "reduced346"
+REDUCED_COUNT = 346
+SBD_LISTS = ("train.txt", "val.txt")
+SBD_PUBLISHED = "http://home.bharathh.info/pubs/codes/SBD/download.html"
 
 
 def voc(
     *,
     root: str,
     split: str = "val",
+    sbd: str | None = None,
     limit: int | None = None,
     size: int | Sequence[int] | None = None,
 ) -> Source:
@@ -49,22 +58,29 @@ def voc(
 
     Args:
         root: ``VOC2012``, the ``VOCdevkit`` above it, or the folder above that.
-        split: a list file of ``ImageSets/Segmentation`` without ``.txt``, or the path of one.
+        split: a list file of ``ImageSets/Segmentation`` without ``.txt``, or the path of one; ``reduced346``:
+            val without the images of SBD's train and val, as published networks are judged on;
+            ``test``: without masks.
+        sbd: the folder of SBD's ``train.txt`` and ``val.txt``, for ``reduced346`` alone.
         limit: how many of the first samples to take; ``None`` for all.
         size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
 
     Returns:
-        The data set; ids like ``2007_000033``.
+        The data set; ids like ``2007_000033``. The targets of ``test`` are void throughout.
 
     Raises:
         GpsweepError: naming the key, what was expected and what came.
     """
-    base = _base(existing_folder(root, key="data.root", expected=LAYOUT))
-    where = list_file(base / LISTS, split)
+    base = home(root, ("VOC2012", "VOCdevkit/VOC2012"), marker=LISTS, expected=LAYOUT)
+    reduced = split == REDUCED and not is_file(base / LISTS / f"{REDUCED}.txt")
+    where = list_file(base / LISTS, "val" if reduced else split)
+    names = read_names(where)
+    if reduced:
+        names = _reduced(names, sbd)
     return Files(
-        name=f"voc-{where.stem}",
+        name=f"voc-{REDUCED if reduced else where.stem}",
         classes=CLASSES,
-        items=[_item(base, line, where) for line in read_lines(where)],
+        items=[_item(base, name, masked=split != TEST) for name in names],
         root=base,
         where=where,
         legend=Legend(len(CLASSES), (VOID_NUMBER,)),
@@ -73,14 +89,29 @@ def voc(
     )
 
 
-def _base(root: Path) -> Path:
-    for base in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
-        if (base / LISTS).is_dir():
-            return base
-    raise GpsweepError(f"data.root={root}: no {LISTS} in it; expected {LAYOUT}")
+def _reduced(names: Sequence[str], sbd: str | None) -> list[str]:
+    """Leave out what SBD's lists name.
+
+    Raises:
+        GpsweepError: when they are not there, or not 346 images remain.
+    """
+    folder = Path(sbd or "").expanduser().absolute()
+    lists = [folder / name for name in SBD_LISTS]
+    if sbd is None or not all(is_file(path) for path in lists):
+        raise GpsweepError(
+            f"data.sbd={'null' if sbd is None else sbd}: data.split={REDUCED} needs SBD's {SBD_LISTS[0]} and "
+            f"{SBD_LISTS[1]} there (benchmark_RELEASE/dataset), published at {SBD_PUBLISHED}"
+        )
+    taken = {name for path in lists for name in read_names(path, key="data.sbd")}
+    kept = [name for name in names if name not in taken]
+    if len(kept) != REDUCED_COUNT:
+        raise GpsweepError(
+            f"data.sbd={sbd}: val without SBD's lists is {len(kept)} of {len(names)} images; "
+            f"expected {REDUCED_COUNT}, of the 1449 of VOC 2012's val"
+        )
+    return kept
 
 
-def _item(base: Path, name: str, where: Path) -> Item:
-    if len(name.split()) != 1 or "/" in name:
-        raise GpsweepError(f"data.split: {where} has the line '{name}'; expected one name, like 2007_000033")
-    return Item(name, base / "JPEGImages" / f"{name}.jpg", base / "SegmentationClass" / f"{name}.png")
+def _item(base: Path, name: str, *, masked: bool) -> Item:
+    mask = base / "SegmentationClass" / f"{name}.png" if masked else None
+    return Item(name, base / "JPEGImages" / f"{name}.jpg", mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from gpsweep.data.base import Source
 from gpsweep.errors import GpsweepError
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
-NAMES = ("mnist", "camvid", "voc", "folder")
+NAMES = tuple(path.stem for path in sorted(CONF.glob("*.yaml")) if path.stem != "scenes")
+TRAINED = ("mnist", "cifar10")
 Maker = Callable[..., Path]
 
 
@@ -29,21 +31,40 @@ def configured(name: str, **overrides: Any) -> Any:
 def test_every_argument_is_a_key(name: str) -> None:
     conf = configured(name)
     arguments = set(inspect.signature(get_method(conf.source._target_)).parameters)
-    assert set(conf) == arguments | {"source", "batch_size", "workers"}
+    training = {"train", "train_limit"} if name in TRAINED else set()
+    assert set(conf) == arguments | training | {"source", "batch_size", "workers"}
     for key in arguments:
         assert OmegaConf.to_container(conf.source, resolve=False)[key] == f"${{..{key}}}"
 
 
-@pytest.mark.parametrize("name", ["mnist", "camvid", "voc"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_training_split_comes_from_the_same_place(name: str) -> None:
+    conf = configured(name, root="there", limit=7, train_limit=5, size=9)
+    source, train = (OmegaConf.to_container(conf[node], resolve=True) for node in ("source", "train"))
+    assert source == train | {"split": "test", "limit": 7}
+    assert train == {
+        "_target_": conf.source._target_,
+        "root": "there",
+        "split": "train",
+        "limit": 5,
+        "size": 9,
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "folder"])
 def test_roots_follow_the_environment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPSWEEP_DATA", raising=False)
-    assert configured(name).root.startswith("data/")
+    assert f"{configured(name).root}/".startswith("data/")
     monkeypatch.setenv("GPSWEEP_DATA", str(tmp_path))
-    assert configured(name).root.startswith(f"{tmp_path}/")
+    assert f"{configured(name).root}/".startswith(f"{tmp_path}/")
     with pytest.raises(InstantiationException) as caught:
         instantiate(configured(name).source)
     assert isinstance(caught.value.__cause__, GpsweepError)
-    assert str(caught.value.__cause__).startswith(f"data.root={tmp_path}/")
+    message = str(caught.value.__cause__)
+    assert message.startswith(("data.root=", "data.images="))
+    assert str(tmp_path) in message
+    assert re.search(r"published at https?://\S+$", message)
+    assert "\n" not in message
 
 
 def test_folder_from_its_configuration(tmp_path: Path, picture: Maker, mask: Maker) -> None:
@@ -65,7 +86,14 @@ def test_folder_from_its_configuration(tmp_path: Path, picture: Maker, mask: Mak
 
 @pytest.mark.data
 @pytest.mark.parametrize(
-    ("name", "split", "count"), [("mnist", "test", 10000), ("camvid", "val", 101), ("voc", "here_val", 9)]
+    ("name", "split", "count"),
+    [
+        ("mnist", "test", 10000),
+        ("mnist", "train", 60000),
+        ("cifar10", "test", 10000),
+        ("camvid", "val", 101),
+        ("voc", "here_val", 9),
+    ],
 )
 def test_real_data_by_configuration(
     name: str, split: str, count: int, data_root: Path, monkeypatch: pytest.MonkeyPatch
@@ -73,4 +101,4 @@ def test_real_data_by_configuration(
     monkeypatch.setenv("GPSWEEP_DATA", str(data_root.resolve()))
     source: Source = instantiate(configured(name, split=split).source)
     assert len(source) == count
-    assert source.name == f"{name}-{split}"
+    assert source.name == f"{'cifar10-jpeg' if name == 'cifar10' else name}-{split}"

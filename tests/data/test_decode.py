@@ -13,7 +13,6 @@ from PIL import Image
 from gpsweep.data.base import VOID
 from gpsweep.data.decode import (
     ORIENTATION,
-    Legend,
     extent,
     read_image,
     read_mask,
@@ -21,6 +20,7 @@ from gpsweep.data.decode import (
     resize_mask,
     to_tensor,
 )
+from gpsweep.data.legend import Legend
 from gpsweep.errors import GpsweepError
 
 Maker = Callable[..., Path]
@@ -95,6 +95,29 @@ def test_what_is_no_picture(tmp_path: Path, read: Callable[..., object], content
     path.write_bytes(content)
     with pytest.raises(GpsweepError, match=rf"^data\.images: \w+ {re.escape(str(path))} does not decode: "):
         read(path, key="data.images")
+
+
+def test_content_that_is_known_needs_no_file(tmp_path: Path, picture: Maker) -> None:
+    path = picture(tmp_path / "a.png")
+    content = path.read_bytes()
+    expected = read_image(path, key=KEY)
+    path.unlink()
+    assert np.array_equal(read_image(path, key=KEY, content=content), expected)
+    with pytest.raises(GpsweepError, match=r"image .*a\.png does not decode"):
+        read_image(path, key=KEY, content=content[:-40])
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TGA", "ICO", "EPS"])
+def test_other_formats_are_not_opened_whatever_their_suffix(tmp_path: Path, kind: str) -> None:
+    with (tmp_path / "a.png").open("wb") as stream:
+        Image.new("RGB", (16, 16)).save(stream, kind)
+    with pytest.raises(GpsweepError, match=r"image .*a\.png does not decode: not a picture"):
+        read_image(tmp_path / "a.png", key=KEY)
+
+
+def test_coloured_masks_where_they_are_wanted(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 1), (192, 128, 128)).save(tmp_path / "a.png")
+    assert read_mask(tmp_path / "a.png", key=KEY, coloured=True).tolist() == [[15, 15]]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from gpsweep.data import files as files_module
 from gpsweep.data.base import VOID
-from gpsweep.data.decode import ORIENTATION, Legend
-from gpsweep.data.files import Files, Item, check_present, existing_folder, is_file, list_file, read_lines
+from gpsweep.data.decode import ORIENTATION
+from gpsweep.data.files import (
+    Files,
+    Item,
+    check_present,
+    existing_folder,
+    home,
+    is_file,
+    list_file,
+    read_lines,
+    stamp,
+)
+from gpsweep.data.legend import Legend
 from gpsweep.errors import GpsweepError
 
 Maker = Callable[..., Path]
@@ -163,6 +178,61 @@ def test_a_file_that_vanished_since(tmp_path: Path, build: Callable[..., Files])
     (tmp_path / "0.jpg").unlink()
     with pytest.raises(GpsweepError, match=r"data\.root: image .*0\.jpg does not decode: .*No such file"):
         source[0]
+
+
+def test_truth_that_nobody_tells_is_void(tmp_path: Path, picture: Maker) -> None:
+    item = Item("a", picture(tmp_path / "a.jpg"), None)
+    options = {"name": "few", "classes": "abc", "items": [item], "root": tmp_path, "where": tmp_path}
+    target = Files(**options, legend=Legend(3))[0]["target"]
+    assert (target.dtype, tuple(target.shape), target.unique().tolist()) == (torch.int64, (4, 6), [VOID])
+    assert Files(**options, legend=Legend(3), size=5)[0]["target"].shape == (5, 5)
+
+
+def test_masks_are_read_as_told(build: Callable[..., Files]) -> None:
+    def reader(path: Path, *, key: str) -> Any:
+        assert (path.suffix, key) == (".png", "data.root")
+        return np.full((4, 6), 2)
+
+    assert build((0,), reader=reader)[0]["target"].unique().tolist() == [2]
+
+
+def test_stamp_follows_sizes_and_ids_not_the_place(
+    tmp_path: Path, build: Callable[..., Files], mask: Maker
+) -> None:
+    source = build((0, 1), (2,))
+    moved = [item._replace(image=tmp_path / "b" / item.image.name) for item in source.items]
+    shutil.copytree(tmp_path, tmp_path / "b")
+    (tmp_path / "0.jpg").touch()
+    before = source.stamp()
+    options = {"name": "few", "classes": "abc", "root": tmp_path, "where": tmp_path, "legend": Legend(3)}
+    assert re.fullmatch("[0-9a-f]{16}", before)
+    assert Files(items=moved, **options).stamp() == before
+    assert Files(items=moved[::-1], **options).stamp() != before
+    assert Files(items=[moved[0], moved[1]._replace(id="x")], **options).stamp() != before
+    size = (tmp_path / "1.png").stat().st_size
+    mask(tmp_path / "1.png", 2, 1, 0, 2, 2, 1)
+    assert (tmp_path / "1.png").stat().st_size != size
+    assert source.stamp() != before
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(GpsweepError, match=r"^data\.root: .*1\.png cannot be looked at: No such file"):
+        source.stamp()
+
+
+def test_stamps_of_many_files_are_quick(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}" for number in range(100)]
+    for path in paths:
+        path.touch()
+    start = perf_counter()
+    stamp(((f"{number}", [paths[number % 100]] * 2) for number in range(5000)), key="data.root")
+    assert perf_counter() - start < 1  # ten thousand files
+
+
+def test_home_is_the_folder_or_a_place_in_it(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b" / "images").mkdir(parents=True)
+    for root in (tmp_path, tmp_path / "a", tmp_path / "a" / "b"):
+        assert home(root, ("x", "b", "a/b"), marker="images", expected="pictures") == tmp_path / "a" / "b"
+    with pytest.raises(GpsweepError, match=r"^data\.root=.*: no images in it; expected pictures$"):
+        home(tmp_path, ("x",), marker="images", expected="pictures")
 
 
 def test_existing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

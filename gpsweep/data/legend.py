@@ -1,0 +1,125 @@
+"""What the numbers, or the colours, in masks mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpsweep.data.base import VOID
+from gpsweep.errors import GpsweepError, listing
+
+Mask = NDArray[np.integer[Any]]
+Targets = NDArray[np.int64]
+
+LARGEST_CLASS = 65535
+UNKNOWN = VOID - 1
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the numbers in the masks mean.
+
+    Attributes:
+        classes: how many classes there are; numbers 0 … classes − 1, unless ``numbers`` says otherwise.
+        void: numbers that carry no truth; they win over classes.
+        advice: what a user can do about other numbers, put at the end of the error.
+        numbers: the number of each class in the files; empty: its place.
+    """
+
+    classes: int
+    void: tuple[int, ...] = ()
+    advice: str = ""
+    numbers: tuple[int, ...] = ()
+
+    @cached_property
+    def _targets(self) -> Targets:
+        table = np.full(LARGEST_CLASS + 1, UNKNOWN, dtype=np.int64)
+        table[list(self.numbers or range(self.classes))] = np.arange(self.classes)
+        table[list(self.void)] = VOID
+        return table
+
+    def targets(self, mask: Mask, path: Path, *, key: str) -> Targets:
+        """Translate a mask ``(H, W)`` into targets: classes from 0, `VOID` where there is no truth.
+
+        Raises:
+            GpsweepError: when the mask holds a number that is neither a class nor void.
+        """
+        if mask.dtype.itemsize > 2 and (mask.min() < 0 or mask.max() > LARGEST_CLASS):
+            raise self._misfit(mask[(mask < 0) | (mask > LARGEST_CLASS)], path, key=key)
+        targets = self._targets[mask]
+        if targets.min() == UNKNOWN:
+            raise self._misfit(mask[targets == UNKNOWN], path, key=key)
+        return targets
+
+    def _misfit(self, numbers: Mask, path: Path, *, key: str) -> GpsweepError:
+        void = f"void {_spans(self.void)}" if self.void else "void (none set)"
+        return GpsweepError(
+            f"{key}: mask {path} holds {listing(np.unique(numbers).tolist())}; "
+            f"expected classes {_spans(self.numbers or range(self.classes))} or {void}{self.advice}"
+        )
+
+
+def palette(count: int = 256) -> NDArray[np.uint8]:
+    """Return the colours of PASCAL VOC's indexed PNGs: ``(count, 3)``, RGB.
+
+    The bits of a number, three at a time from the lowest, become the bits of red, green and blue from the
+    highest (``VOClabelcolormap`` of the VOC development kit).
+
+    Args:
+        count: how many, up to 256.
+    """
+    numbers = np.arange(count)[:, None]
+    channels = np.arange(3)
+    colours = np.zeros((count, 3), dtype=np.int64)
+    for place in range(8):
+        colours |= ((numbers >> (3 * place + channels)) & 1) << (7 - place)
+    return colours.astype(np.uint8)
+
+
+def by_colour(picture: NDArray[np.uint8], path: Path, *, key: str) -> Mask:
+    """Turn a mask in PASCAL VOC's colours into numbers.
+
+    Args:
+        picture: uint8 ``(H, W, 3)``, RGB.
+        path: its file.
+        key: the configuration key that led to it.
+
+    Returns:
+        integers ``(H, W)``, 0–255.
+
+    Raises:
+        GpsweepError: when it holds another colour.
+    """
+    codes, order = _codes()
+    came = picture.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    place = np.searchsorted(codes, came).clip(max=len(codes) - 1)
+    foreign = codes[place] != came
+    if foreign.any():
+        colours = [f"#{code:06x}" for code in np.unique(came[foreign]).tolist()]
+        raise GpsweepError(f"{key}: mask {path} holds {listing(colours)}; expected the colours of PASCAL VOC")
+    numbers: Mask = order[place]
+    return numbers
+
+
+@cache
+def _codes() -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return the palette's colours as numbers, rising, and which number each stands for."""
+    codes = palette().astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    order = np.argsort(codes)
+    return codes[order], order.astype(np.uint8)
+
+
+def _spans(numbers: tuple[int, ...] | range) -> str:
+    """Write rising numbers shortly: ``0–18``, or ``7, 8, 11–13``."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(f"{low}–{high}" if high > low else f"{low}" for low, high in spans)
