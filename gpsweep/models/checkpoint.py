@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,9 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from gpsweep.errors import GpsweepError, listing
+from gpsweep.models import caffe
+from gpsweep.models.weights import published
 
 PICKLED = (".pt", ".pth", ".ckpt")
 SAFE = ".safetensors"
+ENDINGS = (*PICKLED, SAFE, caffe.SUFFIX)
 NESTED = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
 PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
 COUNTER = "num_batches_tracked"  # absent from files older than PyTorch 0.4.1; unused in evaluation
@@ -30,19 +34,20 @@ def load(path: str | Path) -> dict[str, Tensor]:
     It holds a state dict, or one under a usual key: ``state_dict`` (Lightning's), ``model``, ``net``, …
 
     Args:
-        path: a ``.pt``, ``.pth``, ``.ckpt`` or ``.safetensors`` file.
+        path: a ``.pt``, ``.pth``, ``.ckpt``, ``.safetensors`` or ``.caffemodel`` file.
 
     Returns:
-        Name → tensor, on the CPU, names as they are in the file.
+        Name → tensor, on the CPU, names as they are in the file; of Caffe's, layer and number: ``conv1[0]``.
 
     Raises:
         GpsweepError: no such file, not a checkpoint, code would have to be run, or not tensors alone.
     """
-    file = Path(path).expanduser()
-    if file.suffix not in (*PICKLED, SAFE):
-        raise _error(file, f"unknown ending; expected {listing((*PICKLED, SAFE))}.")
-    if not file.is_file():
-        raise _error(file, f"no such file.{_nearest(file)}")
+    file = _found(path)
+    if file.suffix == caffe.SUFFIX:
+        return {
+            f"{layer}[{n}]": blob for layer, own in caffe.read(file).items() for n, blob in enumerate(own)
+        }
+    _check_inflated(file)
     content = _read(file)
     state = _state_dict(content)
     if not isinstance(state, Mapping) or not state:
@@ -66,9 +71,13 @@ def restore(net: nn.Module, path: str | Path) -> None:
     Raises:
         GpsweepError: as in :func:`load`; or names or shapes do not fit, or weights are NaN.
     """
-    file = Path(path).expanduser()
+    file = _found(path)
     own: dict[str, Tensor] = net.state_dict()
-    state = _fitted(load(file), {name for name in own if not name.endswith(COUNTER)})
+    wanted = [name for name in own if not name.endswith(COUNTER)]
+    if file.suffix == caffe.SUFFIX:
+        state = caffe.translate(net, file, wanted)
+    else:
+        state = _fitted(load(file), set(wanted))
     spare = tuple(part for part in (TRAINING_ONLY,) if not any(name.startswith(part) for name in own))
     state = {
         name: tensor
@@ -88,6 +97,16 @@ def _error(file: Path, what: str) -> GpsweepError:
     return GpsweepError(f"model.checkpoint={file}: {what}")
 
 
+def _found(path: str | Path) -> Path:
+    """Return the file that a path names, if it is there and its ending is known."""
+    file = Path(path).expanduser()
+    if file.suffix not in ENDINGS:
+        raise _error(file, f"unknown ending; expected {listing(ENDINGS)}.")
+    if not file.is_file():
+        raise _error(file, f"no such file.{published(file.name) or _nearest(file)}")
+    return file
+
+
 def _kind(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{type(value).__name__} of {len(value)}"
@@ -100,11 +119,22 @@ def _nearest(file: Path) -> str:
         return " It is a folder."
     if not file.parent.is_dir():
         return f" Nor is there a folder {file.parent}."
-    names = sorted(p.name for p in file.parent.iterdir() if p.suffix in (*PICKLED, SAFE) and p.is_file())
+    names = sorted(p.name for p in file.parent.iterdir() if p.suffix in ENDINGS and p.is_file())
     near = get_close_matches(file.name, names, n=3, cutoff=0.5)
     if near:
         return f" Did you mean {' or '.join(near)}?"
     return f" Checkpoints in its folder: {listing(names) if names else 'none'}."
+
+
+def _check_inflated(file: Path) -> None:
+    """Refuse an archive that comes to far more than its size: torch.save compresses nothing."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return
+    if size > 2 * file.stat().st_size + 2**20:
+        raise _error(file, f"was not read: it comes to {size} bytes, as decompression bombs do.")
 
 
 def _read(file: Path) -> Any:
@@ -186,9 +216,13 @@ def _check_shapes(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Ten
     if not wrong:
         return
     shapes = [f"{name}: expected {tuple(own[name].shape)}, came {tuple(state[name].shape)}" for name in wrong]
-    # Another number of classes changes the first axis of the last layers and nothing else.
-    came = {tuple(state[name].shape[:1]) for name in wrong}
-    last = all(own[name].shape[1:] == state[name].shape[1:] for name in wrong) and len(came) == 1
-    classes = next(iter(came))
-    hint = f" Its last layer has {classes[0]} outputs: model.classes={classes[0]}" if last and classes else ""
+    classes = _other_classes([(tuple(own[name].shape), tuple(state[name].shape)) for name in wrong])
+    hint = f" Its last layer has {classes} outputs: model.classes={classes}" if classes else ""
     raise _error(file, f"{len(wrong)} of its shapes do not fit the network: {listing(shapes)}.{hint}")
+
+
+def _other_classes(shapes: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> int | None:
+    """Return the number of classes that came, where it is all that shapes, expected and come, differ in."""
+    mine, came = (shape[0] if shape else 0 for shape in shapes[0])
+    alike = all(tuple(came if n == mine else n for n in expected) == shape for expected, shape in shapes)
+    return came if alike else None

@@ -1,0 +1,58 @@
+"""The classifier of small photographs in the paper's Table 6: 64-64-128-128-128-128-10."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gpsweep.errors import GpsweepError
+
+SIDE = 32
+CONVOLUTIONS = (64, 64, 128, 128, 128)
+POOLED = (2, 4, 5)  # after which convolutions
+HIDDEN = 128
+
+
+class CifarNet(nn.Sequential):
+    """Five convolutions and two fully connected layers.
+
+    The paper gives the widths alone; kernels are 3×3, and the second, fourth and fifth convolution are
+    followed by max-pooling. ``features``, the 128 activations before the last layer, are what neighbours are
+    found by.
+
+    Shapes:
+        ``(N, 3, 32, 32)``, normalised, → logits ``(N, classes)``.
+    """
+
+    def __init__(self, *, classes: int) -> None:
+        super().__init__()
+        before = 3
+        for number, after in enumerate(CONVOLUTIONS, 1):
+            self.add_module(f"conv{number}", nn.Conv2d(before, after, 3, padding=1))
+            self.add_module(f"relu{number}", nn.ReLU())
+            if number in POOLED:
+                self.add_module(f"pool{POOLED.index(number) + 1}", nn.MaxPool2d(2))
+            before = after
+        self.flatten = nn.Flatten()
+        self.hidden = nn.Linear(before * (SIDE // 2 ** len(POOLED)) ** 2, HIDDEN)
+        self.features = nn.ReLU()
+        self.scores = nn.Linear(HIDDEN, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score each class; only images of 32×32 pixels fit."""
+        if x.shape[1:] != (3, SIDE, SIDE):
+            raise GpsweepError(
+                f"data.size: expected colour images of {SIDE}×{SIDE} pixels for the "
+                f"64-64-128-128-128-128-10 network, came {x.shape[2]}×{x.shape[3]} and {x.shape[1]} channels"
+            )
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def cifar(*, classes: int) -> CifarNet:
+    """Build the 64-64-128-128-128-128-10 network, weights drawn at random.
+
+    Args:
+        classes: output channels, 10 for CIFAR-10.
+    """
+    return CifarNet(classes=classes)
