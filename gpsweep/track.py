@@ -1,0 +1,60 @@
+"""``python -m gpsweep.track DIR tracker=wandb``: shows finished runs in a tracker, say from a login node."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from gpsweep import config, results, trackers
+from gpsweep.errors import GpsweepError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Show the runs of the folder named on the command line; a run that fails does not keep others back."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gpsweep.track",
+        description="Show finished runs in a tracker.",
+        epilog="example: python -m gpsweep.track outputs/sweep tracker=wandb tracker.mode=online",
+    )
+    parser.add_argument("folder", metavar="DIR", type=Path, help="a run's folder, or a folder of runs")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="+", help="tracker=NAME and its settings")
+    options = parser.parse_args(arguments)
+    failed = 0
+    try:
+        tracker = build(options.overrides)
+        runs = results.runs(options.folder)
+    except (GpsweepError, HydraException, OmegaConfBaseException) as error:
+        print(f"gpsweep: {error}", file=sys.stderr)
+        return 1
+    for folder in runs:
+        try:
+            named = None if folder == options.folder else options.folder
+            print(tracker.log(folder, sweep=trackers.sweep_of(folder) or named))
+        except Exception as error:  # the clients of trackers fail in their own ways
+            print(f"gpsweep: {folder}: {error}", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+def build(overrides: Sequence[str]) -> trackers.Tracker:
+    """Make and check the tracker that overrides such as ``tracker=wandb tracker.mode=online`` describe.
+
+    Raises:
+        GpsweepError: if they name none, or one that cannot be made.
+    """
+    with initialize_config_dir(config.conf_folder(), version_base="1.3"):
+        cfg = compose("track", overrides=list(overrides))
+    tracker = trackers.build(cfg.tracker)
+    if tracker is None:
+        raise GpsweepError("tracker=none: expected a tracker, such as tracker=wandb")
+    return tracker
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""What every tracker shows of a run, read from the files in its folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gpsweep import config, results
+from gpsweep.points import AXES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONFIG = Path(".hydra") / "config.yaml"
+PICTURES = ("*.png", "pictures/*.png")
+FILES = (results.RESULTS, results.PER_CLASS, results.SUMMARY)
+PROVENANCE = ("task", *results.KEPT, "samples")
+SHARED = ("samples", "base")  # the same for all points of a run
+EPS_STEPS = 3  # decimals of ε that a whole number of steps stands for
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A finished run as trackers want it.
+
+    Args:
+        name: the model and the data set.
+        config: the configuration of the run, nested, and where its numbers come from.
+        base: score without perturbation, in %.
+        samples: how many images were scored.
+        points: one record a point, in the order of results.csv: its columns, and ``iou/CLASS``
+            (``accuracy/CLASS``) in %; what is missing is left out.
+        names: the name of each point's curve, see :func:`curve_names`.
+        best: the record of the best point of each curve, with ``helps``.
+        top: the best of them, the oracle aside.
+        files: the tables and the summary.
+        pictures: a name and a PNG for each picture of the run.
+    """
+
+    name: str
+    config: dict[str, Any]
+    base: float
+    samples: int
+    points: list[Record]
+    names: list[str]
+    best: dict[str, Record]
+    top: Record
+    files: list[Path]
+    pictures: dict[str, Path]
+
+    def rows(self) -> Iterator[dict[str, float]]:
+        """Yield one row an ε, ascending: ``eps``, ``base`` and ``CURVE/score``, … of all curves."""
+        for eps in sorted({point["eps"] for point in self.points}):
+            row = {"eps": eps, "base": self.base}
+            for name, point in zip(self.names, self.points, strict=True):
+                if point["eps"] == eps:
+                    row |= {f"{name}/{key}": value for key, value in measures(point).items()}
+            yield row
+
+    def curves(self) -> dict[str, list[Record]]:
+        """Return the points of each curve, ε ascending."""
+        found: dict[str, list[Record]] = {}
+        for name, point in zip(self.names, self.points, strict=True):
+            found.setdefault(name, []).append(point)
+        return {name: sorted(points, key=lambda point: point["eps"]) for name, points in found.items()}
+
+    def steps(self) -> dict[float, int]:
+        """Return a whole number for each ε, for trackers that know no other x-axis: thousandths, or finer."""
+        numbers = [Decimal(results.decimal(point["eps"])) for point in self.points]
+        digits = max(EPS_STEPS, *(-int(number.as_tuple().exponent) for number in numbers))
+        return {float(number): int(number.scaleb(digits)) for number in numbers}
+
+    def headline(self) -> dict[str, Any]:
+        """Return the numbers that runs are compared by: base, and the best point over all curves."""
+        keys = (*AXES, "score", "delta", "delta_low", "delta_high", "helps")
+        best = {f"best/{key}": self.top[key] for key in keys if key in self.top}
+        return {"base": self.base, "samples": self.samples, **best}
+
+
+def tracked(folder: Path) -> Tracked:
+    """Read a finished run.
+
+    Raises:
+        GpsweepError: if its files are missing or damaged.
+    """
+    rows, by_class, summary = results.tables(folder)
+    points = _points(rows, by_class, results.class_column(summary["task"]))
+    names = curve_names(rows)
+    chosen = results.best(rows)
+    helped = zip(chosen.index.to_list(), chosen["helps"], strict=True)
+    best = {names[at]: points[at] | {"helps": bool(helps)} for at, helps in helped}
+    own = [record for record in best.values() if record["label"] != results.ORACLE] or list(best.values())
+    return Tracked(
+        name=f"{summary.get('model') or 'model'} on {summary.get('dataset') or 'data'}",
+        config=configuration(folder)
+        | {"provenance": {key: summary[key] for key in PROVENANCE if summary.get(key) is not None}},
+        base=float(summary["base"]),
+        samples=int(summary["samples"]),
+        points=points,
+        names=names,
+        best=best,
+        top=max(own, key=lambda record: (record["score"], -abs(record["eps"]))),
+        files=[folder / name for name in FILES],
+        pictures={
+            path.relative_to(folder).with_suffix("").as_posix(): path
+            for pattern in PICTURES
+            for path in sorted(folder.glob(pattern))
+        },
+    )
+
+
+def _points(rows: pd.DataFrame, by_class: pd.DataFrame, column: str) -> list[Record]:
+    classes = len(by_class) // max(len(rows), 1)
+    scores = by_class[column].to_numpy(dtype=float).reshape(len(rows), classes)
+    keys = unique([f"{column}/{word(str(name))}" for name in by_class["class"][:classes]])
+    return [
+        {key: value for key, value in record.items() if value == value}  # without NaN
+        for record in (
+            record | dict(zip(keys, values.tolist(), strict=True))
+            for record, values in zip(results.records(rows), scores, strict=True)
+        )
+    ]
+
+
+def curve_names(rows: pd.DataFrame) -> list[str]:
+    """Name the curve of each point by its label and by what else differs: ``argmax/encoder_down``.
+
+    Args:
+        rows: the table of results.csv.
+    """
+    told = [axis for axis in results.CURVE if axis == "label" or rows[axis].nunique() > 1]
+    curves = [tuple(row) for row in rows[told].itertuples(index=False)]
+    distinct = list(dict.fromkeys(curves))
+    names = unique(
+        [
+            "/".join(f"{value}x" if axis == "iterations" else word(str(value)) for axis, value in pairs)
+            for pairs in (list(zip(told, curve, strict=True)) for curve in distinct)
+        ]
+    )
+    naming = dict(zip(distinct, names, strict=True))
+    return [naming[curve] for curve in curves]
+
+
+def word(name: str) -> str:
+    """Return a name without what a tracker takes for something else: dots nest, slashes make sections.
+
+    >>> word("encoder.layer1@2")
+    'encoder_layer1_2'
+    """
+    return re.sub(r"[^\w\- ]+", "_", name)
+
+
+def unique(names: list[str]) -> list[str]:
+    """Number the names that occur again, so that none hides another.
+
+    >>> unique(["a_b", "c", "a_b"])
+    ['a_b', 'c', 'a_b 2']
+    """
+    seen: set[str] = set()
+    for at, name in enumerate(names):
+        again, number = name, 2
+        while again in seen:
+            again, number = f"{name} {number}", number + 1
+        seen.add(again)
+        names[at] = again
+    return names
+
+
+def measures(point: Mapping[str, Any]) -> dict[str, float]:
+    """Return what was measured at a point, without its setting and what all points share."""
+    return {key: value for key, value in point.items() if key not in (*AXES, *SHARED)}
+
+
+def configuration(folder: Path) -> dict[str, Any]:
+    """Return the configuration that Hydra kept of a run, resolved; empty where there is none."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return {}
+    config.register()
+    cfg = OmegaConf.load(path)
+    try:
+        content = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException:  # it asked for something of the machine it ran on
+        content = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items() if key != "tracker"}
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested configuration with dotted keys; lists as text.
+
+    >>> flat({"model": {"name": "unet", "aliases": {}}, "eps": [0, 1]})
+    {'model.name': 'unet', 'model.aliases': '{}', 'eps': '[0, 1]'}
+    """
+    found: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return found

@@ -1,0 +1,78 @@
+"""TensorBoard: scalars over ε, whose step is a whole number of thousandths of ε."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpsweep.trackers import client
+from gpsweep.trackers.content import Tracked, flat, tracked
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BEST = ("eps", "score", "delta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorBoard:
+    """Tracker ``tensorboard``.
+
+    Args:
+        dir: where the event files go; None: ``tensorboard/`` in the sweep's folder, else the run's.
+    """
+
+    dir: str | None = None
+
+    def check(self) -> None:
+        """Check that the library is there.
+
+        Raises:
+            GpsweepError: if not.
+        """
+        client("tensorboard", "tensorboard")
+
+    def log(self, folder: Path, *, sweep: Path | None = None) -> str:
+        """Write the curves, best points, table and pictures of a finished run as events."""
+        self.check()
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        content = tracked(folder)
+        root = Path(self.dir) if self.dir else (sweep or folder) / "tensorboard"
+        target = root / folder.resolve().name
+        for left in target.glob("events.out.tfevents.*"):
+            left.unlink()  # sent again, a run takes the place of itself
+        logger = TensorBoardLogger(target.parent, name="", version=target.name)
+        best = {f"best/{name}/{key}": record[key] for name, record in content.best.items() for key in BEST}
+        logger.log_hyperparams(flat(content.config), metrics={"base": content.base, **best})
+        steps = content.steps()
+        for row in content.rows():
+            logger.log_metrics(row, step=steps[row["eps"]])
+        writer = logger.experiment
+        writer.add_text("best points", markdown(content))
+        for name, path in content.pictures.items():
+            writer.add_image(name, picture(path), dataformats="HWC")
+        logger.finalize("success")
+        where = os.path.relpath(root) if root.resolve().is_relative_to(Path.cwd()) else str(root)
+        return f"TensorBoard: tensorboard --logdir {shlex.quote(where)}"
+
+
+def markdown(content: Tracked) -> str:
+    """Return the best point of each curve as a table in Markdown."""
+    heads = ("curve", *BEST, "delta_low", "delta_high", "helps")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, record in content.best.items():
+        lines.append(f"| {' | '.join([name, *(str(record[key]) for key in heads[1:])])} |")
+    return "\n".join(lines)
+
+
+def picture(path: Path) -> np.ndarray[Any, Any]:
+    """Return the pixels of a PNG, ``(H, W, 3)``, 0 to 255."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))

@@ -1,0 +1,229 @@
+"""Weights & Biases: one run shows all curves of a gpsweep run over ε."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from gpsweep import results
+from gpsweep.errors import GpsweepError, unknown
+from gpsweep.points import AXES
+from gpsweep.trackers import client
+from gpsweep.trackers.content import Record, Tracked, measures, tracked
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+MODES = ("offline", "online")
+UPLOAD_S = 600  # how long a run that is online may take to upload the rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wandb:
+    """Tracker ``wandb``.
+
+    Args:
+        project: the project.
+        entity: a user or team; None: your default one.
+        mode: ``offline`` writes a folder that ``wandb sync`` sends; ``online`` needs a key.
+        group: None: the sweep's folder.
+        tags: of the run.
+        name: of the run; None: the model and the data set.
+        per_point: one W&B run a point, grouped, in place of one for all curves.
+        dir: where ``wandb/`` lies; None: the sweep's folder, else the run's.
+        timeout_s: how long to wait for the network before going on offline.
+    """
+
+    project: str = "gpsweep"
+    entity: str | None = None
+    mode: str = "offline"
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    name: str | None = None
+    per_point: bool = False
+    dir: str | None = None
+    timeout_s: float = 20
+
+    def check(self) -> None:
+        """Check that the library is there, and a key where one is needed; no network is used.
+
+        Raises:
+            GpsweepError: if not.
+        """
+        wandb = client("wandb", "wandb")
+        if self.mode not in MODES:
+            raise unknown("tracker.mode", self.mode, MODES)
+        if not isinstance(self.tags, list):
+            raise GpsweepError(f"tracker.tags={self.tags}: expected a list, such as tracker.tags=[ablation]")
+        if self.mode == "online":
+            wandb.setup(wandb.Settings(silent=True))
+            if not wandb.login(prompt=False, verify=False):
+                raise GpsweepError(
+                    "tracker.mode=online: expected a W&B key, came none; wandb login stores one, "
+                    "WANDB_API_KEY holds one, and tracker.mode=offline needs none"
+                )
+
+    def log(self, folder: Path, *, sweep: Path | None = None) -> str:
+        """Show a finished run: all curves as one W&B run, or one W&B run a point."""
+        self.check()
+        content = tracked(folder)
+        root = Path(self.dir) if self.dir else sweep or folder
+        group = self.group or (group_name(sweep) if sweep else None)
+        with staging(root):
+            if not self.per_point:
+                return self._log_curves(content, root, group)
+            return self._log_points(content, root, self.group or "/".join(filter(None, [group, folder.name])))
+
+    def _log_curves(self, content: Tracked, root: Path, group: str | None) -> str:
+        options = {"name": self.name or content.name, "group": group, "config": content.config}
+        with self._run(self.mode, root, **options) as run:
+            for row in content.rows():
+                run.log(row)
+            run.log({**content.headline(), **_media(content)})
+            # W&B's own summary is the last row, the largest ε; a curve is better known by its best point.
+            for name, best in content.best.items():
+                known = {"eps": best["eps"], "helps": best["helps"]} | measures(best)
+                run.summary.update({f"{name}/{key}": value for key, value in known.items()})
+            run.summary["eps"] = content.top["eps"]
+            run.log_artifact(_files(content, run.id))
+            return _where(run)
+
+    def _log_points(self, content: Tracked, root: Path, group: str) -> str:
+        mode = self.mode
+        for name, point in zip(content.names, content.points, strict=True):
+            title = f"{name} eps={results.decimal(point['eps'])}"
+            config = content.config | {axis: point[axis] for axis in AXES}
+            with self._run(mode, root, name=title, group=group, config=config) as run:
+                run.log({key: value for key, value in point.items() if key not in results.CURVE})
+                mode = run.settings.mode  # without a network, one wait is enough
+                line = _where(run)
+        return line if mode == "online" else _sync(root / "wandb" / "offline-run-*")
+
+    @contextmanager
+    def _run(self, mode: str, root: Path, **own: Any) -> Iterator[Run]:
+        """Open a W&B run of its own, and finish it whatever happens."""
+        import wandb
+
+        root.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Any] = {
+            "project": self.project,
+            "entity": self.entity,
+            "dir": str(root),
+            "tags": list(self.tags),
+            "reinit": "create_new",
+            "settings": wandb.Settings(
+                silent=True,
+                console="off",
+                disable_git=True,
+                save_code=False,
+                init_timeout=self.timeout_s,
+                finish_timeout=UPLOAD_S,
+                x_disable_machine_info=True,
+                x_disable_stats=True,
+                x_save_requirements=False,
+            ),
+            **own,
+        }
+        try:
+            run = wandb.init(mode=mode, id=token_hex(8), **options)  # type: ignore[arg-type]
+        except wandb.Error as error:
+            if mode == "offline":
+                raise
+            reason = " ".join(str(error).split()).partition(" Consider ")[0]
+            warnings.warn(
+                f"tracker.mode=online: W&B was not reached, so the run is kept offline ({reason})",
+                stacklevel=4,
+            )
+            run = wandb.init(mode="offline", id=token_hex(8), **options)
+        failed = 1
+        try:
+            run.define_metric("eps")
+            run.define_metric("*", step_metric="eps")
+            yield run
+            failed = 0
+        finally:
+            run.finish(exit_code=failed)
+            # W&B takes the id of its own sweep agent for every run of the process; it is meant for one.
+            if os.environ.get("WANDB_SWEEP_ID") and os.environ.pop("WANDB_RUN_ID", None):
+                wandb.teardown()
+
+
+def group_name(sweep: Path) -> str:
+    """Return the name of a sweep: its folder's, with the day where the folder is named by the time.
+
+    >>> group_name(Path("outputs/2026-01-02/03-04-05")), group_name(Path("outputs/labels"))
+    ('2026-01-02/03-04-05', 'labels')
+    """
+    path = sweep.resolve()
+    dated = re.fullmatch(r"\d{4}-\d\d-\d\d", path.parent.name)
+    return f"{path.parent.name}/{path.name}" if dated else path.name
+
+
+@contextmanager
+def staging(root: Path) -> Iterator[None]:
+    """Let W&B keep the tables that wait for a sync beside their runs, not in the home folder."""
+    name, before = "WANDB_DATA_DIR", os.environ.get("WANDB_DATA_DIR")
+    os.environ[name] = before or str((root / "wandb" / "data").resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+
+
+def _media(content: Tracked) -> dict[str, Any]:
+    """Return the table of all points, the curves as W&B's own line chart, and the pictures."""
+    import wandb
+
+    columns = list(dict.fromkeys(key for point in content.points for key in point))
+    table = wandb.Table(
+        columns=["curve", *columns],
+        data=[
+            [name, *(point.get(column) for column in columns)]
+            for name, point in zip(content.names, content.points, strict=True)
+        ],
+        allow_mixed_types=True,  # a class that is missing at some points has no score there
+    )
+    curves = content.curves()
+    chart = wandb.plot.line_series(
+        xs=[_values(points, "eps") for points in curves.values()],
+        ys=[_values(points, "score") for points in curves.values()],
+        keys=list(curves),
+        title="score over ε",
+        xname="eps",
+    )
+    pictures = {name: wandb.Image(str(path)) for name, path in content.pictures.items()}
+    return {"points": table, "curves": chart, **{f"pictures/{k}": v for k, v in pictures.items()}}
+
+
+def _values(points: list[Record], key: str) -> list[float]:
+    return [float(point[key]) for point in points]
+
+
+def _files(content: Tracked, run_id: str) -> Any:
+    import wandb
+
+    artifact = wandb.Artifact(f"results-{run_id}", type="results")
+    for path in content.files:
+        artifact.add_file(str(path))
+    return artifact
+
+
+def _where(run: Run) -> str:
+    if run.settings.mode == "online" and run.url:
+        return f"W&B: {run.url}"
+    return _sync(Path(run.settings.sync_dir))
+
+
+def _sync(runs: Path) -> str:
+    path = os.path.relpath(runs) if runs.resolve().is_relative_to(Path.cwd()) else str(runs)
+    # The shell must expand the star.
+    return f"W&B: wandb sync {path if '*' in path and ' ' not in path else shlex.quote(path)}"

@@ -1,0 +1,60 @@
+"""A finished run's folder, and its tables read without gpsweep."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from outcomes import make
+
+from gpsweep import results
+from gpsweep.report import curves
+
+CONFIG = """\
+model:
+  name: smp-${.net.arch}
+  net:
+    arch: Unet
+eps: [0.5, -1.0]
+tracker:
+  mode: offline
+"""
+ABSENT = "sign"  # a class that is in neither truth nor prediction at ε = 0.5
+
+
+@dataclass
+class Finished:
+    """A run's folder and what its tables hold, read without gpsweep."""
+
+    folder: Path
+
+    def rows(self, name: str = "results.csv") -> list[dict[str, str]]:
+        with (self.folder / name).open() as file:
+            return list(csv.DictReader(file))
+
+    def expected(self) -> dict[tuple[str, float], dict[str, float]]:
+        """Return every number by curve and ε; curves are named as a tracker names them."""
+        found: dict[tuple[str, float], dict[str, float]] = {}
+        for row in self.rows():
+            numbers = ("score", "delta", "delta_low", "delta_high", "pixel_accuracy", "seconds")
+            found[name(row), float(row["eps"])] = {key: float(row[key]) for key in numbers}
+        for row in self.rows("per_class.csv"):
+            if row["iou"]:
+                found[name(row), float(row["eps"])][f"iou/{row['class']}"] = float(row["iou"])
+        return found
+
+
+def name(row: dict[str, str]) -> str:
+    return f"{row['label']}/{row['layer'].replace('.', '_')}/{row['iterations']}x"
+
+
+def write(folder: Path, **axes: Any) -> Finished:
+    """Write the files of a run with made-up counts."""
+    outcome = make(images=12, **axes)
+    rows = results.write(outcome, folder)
+    curves.draw(outcome, rows, folder)
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "config.yaml").write_text(CONFIG)
+    return Finished(folder)

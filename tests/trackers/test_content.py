@@ -1,0 +1,91 @@
+"""What every tracker is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from finished import ABSENT, Finished, name, write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpsweep.errors import GpsweepError
+from gpsweep.trackers import content, sweep_of
+from gpsweep.trackers.content import tracked, unique, word
+
+
+def test_curves_are_named_by_label_and_by_what_differs(tmp_path: Path, finished: Finished) -> None:
+    rows = finished.rows()
+    assert tracked(finished.folder).names == [name(row) for row in rows]
+    one = tracked(write(tmp_path / "one", label="argmax", eps=[0, 1]).folder)
+    assert one.names == ["argmax", "argmax"]
+    steps = tracked(write(tmp_path / "steps", label="argmax", step=["sign", "rms"], eps=[1]).folder)
+    assert steps.names == ["argmax/sign", "argmax/rms"]
+
+
+def test_layers_that_read_the_same_stay_apart(tmp_path: Path) -> None:
+    run = tracked(write(tmp_path / "run", label="argmax", layer=["a.b", "a_b"], eps=[0, 1]).folder)
+    assert sorted(run.curves()) == ["argmax/a_b", "argmax/a_b 2"]
+    assert len(next(run.rows())) == 2 + 2 * (6 + 11)
+
+
+def test_a_row_an_eps_ascending(finished: Finished) -> None:
+    rows = list(tracked(finished.folder).rows())
+    assert [row["eps"] for row in rows] == [-1, 0, 0.25, 0.5]
+    assert len(rows[3]) == len(rows[0]) - 12, "the missing class"
+    assert f"argmax/input/1x/iou/{ABSENT}" in rows[0]
+
+
+def test_the_configuration_is_resolved_without_the_tracker(finished: Finished) -> None:
+    config = tracked(finished.folder).config
+    assert config["model"]["name"] == "smp-Unet"
+    assert "tracker" not in config
+    assert config["provenance"]["samples"] == 12
+    (finished.folder / ".hydra" / "config.yaml").write_text("data: ${oc.env:NOT_THERE_AT_ALL}\n")
+    assert tracked(finished.folder).config["data"] == "${oc.env:NOT_THERE_AT_ALL}"
+    (finished.folder / ".hydra" / "config.yaml").unlink()
+    assert set(tracked(finished.folder).config) == {"provenance"}
+
+
+def test_steps_are_whole_and_in_the_order_of_eps(tmp_path: Path) -> None:
+    run = tracked(write(tmp_path / "run", label="argmax", eps=[0.25, -1, 0]).folder)
+    assert run.steps() == {0.25: 250, -1.0: -1000, 0.0: 0}
+    fine = tracked(write(tmp_path / "fine", label="argmax", eps=[0.00001, 2]).folder)
+    assert fine.steps() == {0.00001: 1, 2.0: 200000}
+
+
+def test_the_oracle_is_never_the_best(finished: Finished) -> None:
+    run = tracked(finished.folder)
+    assert max(run.points, key=lambda point: point["score"])["label"] == "ground_truth"
+    assert run.headline()["best/label"] == "argmax"
+
+
+def test_all_pictures_are_found(finished: Finished) -> None:
+    (finished.folder / "pictures").mkdir()
+    for path in ("pictures/b.png", "pictures/a.png"):
+        (finished.folder / path).write_bytes((finished.folder / "curves.png").read_bytes())
+    assert list(tracked(finished.folder).pictures) == ["curves", "pictures/a", "pictures/b"]
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(GpsweepError, match=r"missing results\.csv"):
+        tracked(tmp_path)
+
+
+def test_a_run_knows_its_sweep(sweep: Path, finished: Finished) -> None:
+    assert sweep_of(sweep / "1") == sweep
+    assert sweep_of(finished.folder) is None
+
+
+@given(st.lists(st.text(max_size=4), max_size=8))
+def test_names_stay_apart_and_plain(names: list[str]) -> None:
+    found = unique([word(each) for each in names])
+    assert len(set(found)) == len(names)
+    assert not [each for each in found if "." in each or "/" in each]
+
+
+def test_the_examples() -> None:
+    import doctest
+
+    assert doctest.testmod(content).attempted >= 3
+    assert doctest.testmod(content).failed == 0

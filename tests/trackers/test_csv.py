@@ -1,0 +1,30 @@
+"""Lightning's CSV holds every number."""
+
+from __future__ import annotations
+
+import csv
+
+from finished import Finished
+
+from gpsweep.trackers.csv import Csv
+
+
+def test_every_number_of_the_tables(finished: Finished) -> None:
+    for _ in range(2):  # sent again, the file is the same
+        assert Csv().log(finished.folder) == f"CSV: {finished.folder / 'csv' / 'metrics.csv'}"
+    with (finished.folder / "csv" / "metrics.csv").open() as file:
+        rows = {float(row["eps"]): row for row in csv.DictReader(file)}
+    assert list(rows) == [-1, 0, 0.25, 0.5]
+    expected = finished.expected()
+    for (curve, eps), numbers in expected.items():
+        for key, number in numbers.items():
+            assert float(rows[eps][f"{curve}/{key}"]) == number
+    filled = [key for row in rows.values() for key, cell in row.items() if "/" in key and cell]
+    assert len(filled) == sum(map(len, expected.values()))
+    assert "model.net.arch: Unet" in (finished.folder / "csv" / "hparams.yaml").read_text()
+
+
+def test_another_folder(finished: Finished) -> None:
+    target = finished.folder.parent / "deep" / "there"
+    Csv(dir=str(target)).log(finished.folder)
+    assert (target / "metrics.csv").is_file()

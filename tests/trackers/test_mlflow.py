@@ -1,0 +1,72 @@
+"""The MLflow run, read back with MLflow's own client."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished import Finished
+
+from gpsweep.errors import GpsweepError
+from gpsweep.trackers.mlflow import LONGEST, MLflow, quiet
+
+pytest.importorskip("mlflow")
+pytest.importorskip("sqlalchemy")
+
+
+def client(folder: Path) -> Any:
+    from mlflow import MlflowClient
+
+    with quiet():
+        return MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def runs(store: Any, project: str = "gpsweep") -> list[Any]:
+    return list(store.search_runs([store.get_experiment_by_name(project).experiment_id]))
+
+
+def test_every_number_of_the_tables(finished: Finished, capfd: pytest.CaptureFixture[str]) -> None:
+    settings = finished.folder / ".hydra" / "config.yaml"
+    settings.write_text(settings.read_text() + f"long: {'x' * 9000}\n")
+    line = MLflow(tags={"purpose": "test"}).log(finished.folder)
+    assert line == f"MLflow: mlflow ui --backend-store-uri sqlite:///{finished.folder / 'mlflow.db'}"
+    assert capfd.readouterr() == ("", "")
+    store = client(finished.folder)
+    [run] = runs(store)
+    expected, seen = finished.expected(), 0
+    for key in {f"{curve}/{key}" for (curve, _), numbers in expected.items() for key in numbers}:
+        curve, measure = "/".join(key.split("/")[:3]), "/".join(key.split("/")[3:])
+        for metric in store.get_metric_history(run.info.run_id, key):
+            assert metric.value == expected[curve, metric.step / 1000][measure]
+            seen += 1
+    assert seen == sum(map(len, expected.values()))
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "smp-Unet-resnet18 on camvid")
+    assert (run.data.tags["purpose"], run.data.params["model.net.arch"]) == ("test", "Unet")
+    assert len(run.data.params["long"]) == LONGEST
+    top = max(
+        (row for row in finished.rows() if row["label"] != "ground_truth"), key=lambda r: float(r["score"])
+    )
+    assert run.data.metrics["best/delta"] == float(top["delta"])
+    files = {entry.path for entry in store.list_artifacts(run.info.run_id)}
+    assert {"results.csv", "per_class.csv", "summary.json", "curves.png", "best"} <= files
+
+
+@pytest.mark.slow
+def test_jobs_at_once_share_a_store_and_no_run(sweep: Path) -> None:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(MLflow().log, sweep / number, sweep=sweep) for number in ("0", "1")]
+        for job in jobs:
+            job.result()
+    found = runs(client(sweep))
+    assert len(found) == 2
+    assert {run.info.status for run in found} == {"FINISHED"}
+
+
+def test_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(GpsweepError, match=r"pip install 'gpsweep\[mlflow\]'"):
+        MLflow().check()

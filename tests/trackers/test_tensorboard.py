@@ -1,0 +1,71 @@
+"""The event files, read back with TensorBoard's own accumulator."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from finished import Finished
+from PIL import Image
+
+from gpsweep.errors import GpsweepError
+from gpsweep.trackers.tensorboard import TensorBoard
+
+pytest.importorskip("tensorboard")
+
+
+def read(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return accumulator
+
+
+def test_every_number_of_the_tables(finished: Finished) -> None:
+    line = TensorBoard().log(finished.folder)
+    assert line == f"TensorBoard: tensorboard --logdir {finished.folder / 'tensorboard'}"
+    events = read(finished.folder / "tensorboard" / "run")
+    seen = 0
+    for (curve, eps), numbers in finished.expected().items():
+        for key, number in numbers.items():
+            tag = f"{curve}/{key}"
+            values = {event.step: event.value for event in events.Scalars(tag)}
+            assert values[round(1000 * eps)] == np.float32(number)
+            seen += 1
+    logged = [tag for tag in events.Tags()["scalars"] if "x/" in tag and not tag.startswith("best/")]
+    assert sum(len(events.Scalars(tag)) for tag in logged) == seen
+    assert [event.step for event in events.Scalars("argmax/input/1x/score")] == [-1000, 0, 250, 500]
+
+
+def test_best_points_configuration_and_pictures(finished: Finished) -> None:
+    TensorBoard().log(finished.folder)
+    folder = finished.folder / "tensorboard" / "run"
+    events = read(folder)
+    mine = [row for row in finished.rows() if (row["label"], row["layer"]) == ("argmax", "input")]
+    best = max((row for row in mine if row["iterations"] == "1"), key=lambda row: float(row["score"]))
+    [event] = events.Scalars("best/argmax/input/1x/score")
+    assert event.value == np.float32(best["score"])
+    [picture] = events.Images("curves")
+    with Image.open(finished.folder / "curves.png") as image:
+        assert (picture.width, picture.height) == image.size
+    [table] = [tag for tag in events.Tags()["tensors"] if tag.startswith("best points")]
+    text = events.Tensors(table)[0].tensor_proto.string_val[0].decode()
+    assert len(text.splitlines()) == 2 + 12
+    assert "model.net.arch: Unet" in (folder / "hparams.yaml").read_text()
+
+
+def test_sent_again_a_run_takes_the_place_of_itself_and_jobs_stay_apart(sweep: Path) -> None:
+    for number in ("0", "1", "1"):
+        TensorBoard().log(sweep / number, sweep=sweep)
+    for number in ("0", "1"):
+        assert len(read(sweep / "tensorboard" / number).Scalars("base")) == 5
+
+
+def test_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(GpsweepError, match=r"pip install 'gpsweep\[tensorboard\]'"):
+        TensorBoard().check()

@@ -1,0 +1,72 @@
+"""``python -m gpsweep.track``: finished folders, sent later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from finished import Finished
+
+from gpsweep.track import build, main
+from gpsweep.trackers.csv import Csv
+
+
+def test_one_run(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(finished.folder), "tracker=csv"]) == 0
+    assert capsys.readouterr() == (f"CSV: {finished.folder / 'csv' / 'metrics.csv'}\n", "")
+
+
+def test_a_folder_of_runs_of_which_one_is_damaged(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (sweep / "0" / "summary.json").write_text("{")
+    assert main([str(sweep), "tracker=csv"]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"CSV: {sweep / '1' / 'csv' / 'metrics.csv'}\n"
+    assert str(sweep / "0") in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_sweep_to_wandb_is_one_group_in_one_folder(
+    sweep: Path, no_key: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("wandb")
+    assert main([str(sweep), "tracker=wandb", "tracker.mode=offline", "tracker.tags=[late]"]) == 0
+    assert main([str(sweep / "1"), "tracker=wandb"]) == 0, "by itself it is still of the sweep"
+    assert len(list((sweep / "wandb").glob("offline-run-*"))) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["tracker=wandbb"], "Could not find 'tracker/wandbb'"),
+        (["tracker=none"], "tracker=none: expected a tracker, such as tracker=wandb"),
+        (["tracker=csv", "tracker.folder=x"], "tracker.folder"),
+        (["tracker=wandb", "tracker.mode=on"], "tracker.mode=on: unknown. Did you mean online"),
+        (["tracker=wandb", "tracker.mode=online"], "expected a W&B key"),
+        (["tracker=csv", "+tracker.folder=x"], "unexpected keyword argument 'folder'"),
+    ],
+)
+def test_mistakes(
+    finished: Finished, no_key: None, capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
+) -> None:
+    assert main([str(finished.folder), *overrides]) == 1
+    out, err = capsys.readouterr()
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_folder_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "tracker=csv"]) == 1
+    assert "expected a run's results.csv" in capsys.readouterr().err
+
+
+def test_the_values_of_the_files_are_those_of_the_code(no_key: None) -> None:
+    from gpsweep.trackers.mlflow import MLflow
+    from gpsweep.trackers.tensorboard import TensorBoard
+    from gpsweep.trackers.wandb import Wandb
+
+    assert build(["tracker=wandb"]) == Wandb()
+    assert build(["tracker=tensorboard"]) == TensorBoard()
+    assert build(["tracker=mlflow"]) == MLflow()
+    assert build(["tracker=csv"]) == Csv()

@@ -1,0 +1,229 @@
+"""The W&B runs, read back with W&B's own command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pytest
+from finished import ABSENT, Finished, name, write
+
+from gpsweep.errors import GpsweepError
+from gpsweep.trackers import send
+from gpsweep.trackers.wandb import Wandb
+
+pytest.importorskip("wandb")
+pytestmark = pytest.mark.usefixtures("no_key")
+
+
+@cache
+def inspect(run: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(run)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def records(run: Path, kind: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in inspect(run).splitlines()]
+    return [record[kind] for record in found if record["type"] == kind]
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    return [record["item"] for record in records(run, "history")]
+
+
+def summary(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(inspect(run, "--summary"))
+    return content
+
+
+def offline(folder: Path) -> list[Path]:
+    return sorted((folder / "wandb").glob("offline-run-*"))
+
+
+def test_every_number_of_the_tables_is_in_the_history(finished: Finished) -> None:
+    line = Wandb().log(finished.folder)
+    [run] = offline(finished.folder)
+    assert line == f"W&B: wandb sync {run}"
+    *rows, last = history(run)
+    assert [row["eps"] for row in rows] == [-1, 0, 0.25, 0.5]
+    seen = {
+        (curve, eps, key): number
+        for row in rows
+        for eps in [row["eps"]]
+        for (curve, at), numbers in finished.expected().items()
+        if at == eps
+        for key, number in numbers.items()
+        if row[f"{curve}/{key}"] == number
+    }
+    expected = finished.expected()
+    assert len(expected) == 12 * 4
+    assert len(seen) == sum(map(len, expected.values()))
+    logged = [key for row in rows for key in row if not key.startswith("_") and key not in ("eps", "base")]
+    assert len(logged) == len(seen), "nothing else is logged"
+    assert not [key for key in rows[3] if key.endswith(f"iou/{ABSENT}")], (
+        "a class that is missing has no score"
+    )
+    assert {row["base"] for row in rows} == {float(finished.rows()[0]["base"])}
+    assert last["samples"] == 12
+    assert {"points._type", "curves_table._type", "pictures/curves._type"} <= set(last)
+
+
+def test_eps_is_the_x_axis(finished: Finished) -> None:
+    Wandb().log(finished.folder)
+    [run] = offline(finished.folder)
+    [glob] = [metric for metric in records(run, "metric") if "glob_name" in metric]
+    assert (glob["glob_name"], glob["step_metric"]) == ("*", "eps")
+
+
+def test_the_summary_holds_the_best_points(finished: Finished) -> None:
+    Wandb().log(finished.folder)
+    content = summary(offline(finished.folder)[0])["summary"]
+    expected = finished.expected()
+    for curve in {curve for curve, _ in expected}:
+        mine = {at: numbers for (each, at), numbers in expected.items() if each == curve}
+        score, _, eps = max((numbers["score"], -abs(at), at) for at, numbers in mine.items())
+        assert (content[f"{curve}/score"], content[f"{curve}/eps"]) == (score, eps)
+        for key, number in expected[curve, eps].items():
+            assert content[f"{curve}/{key}"] == number
+    own = [row for row in finished.rows() if row["label"] != "ground_truth"]
+    top = max(own, key=lambda row: float(row["score"]))
+    assert (content["best/label"], content["best/layer"]) == (top["label"], top["layer"])
+    for key in ("score", "delta", "delta_low", "delta_high", "eps"):
+        assert content[f"best/{key}"] == float(top[key])
+    assert content["best/helps"] == (float(top["delta_low"]) > 0)
+    assert content["base"] == float(top["base"])
+
+
+def test_the_table_and_the_chart_hold_every_point(finished: Finished) -> None:
+    Wandb().log(finished.folder)
+    [run] = offline(finished.folder)
+    [path] = run.glob("files/media/table/points_*.table.json")
+    table = json.loads(path.read_text())
+    rows = finished.rows()
+    for values, row in zip(table["data"], rows, strict=True):
+        record = dict(zip(table["columns"], values, strict=True))
+        assert record.pop("curve") == name(row)
+        for key, cell in row.items():
+            assert str(record[key]) == cell or record[key] == float(cell)
+        for key, number in finished.expected()[name(row), float(row["eps"])].items():
+            assert record[key] == number
+        assert (record[f"iou/{ABSENT}"] is None) == (row["eps"] == "0.5")
+    [path] = run.glob("files/media/table/curves_table_*.table.json")
+    chart = {(curve, eps): score for eps, curve, score in json.loads(path.read_text())["data"]}
+    assert chart == {at: numbers["score"] for at, numbers in finished.expected().items()}
+    visual = [record for record in records(run, "config") if "visualize" in str(record)]
+    assert "wandb/lineseries/v0" in str(visual)
+
+
+def test_configuration_group_tags_pictures_and_files(sweep: Path) -> None:
+    tracker = Wandb(tags=["a", "b"], project="curves", name="mine")
+    tracker.log(sweep / "0", sweep=sweep)
+    [run] = offline(sweep)
+    content = summary(run)
+    assert (content["tags"], content["project"], content["name"]) == (["a", "b"], "curves", "mine")
+    assert content["config"]["model"] == {"name": "smp-Unet", "net": {"arch": "Unet"}}
+    assert content["config"]["provenance"]["weights_sha256"].startswith("9f2c")
+    assert "tracker" not in content["config"]
+    assert records(run, "run")[0]["run_group"] == "2026-01-02/03-04-05"
+    assert len(list(run.glob("files/media/images/pictures/curves_*.png"))) == 1
+    [files] = [artifact for artifact in records(run, "artifact") if artifact["type"] == "results"]
+    kept = files["manifest"]["contents"]
+    assert {entry["path"] for entry in kept} == {"results.csv", "per_class.csv", "summary.json"}
+    assert all(sweep in Path(entry["local_path"]).parents for entry in kept), "not in the home folder"
+
+
+def test_two_runs_in_one_process_and_a_second_attempt_never_share_a_run(sweep: Path) -> None:
+    for number in ("0", "1", "1"):
+        Wandb(group="mine").log(sweep / number, sweep=sweep)
+    runs = offline(sweep)
+    begun = [records(run, "run")[0] for run in runs]
+    assert len({each["run_id"] for each in begun}) == 3
+    assert {each["run_group"] for each in begun} == {"mine"}
+    assert [len(history(run)) for run in runs] == [5, 5, 5]
+    assert [records(run, "exit")[0]["exit_code"] for run in runs] == [0, 0, 0]
+    assert not (sweep / "0" / "wandb").exists()
+
+
+def test_one_run_a_point(tmp_path: Path) -> None:
+    finished = write(tmp_path / "sweep" / "0", label=["argmax", "uniform"], eps=[-0.5, 0.05])
+    line = Wandb(per_point=True).log(finished.folder, sweep=finished.folder.parent)
+    assert line == f"W&B: wandb sync {tmp_path / 'sweep' / 'wandb'}/offline-run-*"
+    runs, expected = offline(finished.folder.parent), finished.expected()
+    assert len(runs) == len(expected) == 4
+    for run in runs:
+        [begun], [row] = records(run, "run"), history(run)
+        setting = begun["config"]["update"]
+        numbers = expected.pop((f"{setting['label']}/input/1x", row["eps"]))
+        assert {key: row[key] for key in numbers} == numbers
+        assert setting["eps"] == row["eps"]
+        assert begun["display_name"] == f"{setting['label']} eps={row['eps']}"
+        assert begun["run_group"] == "sweep/0"
+    assert not expected
+
+
+def test_no_key_is_one_message_at_once() -> None:
+    start = perf_counter()
+    with pytest.raises(GpsweepError, match=r"tracker\.mode=online: expected a W&B key, came none"):
+        Wandb(mode="online").check()
+    assert perf_counter() - start < 20
+    with pytest.raises(GpsweepError, match=r"tracker\.mode=onlin: unknown\. Did you mean online"):
+        Wandb(mode="onlin").check()
+    with pytest.raises(GpsweepError, match=r"tracker\.tags=a: expected a list"):
+        Wandb(tags="a").check()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("per_point", [False, True])
+def test_without_a_network_the_run_is_kept_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_point: bool
+) -> None:
+    finished = write(tmp_path / "run", label="argmax", eps=[-0.5, 0, 0.5])
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nobody answers
+    tracker = Wandb(mode="online", timeout_s=2, per_point=per_point)
+    tracker.check()
+    start = perf_counter()
+    with pytest.warns(UserWarning, match="W&B was not reached, so the run is kept offline") as caught:
+        line = tracker.log(finished.folder)
+    assert perf_counter() - start < 60
+    assert len(caught) == 1
+    assert "wandb sync" in line
+    assert len(offline(finished.folder)) == (3 if per_point else 1)
+
+
+def test_nothing_is_printed(finished: Finished, capfd: pytest.CaptureFixture[str]) -> None:
+    Wandb().log(finished.folder)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_tracker_that_fails_says_how_to_send_the_run_again(sweep: Path) -> None:
+    (sweep / "file").write_text("in the way")
+    with pytest.warns(UserWarning) as caught:
+        assert send(Wandb(dir=str(sweep / "file" / "deep")), sweep / "0") is None
+    message = str(caught[0].message)
+    assert "tracker=wandb: NotADirectoryError" in message
+    assert f"python -m gpsweep.track {sweep / '0'} tracker=wandb" in message
+    line = send(Wandb(), sweep / "0")
+    assert line == f"W&B: wandb sync {shlex.quote(str(offline(sweep)[0]))}"
+
+
+def test_the_id_of_a_sweep_agent_serves_once(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep0")
+    monkeypatch.setenv("WANDB_RUN_ID", "agentsrun")
+    for number in ("0", "1"):
+        Wandb().log(sweep / number, sweep=sweep)
+    begun = [records(run, "run")[0] for run in offline(sweep)]
+    assert {each["sweep_id"] for each in begun} == {"sweep0"}
+    assert len({each["run_id"] for each in begun}) == 2
+    assert "agentsrun" in {each["run_id"] for each in begun}
+
+
+def test_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(GpsweepError, match=r"pip install 'gpsweep\[wandb\]'"):
+        Wandb().check()
