@@ -1,0 +1,74 @@
+"""Arrays kept between runs, in files that can be made again: a damaged one is set aside, never believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpsweep.atomic import check_writable, save
+
+Arrays = dict[str, NDArray[Any]]
+Key = Mapping[str, str]
+"""All that the arrays depend on: file name and content carry it."""
+
+KEY = "key"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of such files.
+
+    Args:
+        folder: the folder, which is made; None keeps nothing.
+        option: the configuration key that names it.
+
+    Raises:
+        GpsweepError: if it cannot be written.
+    """
+
+    folder: Path | None
+    option: str
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:
+            check_writable(self.folder, self.option)
+
+    def read(self, name: str, key: Key) -> Arrays | None:
+        """Return what was kept under a key, every array held against its checksum; None if nothing was."""
+        path = self.path(name, key)
+        if path is None or not path.is_file():
+            return None
+        try:
+            # The archive keeps a checksum of each array, which reading to its end compares.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                arrays: Arrays = dict(archive)
+            if json.loads(str(arrays.pop(KEY))) != dict(key):
+                raise ValueError("it was kept for something else")
+            return arrays
+        except (BadZipFile, EOFError, KeyError, NotImplementedError, OSError, ValueError) as error:
+            aside = path.replace(path.with_name(f"{path.name}.damaged"))
+            warnings.warn(f"{path}: damaged, made anew; set aside as {aside.name} ({error})", stacklevel=2)
+            return None
+
+    def write(self, name: str, key: Key, arrays: Arrays) -> None:
+        """Keep arrays under a key, the file whole or absent."""
+        path = self.path(name, key)
+        if path is not None:
+            buffer = BytesIO()
+            np.savez(buffer, allow_pickle=False, **{KEY: np.asarray(json.dumps(dict(key)))}, **arrays)
+            save(path, buffer.getvalue())
+
+    def path(self, name: str, key: Key) -> Path | None:
+        """Return where arrays of this key lie."""
+        digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
+        return self.folder and self.folder / f"{name}-{digest[:20]}.npz"

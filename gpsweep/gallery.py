@@ -1,0 +1,206 @@
+"""The training images among which neighbours are found: their features and classes, computed once.
+
+What a network computes of an image depends, in its last bits, on the images that are computed with it. So
+block i always holds the images i·B … (i + 1)·B − 1, whichever of them are wanted, and nothing depends on the
+batches before, on shards, or on where a run went on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from gpsweep import layers
+from gpsweep.cache import Arrays, Cache
+from gpsweep.data.base import CLASSIFICATION, Source
+from gpsweep.data.batch import Batch, Guarded, collate, content
+from gpsweep.engine import MemoryFormat
+from gpsweep.errors import GpsweepError
+from gpsweep.identity import code, stamp
+from gpsweep.models.build import sha256
+
+BLOCK = 32
+"""B, how many images are computed together."""
+
+# Images whose content is part of the data's identity; reading all would cost as much as a pass.
+LOOKED_AT = 32
+
+
+class Gallery:
+    """The training images in blocks, their features and their classes.
+
+    After :meth:`prepare`: features ``index`` ``(M, D)`` and ``classes`` ``(M,)`` on the network's device, and
+    the ``key`` of what they depend on.
+
+    Args:
+        net: network in pixel space, in evaluation mode.
+        source: the training data.
+        features: name of the layer whose flattened output is compared.
+        cache: folder in which they are kept between runs; None for none.
+        memory_format: layout of the images, see :func:`gpsweep.engine.curve`.
+        workers: processes that read the images.
+
+    Raises:
+        GpsweepError: if there is no feature layer or no training data, or its task is not classification.
+    """
+
+    index: Tensor
+    classes: Tensor
+    key: dict[str, str]
+
+    def __init__(
+        self,
+        net: nn.Module,
+        source: Source | None,
+        *,
+        features: str | None,
+        cache: Path | None = None,
+        memory_format: MemoryFormat = "channels_last",
+        workers: int = 0,
+    ) -> None:
+        if source is None or len(source) == 0:
+            raise GpsweepError("label=knn: expected training images to find neighbours among, came none")
+        if source.task != CLASSIFICATION:
+            raise GpsweepError(f"label=knn: expected data for classification, {source.name} is {source.task}")
+        if not features:
+            raise GpsweepError(
+                "model.features: label=knn expects the layer whose output neighbours are found by, came none"
+            )
+        try:
+            layers.find(net, features)
+        except GpsweepError as error:
+            raise GpsweepError(f"model.features={str(error).removeprefix('layer=')}") from None
+        self.net, self.source, self.layer = net, source, features
+        self.cache = Cache(cache, "knn.cache")
+        self.memory_format, self.workers = memory_format, workers
+        self.shape = tuple(source[0]["image"].shape)
+        self.device: torch.device | None = None
+        self._site: layers.Call | None = None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def prepare(self, device: torch.device) -> None:
+        """Compute features and classes on the network's device, or read them from the cache.
+
+        Raises:
+            GpsweepError: for an image that cannot be read or has no class, for sizes that differ, and for
+                features that are not finite.
+        """
+        if self.device == device:
+            return
+        self.key = self.identity(device.type)
+        arrays = self.cache.read("index", self.key)
+        if arrays is None:
+            arrays = self._computed(device)
+            self.cache.write("index", self.key, arrays)
+        self.index = torch.from_numpy(arrays["features"]).to(device)
+        self.classes = torch.from_numpy(arrays["classes"]).to(device)
+        self.device = device
+
+    def identity(self, device: str) -> dict[str, str]:
+        """Return all that features and gradients depend on: the network, the data, and how they are computed.
+
+        Args:
+            device: the kind of device, ``cpu`` or ``cuda``.
+        """
+        return {
+            "network": _identity_of_net(self.net),
+            "features": self.layer,
+            "data": _identity_of_source(self.source),
+            "computing": f"{device} {self.memory_format} blocks of {BLOCK}, torch {torch.__version__}",
+        }
+
+    def describe(self, x: Tensor) -> Tensor:
+        """Return the features of images.
+
+        Args:
+            x: ``(N, 3, H, W)``, RGB, grey levels 0–255.
+
+        Returns:
+            ``(N, D)``, float32.
+
+        Raises:
+            GpsweepError: if the layer gives more than one tensor, or numbers that are not finite.
+        """
+        x = self.formatted(x)
+        with torch.autocast(x.device.type, enabled=False), torch.no_grad(), layers.submodules_run():
+            if self._site is None:
+                self._site = layers.site(layers.trace(self.net, x[:1].clone())[0], self.net, self.layer)
+            site = layers.Replay(self._site, frozenset(), frozenset())
+            with layers.recorded(self.net, [site]) as recording:
+                self.net(x.clone())
+        tensors = layers.tensors_of(recording.activations[self._site])
+        if len(tensors) != 1:
+            raise GpsweepError(f"model.features={self.layer}: expected one tensor, came {len(tensors)}")
+        features = tensors[0].detach().flatten(1).float()
+        if not features.isfinite().all():
+            raise GpsweepError(f"model.features={self.layer}: expected finite numbers, came NaN or infinity")
+        return features
+
+    def formatted(self, x: Tensor) -> Tensor:
+        """Return images as the network is given them: float32, in the memory format asked for."""
+        channels_last = self.memory_format == "channels_last"
+        return x.float().contiguous(
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format
+        )
+
+    def block(self, number: int) -> Batch:
+        """Read one block of images."""
+        rows = range(number * BLOCK, min((number + 1) * BLOCK, len(self)))
+        return self._whole(collate([self.source[row] for row in rows]))
+
+    def _blocks(self) -> Iterator[Batch]:
+        loader: DataLoader[Any] = DataLoader(
+            Guarded(self.source),  # type: ignore[arg-type]
+            batch_size=BLOCK,
+            num_workers=self.workers,
+            collate_fn=collate,
+        )
+        for batch in loader:
+            yield self._whole(batch)
+
+    def _whole(self, batch: Batch | GpsweepError) -> Batch:
+        if isinstance(batch, GpsweepError):
+            raise batch
+        first, last = batch["ids"][0], batch["ids"][-1]
+        if batch["valid"] is not None or tuple(batch["image"].shape[1:]) != self.shape:
+            raise GpsweepError(
+                f"data.size: label=knn expects training images of one size; {self.source.ids[0]} has "
+                f"{self.shape[1]}×{self.shape[2]} pixels, another size is among {first} … {last}"
+            )
+        if (batch["target"] < 0).any():
+            raise GpsweepError(
+                f"label=knn: expected a class for each training image, one has none among {first} … {last}"
+            )
+        return batch
+
+    def _computed(self, device: torch.device) -> Arrays:
+        described = [(self.describe(b["image"].to(device)).cpu(), b["target"]) for b in self._blocks()]
+        features, classes = (torch.cat(parts).numpy() for parts in zip(*described, strict=True))
+        return {"features": features, "classes": classes}
+
+
+def _identity_of_net(net: nn.Module) -> str:
+    """Hash weights, code, structure, and the preprocessing that a wrapper keeps outside its weights."""
+    digest = hashlib.sha256(f"{sha256(net)} {code(net)} {net}".encode())
+    for name, buffer in sorted(net.named_buffers()):
+        digest.update(name.encode() + buffer.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(" ".join(str(getattr(net, key, "")) for key in ("channels", "output", "divisor")).encode())
+    return digest.hexdigest()
+
+
+def _identity_of_source(source: Source) -> str:
+    """Hash names, ids, what files look like from outside, and images spread over the data."""
+    digest = hashlib.sha256(f"{source.name} {source.classes} {stamp(source)}\n".encode())
+    digest.update("\n".join(source.ids).encode())
+    rows = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)).tolist()
+    digest.update(content([source[row] for row in rows]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,194 @@
+"""kNN-guided perturbation of classifiers (paper, Sec. "Image Classification").
+
+A classifier has no context within the image; its context is the classes of the training images that are
+nearest in the space of its features::
+
+    X_per = X + ε Σ_i w_i sign(∇_X J(θ, X_i, Y_nn_i)),  i = 1 … k,  Σ_i w_i = 1
+
+The paper speaks of a "weighted average of gradients", so that weights sum to 1 and ε is the most that a pixel
+moves, as everywhere else. ε > 0 follows the class's likelihood upwards, as everywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpsweep.engine import Pull, Step
+from gpsweep.errors import GpsweepError, unknown
+from gpsweep.gallery import Gallery
+from gpsweep.gradients import Gradients
+from gpsweep.neighbours import WEIGHTS, nearest, vote
+from gpsweep.points import Point
+
+AT = ("neighbour", "input")
+COMBINE = ("sum_of_signs", "sign_of_sum")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The neighbours of a batch.
+
+    Args:
+        x: the batch they were found for.
+        sample_ids: its names.
+        rows: ``(N, k)``, numbers of training images, nearest first.
+        classes: ``(N, k)``, their classes.
+        weights: ``(N, k)``, float64, each row's sum 1.
+    """
+
+    x: Tensor
+    sample_ids: Sequence[str] | None
+    rows: Tensor
+    classes: Tensor
+    weights: Tensor
+
+
+class KnnGuide:
+    """Moves a layer along the gradients of its nearest training images' classes; an engine's ``Guide``.
+
+    Neighbours are those of the clean image, in every iteration.
+
+    Args:
+        gallery: the training images.
+        k: how many neighbours.
+        weights: ``equal``: 1/k; ``distance``: ∝ 1/d; ``softmax``: ∝ exp(−d).
+        at: where the gradient is taken: at the ``neighbour`` with its class, as the paper prints it, or at
+            the ``input``, the image itself in its present state, with the neighbour's class.
+        combine: ``sum_of_signs``: Σ w_i step(g_i), as printed; ``sign_of_sum``: step(Σ w_i g_i).
+        leave_out: whether the images judged are of the gallery's source, so that none is its own neighbour;
+            they are known by their ids.
+
+    Raises:
+        GpsweepError: for an unknown choice, or more neighbours than there are training images.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        *,
+        k: int = 3,
+        weights: str = "equal",
+        at: str = "neighbour",
+        combine: str = "sum_of_signs",
+        leave_out: bool = False,
+    ) -> None:
+        for key, value, choices in (
+            ("weights", weights, tuple(WEIGHTS)),
+            ("at", at, AT),
+            ("combine", combine, COMBINE),
+        ):
+            if value not in choices:
+                raise unknown(f"knn.{key}", value, choices)
+        most = len(gallery) - leave_out
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= most:
+            raise GpsweepError(f"knn.k={k}: expected a whole number from 1 to {most}, the training images")
+        self.gallery, self.gradients, self.k = gallery, Gradients(gallery), k
+        self.weights, self.at, self.combine = weights, at, combine
+        self.numbers = {name: row for row, name in enumerate(gallery.source.ids)} if leave_out else None
+        self._last: Found | None = None
+
+    def __call__(
+        self,
+        pull: Pull,
+        step: Step,
+        *,
+        x: Tensor,
+        logits: Tensor,
+        point: Point,
+        sample_ids: Sequence[str] | None,
+    ) -> list[Tensor]:
+        """Return the direction in which to move a layer, see :class:`gpsweep.engine.Guide`.
+
+        Raises:
+            GpsweepError: if gradients are taken at the neighbours and these are of another size.
+        """
+        found = self.neighbours(x, sample_ids)
+        if self.at == "input":
+            one_hot = torch.zeros_like(logits, dtype=torch.float32)
+            gradients = (pull(one_hot.scatter(1, classes.unsqueeze(1), 1)) for classes in found.classes.T)
+        else:
+            self._check_size(x)
+            signs = point.step == "sign" and self.combine == "sum_of_signs"
+            gradients = (
+                self.gradients(rows, signal=point.signal, layer=point.layer, signs=signs)
+                for rows in found.rows.T
+            )
+        if self.combine == "sum_of_signs":
+            return _weighted((step(gradient) for gradient in gradients), found.weights)
+        return step(_weighted(gradients, found.weights))
+
+    def identity(self, device: str) -> dict[str, Any]:
+        """Return all that its directions depend on.
+
+        Args:
+            device: the kind of device, ``cpu`` or ``cuda``.
+        """
+        choices = {"k": self.k, "weights": self.weights, "at": self.at, "combine": self.combine}
+        return {**choices, "leave_out": self.numbers is not None, **self.gallery.identity(device)}
+
+    def save(self) -> None:
+        """Keep for the next run what was computed of the training images."""
+        self.gradients.save()
+
+    def vote(self, x: Tensor, sample_ids: Sequence[str] | None = None) -> Tensor:
+        """Return what the neighbours alone predict: the plain k-NN classifier with the same k and weights.
+
+        Args:
+            x: ``(N, 3, H, W)``, RGB, grey levels 0–255; those guided last cost nothing.
+            sample_ids: N names.
+
+        Returns:
+            classes ``(N,)``.
+        """
+        found = self.neighbours(x, sample_ids)
+        return vote(found.classes, found.weights)
+
+    def neighbours(self, x: Tensor, sample_ids: Sequence[str] | None = None) -> Found:
+        """Return the neighbours of images, which are kept for the next call with the same ones."""
+        last = self._last
+        if last is not None and last.sample_ids == sample_ids and _equal(last.x, x):
+            return last
+        self.gallery.prepare(x.device)
+        features, index = self.gallery.describe(x), self.gallery.index
+        if features.shape[1] != index.shape[1]:
+            raise GpsweepError(
+                f"data.size: expected {index.shape[1]} features, as of the training images, "
+                f"came {features.shape[1]}"
+            )
+        distances, rows = nearest(features, index, self.k, own=self._own(x, sample_ids))
+        weights = WEIGHTS[self.weights](distances)
+        self._last = Found(x, sample_ids, rows, self.gallery.classes[rows], weights)
+        return self._last
+
+    def _own(self, x: Tensor, sample_ids: Sequence[str] | None) -> Tensor | None:
+        if self.numbers is None:
+            return None
+        if sample_ids is None:
+            raise GpsweepError("sample_ids: expected names, by which images are kept from finding themselves")
+        return torch.tensor([self.numbers.get(name, -1) for name in sample_ids], device=x.device)
+
+    def _check_size(self, x: Tensor) -> None:
+        came, expected = tuple(x.shape[1:]), self.gallery.shape
+        if came != expected:
+            raise GpsweepError(
+                f"knn.at=neighbour: expected images of the training images' size {expected}, came {came}; "
+                "set data.size, or knn.at=input"
+            )
+
+
+def _weighted(parts: Iterable[list[Tensor]], weights: Tensor) -> list[Tensor]:
+    """Return Σ_i w_i · parts_i for each tensor, the i-th part weighted by column i of ``(N, k)``."""
+    total: list[Tensor] = []
+    for part, column in zip(parts, weights.T, strict=True):
+        scaled = [tensor * column.to(tensor.dtype).view(-1, *[1] * (tensor.dim() - 1)) for tensor in part]
+        total = [a + b for a, b in zip(total, scaled, strict=True)] if total else scaled
+    return total
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one is other or (one.device == other.device and one.shape == other.shape and one.equal(other))

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from digits import Digits, Net, digits, trained, wrapped
+
+from gpsweep.errors import GpsweepError
+from gpsweep.gallery import BLOCK, LOOKED_AT, Gallery
+
+CPU = torch.device("cpu")
+
+
+def gallery(source: Digits | None = None, **options: Any) -> Gallery:
+    found = Gallery(trained(), digits() if source is None else source, **{"features": "hidden"} | options)
+    found.prepare(CPU)
+    return found
+
+
+def test_features_are_what_the_layer_gives_in_fixed_blocks() -> None:
+    net, data = trained(), digits()
+    found = gallery(data)
+    assert found.classes.equal(data.targets)
+    kept: list[torch.Tensor] = []
+    with net.net.hidden.register_forward_hook(lambda module, args, output: kept.append(output.clone())):
+        for images in data.images.split(BLOCK):
+            net(images.float().contiguous(memory_format=torch.channels_last))
+    assert found.index.equal(torch.cat(kept))
+    assert found.index.shape == (len(data), 24)
+    assert found.describe(data.images[:BLOCK].float()).equal(kept[0])
+
+
+@pytest.mark.parametrize(("layer", "width"), [("conv2", 16), ("conv1", 8 * 36), ("net.scores", 10)])
+def test_any_layer_will_do(layer: str, width: int) -> None:
+    assert gallery(digits(0, 40), features=layer).index.shape == (40, width)
+
+
+def test_autocast_does_not_reach_the_features() -> None:
+    data = digits(0, 40)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert gallery(data).index.equal(gallery(data).index.float())
+        inside = gallery(data).index
+    assert inside.equal(gallery(data).index)
+
+
+def test_what_is_kept_has_the_same_bits_and_is_read_instead(tmp_path: Path) -> None:
+    first = gallery(cache=tmp_path)
+    data = digits()
+    second = gallery(data, cache=tmp_path)
+    assert second.index.equal(first.index)
+    assert second.classes.equal(first.classes)
+    assert len(data.reads) <= LOOKED_AT + 1
+    [path] = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="damaged, made anew"):
+        third = gallery(cache=tmp_path)
+    assert third.index.equal(first.index)
+    assert {file.suffix for file in tmp_path.iterdir()} == {".npz", ".damaged"}
+
+
+def test_the_key_knows_network_data_and_layer(tmp_path: Path) -> None:
+    def keys(net: Any, data: Digits, layer: str = "hidden", **options: Any) -> str:
+        return str(sorted(Gallery(net, data, features=layer, **options).identity("cpu").items()))
+
+    torch.manual_seed(1)
+    other, brighter, renamed = wrapped(Net()), digits(), digits()
+    brighter.images = brighter.images // 2
+    renamed.targets = renamed.targets.roll(1)
+    found = [
+        keys(trained(), digits()),
+        keys(other, digits()),
+        keys(wrapped(trained().net, scale=0.5), digits()),
+        keys(wrapped(trained().net, mean=0.5), digits()),
+        keys(trained(), brighter),
+        keys(trained(), renamed),
+        keys(trained(), digits(0, 699)),
+        keys(trained(), digits(), "conv1"),
+        keys(trained(), digits(), memory_format="contiguous"),
+    ]
+    assert len(set(found)) == len(found)
+    assert keys(trained(), digits(), cache=tmp_path) == found[0]
+
+
+def mixed() -> Digits:
+    class Mixed(Digits):
+        def __getitem__(self, index: int) -> Any:
+            sample = super().__getitem__(index)
+            return sample | {"image": sample["image"][:, : 8 - (index == 37)]}
+
+    data = digits(0, 50)
+    return Mixed(data.images, data.targets)
+
+
+def unnamed() -> Digits:
+    data = digits(0, 50)
+    data.targets[40] = -1
+    return data
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        (digits(0, 0), {}, "label=knn: expected training images .* came none"),
+        (Digits(torch.zeros(1), torch.zeros(1), task="segmentation"), {}, "digits is segmentation"),
+        (digits(0, 9), {"features": None}, r"model\.features: label=knn expects the layer"),
+        (digits(0, 9), {"features": "hiden"}, r"model\.features=hiden: unknown\. Did you mean hidden"),
+        (mixed(), {}, r"data\.size: .* one size; 0000 has 8×8 pixels, .* among 0032 … 0049"),
+        (unnamed(), {}, "label=knn: expected a class for each training image, .* among 0032 … 0049"),
+    ],
+)
+def test_mistakes_are_named(source: Digits, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(GpsweepError, match=message):
+        gallery(source, **options)
+
+
+def test_no_training_data_is_named() -> None:
+    with pytest.raises(GpsweepError, match="label=knn: expected training images"):
+        Gallery(trained(), None, features="hidden")
+
+
+def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    net = wrapped(Net())
+    net.net.hidden[0].weight[0, 0] = torch.nan
+    found = Gallery(net, digits(0, 9), features="hidden", cache=tmp_path)
+    with pytest.raises(GpsweepError, match=r"model\.features=hidden: expected finite numbers"):
+        found.prepare(CPU)
+    assert list(tmp_path.iterdir()) == []
