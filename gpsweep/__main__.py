@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from gpsweep import config
+from gpsweep import config, trackers
 from gpsweep.errors import GpsweepError
 
 config.register()
@@ -24,13 +24,17 @@ def main(cfg: DictConfig) -> float | None:
     """Run the composed configuration; a mistake of the user's ends in one message."""
     # Imports make hundreds of thousands of objects and no garbage: looking for some costs half a second.
     gc.disable()
+    warnings.formatwarning = lambda message, category, *rest: f"gpsweep: {category.__name__}: {message}\n"
+    try:
+        tracker = trackers.build(cfg.tracker)
+    except GpsweepError as error:
+        raise CompactHydraException(f"gpsweep: {error}") from error
     from gpsweep import report, results
     from gpsweep.interrupts import StoppedError, hand_on
     from gpsweep.report.terminal import best_table
     from gpsweep.run import run
 
     gc.enable()
-    warnings.formatwarning = lambda message, category, *rest: f"gpsweep: {category.__name__}: {message}\n"
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         outcome = run(cfg, folder, command())
@@ -45,6 +49,9 @@ def main(cfg: DictConfig) -> float | None:
         hand_on(stop.signum)
         sys.exit(128 + stop.signum)
     best_table(outcome, rows, folder)
+    line = trackers.send(tracker, folder) if tracker else None
+    if line:
+        print(line)
     return float(rows["score"].max())
 
 

@@ -43,6 +43,17 @@ class Precision:
 
 
 @dataclass
+class Knn:
+    """What ``label=knn`` finds neighbours by, see :class:`gpsweep.knn.KnnGuide`."""
+
+    k: int = 3
+    weights: str = "equal"
+    at: str = "neighbour"
+    combine: str = "sum_of_signs"
+    cache: str | None = "outputs/store/knn"
+
+
+@dataclass
 class Config:
     """A run: one model × one data set × one grid."""
 
@@ -59,6 +70,7 @@ class Config:
     layer_scale: str = "rms"
     random_unit: str = "pixel"
     clip: bool = False
+    knn: Knn = field(default_factory=Knn)
     seed: int = 0
 
     store: str = "outputs/store"
@@ -69,6 +81,7 @@ class Config:
     points_per_forward: Any = "auto"
     memory_format: str = "channels_last"
     progress: bool | None = None
+    tracker: Any = None
     trainer: Trainer = field(default_factory=Trainer)
 
 

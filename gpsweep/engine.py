@@ -47,7 +47,7 @@ class Guide(Protocol):
         *,
         x: Tensor,
         logits: Tensor,
-        layer: str,
+        point: Point,
         sample_ids: Sequence[str] | None,
     ) -> list[Tensor]:
         """Return the direction in which to move the layer, one tensor for each of its tensors.
@@ -57,7 +57,7 @@ class Guide(Protocol):
             step: gradients → directions, by the point's ``step``.
             x: the clean batch ``(N, …)``.
             logits: ``(N, C, …)``, those of the state that is about to be moved, in the gradient's precision.
-            layer: the layer's name.
+            point: the curve that asks, with ε = 0.
             sample_ids: N names, if there are any.
         """
         ...
@@ -246,7 +246,7 @@ class _Walk:
                 step,
                 x=self.passes.x,
                 logits=state.logits.detach(),
-                layer=curve.layer,
+                point=curve,
                 sample_ids=self.hints.sample_ids,
             )
         else:

@@ -12,6 +12,7 @@ from gpsweep.errors import GpsweepError, unknown
 
 AXES = ("label", "signal", "layer", "step", "iterations", "eps")
 LABELS = ("argmax", "random_onehot", "uniform", "top2", "ground_truth")
+GUIDES = ("knn",)  # labels that are more than a distribution made of the prediction
 SIGNALS = ("eq5", "cross_entropy", "likelihood")
 STEPS = ("sign", "rms")
 

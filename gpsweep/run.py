@@ -24,8 +24,10 @@ from gpsweep.data.base import SEGMENTATION, Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError, unknown
+from gpsweep.gallery import Gallery
 from gpsweep.identity import identity
 from gpsweep.interrupts import Interrupts, StoppedError
+from gpsweep.knn import KnnGuide
 from gpsweep.lightning import Trainer
 from gpsweep.models.build import build
 from gpsweep.models.pixels import PixelNet
@@ -51,6 +53,7 @@ class Job:
     source: Source
     net: PixelNet
     store: Store
+    guides: dict[str, KnnGuide]
 
     @property
     def classes(self) -> int:
@@ -125,7 +128,33 @@ def job_of(cfg: DictConfig) -> Job:
         if name != layers.INPUT:
             layers.find(net, name)
     kind = trainer_of(cfg).strategy.root_device.type
-    return Job(grid, source, net, Store(Path(cfg.store), identity(cfg, source, net, kind)))
+    guides = {"knn": knn_of(cfg, source, net)} if "knn" in grid.label else {}
+    known = {**identity(cfg, source, net, kind)}
+    for name, guide in guides.items():
+        known[name] = guide.identity(kind)
+    return Job(grid, source, net, Store(Path(cfg.store), known), guides)
+
+
+def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
+    """Make what ``label=knn`` finds neighbours by.
+
+    Raises:
+        GpsweepError: if the data has no training images, or the model names no features.
+    """
+    training: Source | None = None
+    if cfg.data.get("train") is not None:
+        training = instance(cfg.data.train, "data.train")
+    gallery = Gallery(
+        net,
+        training,
+        features=cfg.model.get("features"),
+        cache=Path(cfg.knn.cache) if cfg.knn.cache else None,
+        memory_format=cfg.memory_format,
+        workers=cfg.data.workers,
+    )
+    same = training is not None and training.name == source.name
+    choices = {key: cfg.knn[key] for key in ("k", "weights", "at", "combine")}
+    return KnnGuide(gallery, leave_out=same, **choices)
 
 
 def missing(cfg: DictConfig, job: Job) -> list[Task]:
@@ -175,7 +204,7 @@ def compute(
             loader=lambda own: loader(cfg, job.source, own),
             keep=job.store.put,
             classes=job.classes,
-            options=prepared.options,
+            options={**prepared.options, "guides": job.guides},
             memo=prepared.memo,
             device_name=device_name(trainer),
             interrupts=interrupts,
@@ -196,6 +225,8 @@ def compute(
             raise
         finally:
             interrupts.restore()
+            for guide in job.guides.values():
+                guide.save()
     spent = (times or {}).get("start", 0.0)
     return {"start": spent + ready - start, "test": perf_counter() - ready}
 
@@ -247,7 +278,8 @@ def grid_of(cfg: DictConfig) -> points.Grid:
         raise GpsweepError(f"shard={cfg.shard}: expected 0 to {cfg.shards - 1}, as shards={cfg.shards}")
     axes = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(points.AXES)), resolve=True)
     assert isinstance(axes, dict)
-    return points.grid(**{str(key): value for key, value in axes.items()})
+    labels = (*points.LABELS, *points.GUIDES)
+    return points.grid(labels=labels, **{str(key): value for key, value in axes.items()})
 
 
 @dataclass(frozen=True)
@@ -290,9 +322,12 @@ def prepare(cfg: DictConfig, grid: points.Grid, source: Source, net: PixelNet) -
 
     try:
         z = logits()
-    except RuntimeError as error:
+    except GpsweepError:
+        raise
+    except Exception as error:  # a network of the user's own may fail in any way
         if "view size is not compatible" not in str(error) or cfg.memory_format == "contiguous":
-            raise GpsweepError(f"model: the network fails on the first sample: {error}") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise GpsweepError(f"model: the network fails on the first sample: {reason}") from error
         # A view() after a convolution assumes rows in memory order, which channels-last does not have.
         options["memory_format"] = "contiguous"
         net.to(memory_format=torch.contiguous_format)
@@ -369,9 +404,7 @@ def device_name(trainer: Trainer) -> str:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Keep Lightning from advice about loaders, hardware and processes that a test run does not need."""
-    logs = [
-        logging.getLogger(name) for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric")
-    ]
+    logs = [logging.getLogger(name) for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric")]
     before = [log.level for log in logs]
     for log in logs:
         log.setLevel(logging.WARNING)

@@ -231,3 +231,15 @@ def test_no_name_acts_in_the_report(tmp_path: Path) -> None:
     drawing = (tmp_path / "curves.svg").read_text(encoding="utf-8")
     assert "<script" not in drawing
     assert "<img" not in drawing
+
+
+def test_a_checkpoint_that_inflates_too_far_is_not_read(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(500_000)}, tmp_path / "a.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as plain,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for member in plain.infolist():
+            bomb.writestr(member.filename, plain.read(member))
+    with pytest.raises(GpsweepError, match=r"b\.pt: was not read: .* decompression bombs"):
+        restore(nn.Linear(1, 1), tmp_path / "b.pt")
