@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= outputs/sweep
 
-.PHONY: sweep test test-all lint bench docs clean
+.PHONY: sweep test test-all lint bench torture docs clean
 
 sweep: $(READY)  ## the main job on the embedded default
 	$(BIN)/python -m gpsweep -m 'eps=range(-1,1,0.05)' label=argmax,random_onehot,uniform,top2 hydra.sweep.dir=$(OUT)
@@ -24,6 +24,9 @@ lint: $(READY)  ## style, types and the direction of imports
 
 bench: $(READY)  ## the speed table, stored as JSON
 	$(BIN)/python -m benchmarks.run --out benchmarks/results/cpu.json
+
+torture: $(READY)  ## kill, starve and damage real runs; the table goes into RELIABILITY.md
+	$(BIN)/python -m benchmarks.faults --out RELIABILITY.md
 
 docs: $(READY)  ## the API's pages in outputs/docs
 	$(BIN)/python -m pdoc gpsweep '!gpsweep.__main__' '!gpsweep.layers.__main__' '!gpsweep.report.__main__' -o outputs/docs

@@ -72,6 +72,7 @@ class Config:
     clip: bool = False
     knn: Knn = field(default_factory=Knn)
     seed: int = 0
+    select: str = "none"
 
     store: str = "outputs/store"
     fresh: bool = False

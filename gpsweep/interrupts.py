@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from types import FrameType
@@ -76,14 +77,16 @@ def hand_on(signum: int) -> None:
     A warning before the time limit or a preemption requeues the job. After SIGTERM the scheduler itself
     decides: it requeues a preempted job, and not one that was cancelled.
     """
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None or signum == INTERRUPT:
+    if signum == INTERRUPT:
         return
-    if "SUBMITIT_EXECUTOR" in os.environ:
-        if signum in WARNINGS:
+    executor, job = os.environ.get("SUBMITIT_EXECUTOR"), os.environ.get("SLURM_JOB_ID")
+    if signum in WARNINGS:
+        if os.environ.get("SLURM_PROCID", "0") != "0":
+            sys.exit(0)  # where any other code ends all, the first process could not requeue the job
+        if executor is not None:
             name = os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")
             signal.raise_signal(getattr(signal, f"SIG{name}"))  # submitit requeues and ends the process
-        else:
-            time.sleep(KILL_WAIT)  # an end of our own would be taken for the job's result
-    elif signum in WARNINGS and os.environ.get("SLURM_PROCID", "0") == "0":
-        subprocess.run(["scontrol", "requeue", job], check=False)
+        elif job is not None:
+            subprocess.run(["scontrol", "requeue", job], check=False)
+    elif executor == "slurm":
+        time.sleep(KILL_WAIT)  # an end of our own would be taken for the job's result

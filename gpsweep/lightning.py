@@ -40,5 +40,6 @@ def hidden(*packages: str) -> Iterator[None]:
 
 with hidden("torchvision", "scipy", "matplotlib"):
     from pytorch_lightning import LightningModule, Trainer, seed_everything
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-__all__ = ["LightningModule", "Trainer", "seed_everything"]
+__all__ = ["LightningModule", "MisconfigurationException", "Trainer", "seed_everything"]

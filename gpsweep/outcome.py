@@ -34,7 +34,8 @@ class Outcome:
         ids: the names of the images.
         seconds: wall time of each point's own forward passes.
         info: ``dataset``, ``model``, ``weights_sha256``, ``versions`` (name → version), ``git_commit``,
-            ``command``, ``config`` (YAML text), ``device``, ``layer_scale``, ``times`` (``start``,
+            ``command``, ``config`` (YAML text), ``select`` (see :func:`gpsweep.selection.plan`), ``device``,
+            ``layer_scale``, ``times`` (``start``,
             ``shared``, ``points``, ``test``: seconds); what is missing is left out.
 
     Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from gpsweep import config
+from gpsweep import config, ranks
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import StoppedError
 
@@ -29,7 +29,8 @@ def main(path: str, folder: str) -> int:
     from gpsweep.run import compute, job_of
 
     try:
-        compute(cfg, job_of(cfg), [], Path(folder))  # the first process says what is to be done
+        # What is to be done, the first process says.
+        compute(cfg, job_of(cfg), [], Path(folder), on_ready=lambda: ranks.ready(Path(path)))
     except GpsweepError as error:
         print(f"gpsweep: process {os.environ['LOCAL_RANK']}: {error}", file=sys.stderr)
         return 1

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import INTERRUPT, StoppedError
 
+READY = "ready-"
 PATIENCE = 10.0  # seconds that a process that is done may take to end
 BATCH = 60.0  # seconds for the batch at hand where a scheduler asks for the end
 
@@ -29,10 +31,21 @@ class Ranks:
 
     Args:
         processes: one a rank, from rank 1 on.
+        folder: where each says that it is ready.
     """
 
-    def __init__(self, processes: list[subprocess.Popen[bytes]]) -> None:
-        self.processes = processes
+    def __init__(self, processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
+        self.processes, self.folder = processes, folder
+
+    def wait(self) -> None:
+        """Wait until all are ready to meet: a process that waits for one that is dead waits for half an hour.
+
+        Raises:
+            GpsweepError: if one has ended before its time.
+        """
+        while len([*self.folder.glob(f"{READY}*")]) < len(self.processes):
+            self.check()
+            time.sleep(0.02)
 
     def check(self) -> None:
         """Look whether all are well.
@@ -74,7 +87,7 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
         folder: the run's folder.
     """
     if count < 2 or started_by_others():
-        yield Ranks([])
+        yield Ranks([], folder)
         return
     environment = {
         "MASTER_ADDR": "127.0.0.1",
@@ -89,12 +102,8 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
         path = Path(place) / "config.yaml"
         path.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
         command = [sys.executable, "-m", "gpsweep.rank", str(path), str(folder)]
-        ranks = Ranks(
-            [
-                subprocess.Popen(command, env=os.environ | {"LOCAL_RANK": str(rank)})
-                for rank in range(1, count)
-            ]
-        )
+        own = [os.environ | {"LOCAL_RANK": str(rank)} for rank in range(1, count)]
+        ranks = Ranks([subprocess.Popen(command, env=each) for each in own], path.parent)
         try:
             yield ranks
             ranks.end(PATIENCE)
@@ -110,6 +119,15 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
                     os.environ.pop(key, None)
                 else:
                     os.environ[key] = value
+
+
+def ready(config: Path) -> None:
+    """Let the first process know that this one is ready to meet the others.
+
+    Args:
+        config: the file that this process was started with.
+    """
+    (config.parent / f"{READY}{os.environ['LOCAL_RANK']}").touch()
 
 
 def started_by_others() -> bool:

@@ -11,18 +11,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpsweep import counts as metrics
+from gpsweep import selection
 from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.outcome import COUNTS, Outcome, contents, pack, plain, read
 from gpsweep.points import AXES, columns
+from gpsweep.selection import CURVE, ORACLE, best
+from gpsweep.significance import TESTS
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["Outcome", "best", "load", "per_class", "read", "records", "summary", "table", "write"]
+__all__ = [
+    "CURVE",
+    "ORACLE",
+    "Outcome",
+    "best",
+    "load",
+    "per_class",
+    "read",
+    "records",
+    "summary",
+    "table",
+    "write",
+]
 
-RESULTS, PER_CLASS, SUMMARY = "results.csv", "per_class.csv", "summary.json"
+RESULTS, PER_CLASS, SELECTION, SUMMARY = "results.csv", "per_class.csv", "selection.csv", "summary.json"
 COLUMNS = (
     *AXES,
     "samples",
@@ -35,8 +50,6 @@ COLUMNS = (
     "seconds",
 )
 WORDS = ("label", "signal", "layer", "step", "class")
-CURVE = AXES[:-1]  # what a curve's points share
-ORACLE = "ground_truth"  # the label that sees the answers: a bound, never a gain
 KEPT = (
     "dataset",
     "model",
@@ -53,6 +66,8 @@ KEPT = (
 def write(outcome: Outcome, folder: Path) -> pd.DataFrame:
     """Write counts.npz, results.csv, per_class.csv and summary.json, each whole or not at all.
 
+    Where the outcome's ``info["select"]`` asks for it, selection.csv as well.
+
     Returns:
         the table of results.csv.
 
@@ -60,10 +75,14 @@ def write(outcome: Outcome, folder: Path) -> pd.DataFrame:
         GpsweepError: if the folder cannot be written.
     """
     rows = table(outcome)
+    held = selection.held_out(outcome, rows)
     save(folder / COUNTS, pack(outcome))
     save(folder / RESULTS, _csv(rows))
     save(folder / PER_CLASS, _csv(per_class(outcome)))
-    save(folder / SUMMARY, json.dumps(summary(outcome, rows), indent=2, allow_nan=False).encode() + b"\n")
+    if held is not None:
+        save(folder / SELECTION, _csv(held))
+    content = summary(outcome, rows, held)
+    save(folder / SUMMARY, json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
     return rows
 
 
@@ -125,25 +144,18 @@ def class_column(task: str) -> str:
     return "iou" if metrics.is_segmentation(task) else "accuracy"
 
 
-def best(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the best point of each curve: the highest score, of equals the one with the smallest |ε|.
-
-    ``helps`` says whether its interval lies above zero.
-    """
-    ranked = rows.assign(size=rows["eps"].abs()).sort_values(
-        ["score", "size"], ascending=[False, True], kind="stable"
-    )
-    chosen = ranked.drop(columns="size").drop_duplicates(list(CURVE)).sort_index()
-    return chosen.assign(helps=chosen["delta_low"] > 0)
-
-
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a table as dictionaries."""
     return [{str(key): value for key, value in row.items()} for row in rows.to_dict("records")]
 
 
-def summary(outcome: Outcome, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return what summary.json says: the best point of each curve and where the numbers come from."""
+def summary(outcome: Outcome, rows: pd.DataFrame, held: pd.DataFrame | None = None) -> dict[str, Any]:
+    """Return what summary.json says: the best point of each curve and where the numbers come from.
+
+    Args:
+        rows: the table of results.csv.
+        held: the table of selection.csv, if there is one.
+    """
     known = {key: outcome.info.get(key) for key in KEPT}
     content = {
         "task": outcome.task,
@@ -154,9 +166,19 @@ def summary(outcome: Outcome, rows: pd.DataFrame) -> dict[str, Any]:
         "base": float(metrics.score(metrics.total(outcome.base), outcome.task)),
         "interval": {"level": metrics.LEVEL, "draws": metrics.DRAWS, "over": "images, paired"},
         "best": records(best(rows).drop(columns=["samples", "base"])),
+        "held_out": None if held is None else _held_out(outcome, held),
     }
     document: dict[str, Any] = plain(content)
     return document
+
+
+def _held_out(outcome: Outcome, held: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "split": selection.split_text(outcome),
+        "test": TESTS[outcome.task],
+        "chosen": selection.overall(held),
+        "curves": records(held),
+    }
 
 
 def load(folder: str | Path) -> xr.Dataset:
@@ -177,15 +199,15 @@ def load(folder: str | Path) -> xr.Dataset:
     import pandas as pd
     import xarray as xr
 
-    folders = _runs(Path(folder))
-    runs = [_tables(run) for run in folders]
-    first = runs[0][2]
-    _check_same(folders, [run[2] for run in runs])
+    folders = runs(Path(folder))
+    found = [tables(run) for run in folders]
+    first = found[0][2]
+    _check_same(folders, [run[2] for run in found])
     names = [str(name) for name in first["classes"]]
-    rows = pd.concat([run[0] for run in runs], ignore_index=True)
+    rows = pd.concat([run[0] for run in found], ignore_index=True)
     column = class_column(first["task"])
     by_class = {
-        key: np.concatenate([run[1][key].to_numpy().reshape(-1, len(names)) for run in runs])
+        key: np.concatenate([run[1][key].to_numpy().reshape(-1, len(names)) for run in found])
         for key in (column, "base")
     }
     _check_once(rows)
@@ -209,9 +231,9 @@ def load(folder: str | Path) -> xr.Dataset:
 
 
 def _csv(rows: pd.DataFrame) -> bytes:
-    text: str = rows.assign(eps=[decimal(eps) for eps in rows["eps"]]).to_csv(
-        index=False, lineterminator="\n"
-    )
+    names = [str(name) for name in rows if str(name).endswith("eps")]
+    exact: dict[str, Any] = {name: [decimal(eps) for eps in rows[name]] for name in names}
+    text: str = rows.assign(**exact).to_csv(index=False, lineterminator="\n")
     return text.encode()
 
 
@@ -224,7 +246,12 @@ def decimal(number: float) -> str:
     return format(Decimal(repr(float(number) + 0.0)), "f")
 
 
-def _runs(folder: Path) -> list[Path]:
+def runs(folder: Path) -> list[Path]:
+    """Return the folders of all finished runs in a folder, in the order of their numbers.
+
+    Raises:
+        GpsweepError: if there is none.
+    """
     if (folder / RESULTS).is_file():
         return [folder]
     found = [path.parent for path in folder.glob(f"**/{RESULTS}")] if folder.is_dir() else []
@@ -237,7 +264,12 @@ def _runs(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: [(len(part), part) for part in path.parts])
 
 
-def _tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Return results.csv, per_class.csv and summary.json of a run's folder.
+
+    Raises:
+        GpsweepError: if they are missing or cannot be read.
+    """
     missing = [name for name in (RESULTS, PER_CLASS, SUMMARY) if not (folder / name).is_file()]
     if missing:
         raise GpsweepError(
@@ -290,7 +322,9 @@ def _check_once(rows: pd.DataFrame) -> None:
 
 def _attributes(content: Mapping[str, Any]) -> dict[str, Any]:
     # Text and numbers only, so that the dataset can be stored as netCDF.
-    flat = {key: value for key, value in content.items() if value is not None and key != "best"}
+    flat = {
+        key: value for key, value in content.items() if value is not None and key not in ("best", "held_out")
+    }
     return {
         key: value if isinstance(value, (str, int, float)) else json.dumps(value)
         for key, value in flat.items()

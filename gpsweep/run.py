@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-from gpsweep import layers, points, ranks, record
+from gpsweep import layers, points, ranks, record, selection
 from gpsweep.atomic import check_writable
 from gpsweep.config import instance
 from gpsweep.data.base import SEGMENTATION, Source
@@ -28,7 +28,7 @@ from gpsweep.gallery import Gallery
 from gpsweep.identity import identity
 from gpsweep.interrupts import Interrupts, StoppedError
 from gpsweep.knn import KnnGuide
-from gpsweep.lightning import Trainer
+from gpsweep.lightning import MisconfigurationException, Trainer
 from gpsweep.models.build import build
 from gpsweep.models.pixels import PixelNet
 from gpsweep.module import GridModule, Task
@@ -89,14 +89,16 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
         "command": command,
         "config": OmegaConf.to_yaml(cfg, resolve=True),
         "memory_format": cfg.memory_format,
+        "select": selection.plan(cfg.select, ids=job.source.ids, seed=cfg.seed),
     }
     job.store.describe({"model": info["model"], "dataset": info["dataset"]})
     if rank() == 0:
         record.note(folder, job.store, wanted, info)
     tasks = missing(cfg, job)
-    times = {"start": perf_counter() - start}
+    times = {"start": perf_counter() - start, "test": 0.0}
     if tasks or ranks.started_by_others():
-        times = compute(cfg, job, tasks, folder, times)
+        spent = compute(cfg, job, tasks, folder)
+        times = {key: times[key] + spent[key] for key in times}
     if rank() > 0:
         return None
     left = job.store.missing(wanted, range(job.store.batches))
@@ -171,14 +173,19 @@ def missing(cfg: DictConfig, job: Job) -> list[Task]:
 
 
 def compute(
-    cfg: DictConfig, job: Job, tasks: list[Task], folder: Path, times: dict[str, float] | None = None
+    cfg: DictConfig,
+    job: Job,
+    tasks: list[Task],
+    folder: Path,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Compute and store counts, in as many processes as there are devices.
 
     Args:
         tasks: what is to be done; that of the first process holds for all.
         folder: the run's folder.
-        times: seconds that are known so far.
+        on_ready: called before the processes meet.
 
     Returns:
         the seconds of preparation and of all batches.
@@ -212,6 +219,8 @@ def compute(
             on_batch=others.check,
         )
         try:
+            on_ready()
+            others.wait()
             trainer.test(module, verbose=False)
         except RuntimeError as error:
             if interrupts.received:
@@ -227,8 +236,7 @@ def compute(
             interrupts.restore()
             for guide in job.guides.values():
                 guide.save()
-    spent = (times or {}).get("start", 0.0)
-    return {"start": spent + ready - start, "test": perf_counter() - ready}
+    return {"start": ready - start, "test": perf_counter() - ready}
 
 
 def loader(cfg: DictConfig, source: Source, tasks: Sequence[Task]) -> DataLoader[Any]:
@@ -365,7 +373,7 @@ def trainer_of(cfg: DictConfig, folder: Path | None = None) -> Trainer:
     """
     several = cfg.trainer.devices not in (1, "1", "auto") or cfg.trainer.num_nodes > 1
     return bare_trainer(
-        "trainer",
+        f"trainer.devices={cfg.trainer.devices} trainer.accelerator={cfg.trainer.accelerator}",
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
         num_nodes=cfg.trainer.num_nodes,
@@ -389,8 +397,8 @@ def bare_trainer(key: str, **options: Any) -> Trainer:
     """
     try:
         return Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **options)
-    except (ValueError, RuntimeError, ModuleNotFoundError) as error:
-        raise GpsweepError(f"{key}: {error}") from error
+    except (ValueError, TypeError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
+        raise GpsweepError(f"{key}: {' '.join(str(error).split())}") from error
 
 
 def device_name(trainer: Trainer) -> str:

@@ -24,7 +24,7 @@ AXES = ["eps=range(-1,1,0.5)", "label=argmax,random_onehot"]
 
 def environment() -> dict[str, str]:
     tests = str(Path(__file__).parent)
-    return os.environ | {"PYTHONPATH": tests, "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}.", "OMP_NUM_THREADS": "1"}
 
 
 def command(*arguments: str) -> list[str]:
@@ -102,3 +102,21 @@ def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
     whole = run(tmp_path, "hydra.sweep.dir=whole", "store=undisturbed")
     assert whole.returncode == 0
     same(tmp_path / "out" / "0", tmp_path / "whole" / "0")
+
+
+def test_a_process_that_cannot_start_ends_the_run(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    (tmp_path / "once.py").write_text(
+        "import os\nimport networks\n\n"
+        "def small(**options):\n"
+        "    if os.environ.get('LOCAL_RANK') == '1':\n"
+        "        raise RuntimeError('out of luck')\n"
+        "    return networks.small(**options)\n"
+    )
+    began = time.monotonic()
+    done = run(tmp_path, "model.net=once.small", *devices(2))
+    assert time.monotonic() - began < 60
+    assert done.returncode == 1
+    assert "out of luck" in done.stderr
+    assert "trainer.devices: process 1 of 2 ended with code 1" in done.stderr
+    assert "Traceback" not in done.stderr

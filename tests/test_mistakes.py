@@ -46,7 +46,7 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("layer_scale=std", "layer_scale=std: unknown"),
         ("memory_format=nhwc", "memory_format=nhwc: unknown"),
         ("points_per_forward=0", "points_per_forward=0: expected auto or a whole number"),
-        ("trainer.devices=2", "trainer.devices=2: expected 1"),
+        ("trainer.devices=0", "trainer.devices=0 trainer.accelerator=auto: "),
         ("trainer.accelerator=abacus", "trainer"),
         ("trainer.precision=7", "trainer"),
         ("model=nothing", "Could not find 'model/nothing'"),

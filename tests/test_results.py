@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from outcomes import make
 
-from gpsweep import counts, results
+from gpsweep import counts, results, selection
 from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError
 from gpsweep.outcome import Outcome, plain, read
@@ -121,6 +121,33 @@ def test_summary(outcome: Outcome, tmp_path: Path) -> None:
     assert first["helps"] is (first["delta_low"] > 0)
 
 
+def test_what_is_held_out_is_kept_beside_what_is_not(tmp_path: Path) -> None:
+    axes = {"label": ["argmax", "ground_truth"], "eps": [-0.95, 1e-5, 0.1], **SMALL}
+    results.write(make(**axes), tmp_path / "none")
+    assert not (tmp_path / "none" / "selection.csv").exists()
+    assert json.loads((tmp_path / "none" / "summary.json").read_text())["held_out"] is None
+
+    outcome = make(**axes, info={"select": {"seed": 4}})
+    rows = results.write(outcome, tmp_path / "half")
+    held = selection.held_out(outcome, rows)
+    assert held is not None
+    with (tmp_path / "half" / "selection.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [*lines[0]][:10] == [*AXES[:5], "samples", "same_eps", "same_delta", "same_low", "same_high"]
+    assert [line["same_eps"] for line in lines] == [format(eps, "f").rstrip("0") for eps in held["same_eps"]]
+    for name in ("tune_eps", "tune_delta", "held_delta", "held_low", "held_high", "p_value"):
+        assert [float(line[name]) for line in lines] == held[name].tolist()
+    assert {(line["n_tune"], line["n_held"]) for line in lines} == {("4", "5")}
+
+    content = json.loads((tmp_path / "half" / "summary.json").read_text())["held_out"]
+    assert content["split"] == "at random, seed 4"
+    assert content["test"] == "paired permutation test over images"
+    assert content["curves"] == results.records(held)
+    assert content["chosen"] == content["curves"][0]
+    results.load(tmp_path / "half")
+    same(read(tmp_path / "half"), outcome)
+
+
 def test_json_never_says_nan(tmp_path: Path) -> None:
     outcome = make(label="argmax", eps=0.5, info={"times": {"clean": float("nan")}, "device": None}, **SMALL)
     outcome = replace(outcome, seconds=[float("nan")])
@@ -156,7 +183,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gpsweep.outcome.os.fsync", full)
+    monkeypatch.setattr("gpsweep.atomic.os.fsync", full)
     with pytest.raises(GpsweepError, match=r"a\.csv.*No space left"):
         save(path, b"new")
     assert path.read_bytes() == b"old"

@@ -10,11 +10,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from gpsweep import counts as metrics
-from gpsweep import results
+from gpsweep import results, selection
 from gpsweep.atomic import save
 from gpsweep.outcome import Outcome
 from gpsweep.report import curves
 from gpsweep.report import look as looks
+from gpsweep.significance import TESTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,11 +62,12 @@ def page(outcome: Outcome, rows: pd.DataFrame) -> str:
     """Return the page as HTML; every name in it is escaped."""
     style = looks.look(outcome, rows)
     best = results.best(rows).sort_values("score", ascending=False, kind="stable")
-    found = verdict(rows)
+    held = selection.held_out(outcome, rows)
+    found = verdict(rows, held)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(signed=signed, eps=eps_text, seconds=seconds_text, count=_count)
+    environment.filters.update(signed=signed, eps=eps_text, p=p_text, seconds=seconds_text, count=_count)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     html: str = template.render(
         info={**dict.fromkeys(SHOWN), **outcome.info},
@@ -85,8 +87,14 @@ def page(outcome: Outcome, rows: pd.DataFrame) -> str:
         several_eps=rows["eps"].nunique() > 1,
         panels=[(title, [_coloured(svg) for svg in svgs]) for title, svgs in curves.panels(rows, style)],
         best=results.records(best),
+        held=[]
+        if held is None
+        else results.records(held.sort_values("same_delta", ascending=False, kind="stable")),
+        split="" if held is None else selection.split_text(outcome),
+        test=TESTS[outcome.task],
         curves_shown=CURVES_SHOWN,
         constant=[axis for axis in results.CURVE if best[axis].nunique() == 1],
+        varying=[axis for axis in results.CURVE[1:] if best[axis].nunique() > 1],
         changes=class_changes(outcome, found["index"]),
         times=times(outcome),
         cost=cost(outcome),
@@ -94,20 +102,29 @@ def page(outcome: Outcome, rows: pd.DataFrame) -> str:
     return html
 
 
-def verdict(rows: pd.DataFrame) -> dict[str, Any]:
+def verdict(rows: pd.DataFrame, held: pd.DataFrame | None = None) -> dict[str, Any]:
     """Say whether guided perturbations help: ``kind`` is yes, no or oracle (nothing else was run).
 
-    The oracle label sees the answers, so it never counts as help. ``row`` is the point that the verdict is
-    about, ``index`` its place in the grid if it perturbs at all; ``helpful`` of ``judged`` points have an
-    interval above zero, ``chance`` would put that many there if no point did anything.
+    The oracle label sees the answers, so it never counts as help. ``row`` is the best point on all images,
+    ``index`` its place in the grid if it perturbs at all; ``helpful`` of ``judged`` points have an interval
+    above zero, ``chance`` would put that many there if no point did anything.
+
+    Args:
+        rows: the table of results.csv.
+        held: the table of selection.csv, if there is one: it has the last word, and its row ``held`` is what
+            the verdict is about. Where there is but one point, nothing was chosen and nothing is held out.
     """
     judged = rows[rows["label"] != results.ORACLE]
     above = judged[judged["delta_low"] > 0]
     kind, chosen = ("yes", above) if len(above) else ("no", judged) if len(judged) else ("oracle", rows)
     row, bound = _top(chosen), rows[rows["label"] == results.ORACLE]
+    pick = selection.overall(held) if held is not None and len(judged) > 1 else None
+    if pick is not None:
+        kind, pick = "yes" if pick["helps"] else "no", pick | {"eps": pick["tune_eps"]}
     return {
         "kind": kind,
         "row": row,
+        "held": pick,
         "index": row["index"] if row["eps"] else None,
         "helpful": len(above),
         "judged": len(judged),
@@ -174,6 +191,15 @@ def signed(number: float, digits: int = 2) -> str:
     """
     text = f"{number:+.{digits}f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def p_text(number: float) -> str:
+    """Write a p-value.
+
+    >>> p_text(0.0312), p_text(0.0001), p_text(0.9996)
+    ('0.031', '<\xa00.001', '1.000')
+    """
+    return "<\xa00.001" if number < 0.001 else f"{number:.3f}"
 
 
 def eps_text(number: float) -> str:

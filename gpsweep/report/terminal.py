@@ -2,66 +2,129 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpsweep import results
+from gpsweep import results, selection
 from gpsweep.counts import is_segmentation
 from gpsweep.outcome import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
+    from rich.table import Table
 
 SHOWN = 12
+ROOMY = 7  # more columns than these stand closer, to find room in 80 characters
 
 
 def best_table(outcome: Outcome, rows: pd.DataFrame, folder: Path, console: Console | None = None) -> None:
     """Print the best point of each curve, the best curves first, and where the report lies.
+
+    Where ε was chosen on some of the images, what its gain is on the others stands beside it.
 
     Args:
         rows: the table of results.csv.
         folder: the run's folder, printed as it comes.
         console: where to print; standard output if left out.
     """
-    from rich import box
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     console = console or Console(highlight=False)
     chosen = results.best(rows).sort_values("score", ascending=False, kind="stable")
+    held = selection.held_out(outcome, rows)
     varying = [axis for axis in results.CURVE if axis == "label" or chosen[axis].nunique() > 1]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for axis in varying:
-        table.add_column("iter" if axis == "iterations" else axis, overflow="fold")
     score = "mIoU" if is_segmentation(outcome.task) else "accuracy"
-    for heading in ("eps", score, "gain", "95 % interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("helps")
-    for row in results.records(chosen.head(SHOWN)):
-        numbers = (results.decimal(row["eps"]), f"{row['score']:.2f}", _signed(row["delta"]))
-        interval = f"{_signed(row['delta_low'])} to {_signed(row['delta_high'])}"
-        table.add_row(*(escape(str(row[axis])) for axis in varying), *numbers, interval, _helps(row))
-
     base = f"base {rows['base'].iloc[0]:.2f}"
     console.print()
     for line in (
         f"{_name(outcome, 'model')} on {_name(outcome, 'dataset')}: {score} {base}",
         _fixed(chosen, varying),
+        *([] if held is None else _explained(held)),
     ):
         console.print(line, markup=False, soft_wrap=True)
-    console.print(table)
+    if held is None:
+        cells = _plain_cells(chosen)
+        headings = ["eps", score, "gain", "95 % interval", "helps"]
+    else:
+        chosen = held.sort_values("same_delta", ascending=False, kind="stable")
+        cells = _held_cells(chosen)
+        headings = ["tuned\neps", "\ngain", "held\neps", "out\ngain", "\n95 % interval", "\nhelps"]
+    console.print()
+    console.print(_table(chosen, varying, headings, cells))
+    console.print()
     if len(chosen) > SHOWN:
-        console.print(f"{len(chosen) - SHOWN} more curves in {results.RESULTS}")
+        where = results.RESULTS if held is None else results.SELECTION
+        console.print(f"{len(chosen) - SHOWN} more curves in {where}")
     console.print("Report:")
     console.print(str(folder / "report.html"), markup=False, soft_wrap=True)
+
+
+def _table(
+    chosen: pd.DataFrame, varying: Sequence[str], headings: Sequence[str], cells: Sequence[Sequence[str]]
+) -> Table:
+    """Put what tells curves apart in front of their cells."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    gap = 0 if len(varying) + len(headings) > ROOMY else 1
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
+    above = "\n" * headings[-1].count("\n")
+    for axis in varying:
+        table.add_column(above + ("iter" if axis == "iterations" else axis), overflow="fold")
+    for heading in headings[:-1]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(headings[-1])
+    for row, numbers in zip(results.records(chosen.head(SHOWN)), cells, strict=False):
+        table.add_row(*(escape(str(row[axis])) for axis in varying), *numbers)
+    return table
+
+
+def _plain_cells(chosen: pd.DataFrame) -> list[tuple[str, ...]]:
+    return [
+        (
+            results.decimal(row["eps"]),
+            f"{row['score']:.2f}",
+            _signed(row["delta"]),
+            _interval(row["delta_low"], row["delta_high"]),
+            _helps(row),
+        )
+        for row in results.records(chosen)
+    ]
+
+
+def _held_cells(held: pd.DataFrame) -> list[tuple[str, ...]]:
+    return [
+        (
+            results.decimal(row["same_eps"]),
+            _signed(row["same_delta"]),
+            results.decimal(row["tune_eps"]),
+            _signed(row["held_delta"]),
+            _interval(row["held_low"], row["held_high"]),
+            _helps(row),
+        )
+        for row in results.records(held)
+    ]
+
+
+def _explained(held: pd.DataFrame) -> list[str]:
+    tune, rest, samples = (held[key].iloc[0] for key in ("n_tune", "n_held", "samples"))
+    return [
+        f"tuned: eps chosen on the same {samples} images that it is judged on",
+        f"held out: eps chosen on {tune} images, judged on the {rest} others",
+    ]
 
 
 def _helps(row: dict[str, object]) -> str:
     if row["label"] == results.ORACLE:
         return "oracle"
     return "yes" if row["helps"] else "no"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{_signed(low)} to {_signed(high)}"
 
 
 def _signed(number: float) -> str:

@@ -16,13 +16,26 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import CompactHydraException
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
+from gpsweep import jobs
 from gpsweep.errors import GpsweepError
 from gpsweep.points import AXES, decimal_range
 
 
 class FusedSweeper(BasicSweeper):
-    """Basic sweeper that leaves the axes of a grid to the job."""
+    """Basic sweeper that leaves the axes of a grid to the job, and lets every job run."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Make the launcher that the configuration names."""
+        try:
+            super().setup(hydra_context=hydra_context, task_function=jobs.Noted(task_function), config=config)
+        except RuntimeError as error:
+            launcher = config.hydra.runtime.choices["hydra/launcher"]
+            raise CompactHydraException(f"gpsweep: {jobs.not_made(launcher, error)}") from error
+        assert self.launcher is not None
+        self.launcher = self.every_job = jobs.EveryJob(self.launcher)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Rewrite the overrides and sweep over what is left."""
@@ -31,7 +44,9 @@ class FusedSweeper(BasicSweeper):
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         self.params = {}
         try:
-            return super().sweep(fuse(overrides))
+            returned = super().sweep(fuse(overrides))
+            self.every_job.conclude()
+            return returned
         except GpsweepError as error:
             raise CompactHydraException(str(error)) from error
 

@@ -48,7 +48,11 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if CHROMIUM is None:
         pytest.skip("no Chromium on the path")
     folder = tmp_path_factory.mktemp("run")
-    outcome = make(label=["argmax", "uniform", "ground_truth"], layer=["input", "encoder.layer1"])
+    outcome = make(
+        label=["argmax", "uniform", "ground_truth"],
+        layer=["input", "encoder.layer1"],
+        info={"select": {"seed": 0}},
+    )
     return report.write(outcome, results.table(outcome), folder)
 
 

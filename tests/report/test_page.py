@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from outcomes import INFO, make
 
-from gpsweep import counts, report, results
+from gpsweep import counts, report, results, selection
 from gpsweep.outcome import Outcome
 from gpsweep.report import page
 from gpsweep.report.__main__ import main
@@ -111,6 +111,63 @@ def test_a_single_point_was_not_chosen() -> None:
     assert "optimistic" not in text
 
 
+def held_out(**axes: Any) -> tuple[dict[str, Any], str]:
+    """Return the row that one would take on the tuning half, and the page's text."""
+    outcome = make(**axes)
+    held = selection.held_out(outcome, results.table(outcome))
+    assert held is not None
+    row = selection.overall(held)
+    assert row is not None
+    return row, read(outcome).text
+
+
+def test_held_out_has_the_last_word() -> None:
+    row, text = held_out(info={"select": {"seed": 0}})
+    assert f"help: argmax at ε = {row['tune_eps']} grey levels, chosen on 60 images, raises the mean" in text
+    assert f"of the 60 others from {row['held_base']:.2f} to {row['held_score']:.2f} %" in text
+    low, high = page.signed(row["held_low"]), page.signed(row["held_high"])
+    gain = page.signed(row["held_delta"])
+    assert f"gain of {gain} (95 % interval {low} to {high}, p = {row['p_value']:.3f})" in text
+    assert f"gains {page.signed(row['same_delta'])} (95 % interval" in text
+    assert "as the best of 160 points it is flattered by the choice" in text
+    assert "“Held out”: ε is the best on 60 images (split: at random, seed 0)" in text
+    assert "p is that of the paired permutation test over images" in text
+    assert "selection.csv" in text
+
+
+def test_held_out_may_say_no_where_the_same_images_say_yes() -> None:
+    tune = {"select": {"tune": [f"image_{number:05d}" for number in range(3, 120)]}}
+    row, text = held_out(label=["argmax", "uniform"], info=tune)
+    assert not row["helps"]
+    assert "No: argmax" in text
+    assert "chosen on 117 images, takes the mean IoU of the 3 others" in text
+    assert "no gain beyond chance" in text
+    assert "help:" not in text
+    assert "(split: data.tune_split)" in text
+    _, nothing = held_out(images=30, label="random_onehot", eps=[-0.5, 0, 0.5], info={"select": {"seed": 0}})
+    assert "No: on the 15 images to choose on, no perturbation scores higher than the base." in nothing
+    assert "that it is judged on, no perturbation scores higher than the base." in nothing
+
+
+def test_held_out_of_a_classifier_or_of_one_point() -> None:
+    task = {"task": "classification", "images": 300, "classes": 4, "info": {"select": {"seed": 0}}}
+    assert "exact McNemar test over images" in held_out(**task)[1]
+    _, single = held_out(images=40, label="argmax", eps=0.3, info={"select": {"seed": 0}})
+    assert "One point was run and none chosen" in single
+    assert "“Held out”" in single
+
+
+def test_nothing_held_out_is_not_spoken_of(html: str) -> None:
+    text = Reader(html).text
+    assert "eld out" not in text
+    assert "selection.csv" not in text
+
+
+@pytest.mark.parametrize(("number", "text"), [(0.0004, "<\xa00.001"), (0.0312, "0.031"), (1.0, "1.000")])
+def test_p(number: float, text: str) -> None:
+    assert page.p_text(number) == text
+
+
 def test_the_oracle_is_a_bound_and_never_help() -> None:
     only = make(images=30, label="ground_truth", eps=[0.1, 0.2])
     assert verdict(only)["kind"] == "oracle"
@@ -118,6 +175,9 @@ def test_the_oracle_is_a_bound_and_never_help() -> None:
     with_others = make(images=30, label=["ground_truth", "random_onehot"], eps=[0.1, 0.2])
     assert verdict(with_others)["kind"] == "no"
     assert "bounds what a label could do" in read(with_others).text
+    alone = read(replace(only, info={"select": {"seed": 0}})).text
+    assert "A bound, not a gain" in alone
+    assert "help:" not in alone
     assert (
         verdict(make(images=120, label=["ground_truth", "argmax"], eps=[0, 0.4]))["row"]["label"] == "argmax"
     )
@@ -165,8 +225,8 @@ def test_everything_asked_for_is_on_the_page() -> None:
         assert name in text
     assert "name: smp-Unet-resnet18" in text
     assert "torch 2.15.0" in text
-    assert "Clean forward passes 6.1 s" in text
-    assert "clean forward passes)" in text
+    assert "Preparation 6.1 s" in text
+    assert "Clean forward and backward passes 9.4 s" in text
 
 
 def test_a_bare_outcome_makes_a_page() -> None:
@@ -272,8 +332,11 @@ def test_seconds(number: float, text: str) -> None:
     assert page.seconds_text(number) == text
 
 
-def test_the_report_can_be_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    outcome = make(images=10, classes=4, eps=[-1, 0, 1])
+@pytest.mark.parametrize("select", [None, {"tune": ["image_00003"]}])
+def test_the_report_can_be_made_again(
+    select: dict[str, Any] | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = make(images=10, classes=4, eps=[-1, 0, 1], info={"select": select})
     rows = results.write(outcome, tmp_path)
     first = report.write(outcome, rows, tmp_path).read_text()
     for name in ("report.html", "curves.svg", "curves.png"):

@@ -9,7 +9,7 @@ import pytest
 from outcomes import make
 from rich.console import Console
 
-from gpsweep import results
+from gpsweep import results, selection
 from gpsweep.outcome import Outcome
 from gpsweep.report.terminal import best_table
 
@@ -39,6 +39,35 @@ def test_best_points_and_path(iterations: int) -> None:
     assert f"{top['score']:.2f}" in first
     assert f"{top['delta_low']:+.2f} to {top['delta_high']:+.2f}" in first
     assert "smp-Unet-resnet18 on camvid: mIoU base" in "\n".join(text)
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_held_out_beside_tuned(iterations: int) -> None:
+    outcome = make(
+        images=31,
+        layer=["input", "encoder.layer1"],
+        eps=[-0.95, 0, 0.5],
+        iterations=iterations,
+        info={"select": {"seed": 0}},
+    )
+    held = selection.held_out(outcome, results.table(outcome))
+    assert held is not None
+    text = shown(outcome)
+    assert all(len(line) <= 80 for line in text[:-1])
+    assert "tuned: eps chosen on the same 31 images that it is judged on" in text
+    assert "held out: eps chosen on 15 images, judged on the 16 others" in text
+    top = held.sort_values("same_delta", ascending=False).iloc[0]
+    cells = next(line for line in text if line.startswith("argmax")).split()
+    low, high = f"{top['held_low']:+.2f}", f"{top['held_high']:+.2f}"
+    tuned = [results.decimal(top["same_eps"]), f"{top['same_delta']:+.2f}"]
+    out = [results.decimal(top["tune_eps"]), f"{top['held_delta']:+.2f}", low, "to", high]
+    assert cells[-8:] == [*tuned, *out, "yes" if top["helps"] else "no"]
+    assert sum("encoder.layer1" in line for line in text) >= 4, "a name was broken"
+
+
+def test_held_out_in_plain_ascii() -> None:
+    outcome = make(images=5, classes=3, eps=[0, 1], info={"select": {"tune": ["image_00001"]}})
+    assert "\n".join(shown(outcome, encoding="ascii")).isascii()
 
 
 def test_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

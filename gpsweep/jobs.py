@@ -1,0 +1,149 @@
+"""The jobs of a sweep, seen from the command that starts them: all run, and it says how each has ended."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from gpsweep import cluster, config
+
+LOG, REPORT = "gpsweep.log", "report.html"
+SHOWN = 20
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+
+# Jobs on a cluster begin with this module, and compose their configuration anew.
+config.register()
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A job's task, which notes in the job's folder why it failed: the one who started it may be gone.
+
+    Args:
+        task: what a job runs.
+        command: the command line of the sweep, which a job on a cluster would not know.
+    """
+
+    task: Callable[[DictConfig], Any]
+    command: list[str] = field(default_factory=lambda: list(sys.argv))
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        """Run the task."""
+        sys.argv = list(self.command)
+        try:
+            return self.task(cfg)
+        except Exception as error:
+            expected = isinstance(error, CompactHydraException)
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            with (folder / LOG).open("a", encoding="utf-8") as log:
+                log.write(f"{error}\n" if expected else traceback.format_exc())
+            raise
+
+
+class EveryJob(Launcher):
+    """Another launcher, whose jobs all run, whichever of them fail.
+
+    Args:
+        launcher: what runs the jobs.
+    """
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+        self.overrides: list[Sequence[str]] = []
+        self.ended: list[JobReturn] = []
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Do nothing: the launcher has been set up already."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Run jobs and return those that are done; Hydra would end the sweep at one that failed."""
+        try:
+            with cluster.awaiting_all(self.launcher):
+                ended = self.launcher.launch(job_overrides, initial_job_idx=initial_job_idx)
+        except (RuntimeError, ValueError) as error:  # a worker process lost, a submission refused
+            raise CompactHydraException(f"gpsweep: hydra/launcher: {' '.join(str(error).split())}") from error
+        self.overrides += job_overrides
+        self.ended += ended
+        return [job for job in ended if done(job)]
+
+    def conclude(self) -> None:
+        """Say how the jobs ended, where there are several.
+
+        Raises:
+            CompactHydraException: naming the jobs that failed.
+        """
+        failed = [job for job in self.ended if not done(job)]
+        if len(self.ended) == 1:
+            if failed:
+                raise failed[0]._return_value
+            return
+        named = [f"  {number}  {name}" for number, name in enumerate(distinct(self.overrides))]
+        good = [f"{name}: {result(job)}" for name, job in zip(named, self.ended, strict=True) if done(job)]
+        bad = [f"{name}: {reason(job)}" for name, job in zip(named, self.ended, strict=True) if not done(job)]
+        print(f"\n{len(good)} of {len(self.ended)} jobs are done", *shown(good), sep="\n")
+        if bad:
+            raise CompactHydraException(
+                "\n".join([f"gpsweep: {len(bad)} of {len(self.ended)} jobs failed", *shown(bad)])
+                + "\nWhat is stored stays, and the same command goes on from there."
+            )
+
+
+def not_made(launcher: str, error: Exception) -> str:
+    """Say why there is no such launcher: for want of a library, if it is one that gpsweep has values for."""
+    if launcher in EXTRAS:
+        return f"hydra/launcher={launcher}: needs a library: pip install 'gpsweep[{EXTRAS[launcher]}]'"
+    return f"hydra/launcher={launcher}: {error}"
+
+
+def done(job: JobReturn) -> bool:
+    """Say whether a job has come to its end."""
+    return job.status == JobStatus.COMPLETED
+
+
+def distinct(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Name jobs by those of their overrides that not all of them have.
+
+    >>> distinct([["eps=[0,1]", "model=a"], ["eps=[0,1]", "model=b"]])
+    ['model=a', 'model=b']
+    """
+    shared = set.intersection(*(set(own) for own in overrides))
+    return [" ".join(item for item in own if item not in shared) for own in overrides]
+
+
+def result(job: JobReturn) -> str:
+    """Say where a job's results are."""
+    folder = folder_of(job)
+    return str(folder / REPORT) if (folder / REPORT).is_file() else f"stored; {folder}"
+
+
+def reason(job: JobReturn) -> str:
+    """Say in a line why a job failed, and where more is said."""
+    error = job._return_value
+    if isinstance(error, CompactHydraException):
+        return str(error).removeprefix("gpsweep: ")
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first} (see {folder_of(job) / LOG})"
+
+
+def folder_of(job: JobReturn) -> Path:
+    """Return a job's folder, as seen from here."""
+    assert job.hydra_cfg is not None
+    folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def shown(lines: list[str]) -> list[str]:
+    """Return the first of many lines, and how many there are more."""
+    more = len(lines) - SHOWN
+    return [*lines[:SHOWN], f"  … and {more} more"] if more > 0 else lines

@@ -1,0 +1,191 @@
+"""Choosing ε honestly: on one half of the images, with the gain reported on the other.
+
+A gain at an ε that was chosen on the same images is flattered by the choice, the more the more points there
+were to choose from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpsweep import counts as metrics
+from gpsweep.errors import GpsweepError, listing, unknown
+from gpsweep.outcome import Outcome
+from gpsweep.points import AXES, Point, from_columns
+from gpsweep.significance import p_value
+from gpsweep.sparse import KINDS, Counts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Places = NDArray[np.intp]
+
+CURVE = AXES[:-1]  # what a curve's points share
+ORACLE = "ground_truth"  # the label that sees the answers: a bound, never a gain
+HOW = ("none", "half")
+SAME = {"same_eps": "eps", "same_delta": "delta", "same_low": "delta_low", "same_high": "delta_high"}
+
+
+def choose(points: Sequence[Point], scores: Sequence[float] | NDArray[np.float64]) -> list[int]:
+    """Return the place of each curve's best point: the highest score, of equals the smallest |ε|.
+
+    Args:
+        points: the points.
+        scores: a score for each.
+
+    Returns:
+        One place a curve, in the order in which the curves first appear.
+    """
+    rising = sorted(range(len(points)), key=lambda place: (scores[place], -abs(points[place].eps), -place))
+    last = {points[place].curve(): place for place in rising}
+    return [last[curve] for curve in dict.fromkeys(point.curve() for point in points)]
+
+
+def best(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the best point of each curve, see :func:`choose`.
+
+    ``helps`` says whether its interval lies above zero, which the oracle's never counts as.
+
+    Args:
+        rows: the table of results.csv, or some of its rows.
+    """
+    points = from_columns({axis: rows[axis].tolist() for axis in AXES})
+    chosen = rows.iloc[sorted(choose(points, rows["score"].tolist()))]
+    return chosen.assign(helps=(chosen["delta_low"] > 0) & (chosen["label"] != ORACLE))
+
+
+def plan(
+    select: str, *, ids: Sequence[str], seed: int = 0, tune: Iterable[str] | None = None
+) -> dict[str, Any] | None:
+    """Return what an outcome's ``info["select"]`` says of how ε is chosen, checked against the images.
+
+    Args:
+        select: ``half``: ε is chosen on some of the images and judged on the others; ``none``: on all.
+        ids: the names of the images.
+        seed: of the split into halves.
+        tune: the names of the images to choose on, in place of a random half; those of other images, such as
+            a limit leaves out, do no harm.
+
+    Returns:
+        ``seed``, or ``tune`` with the names; None for ``select=none``.
+
+    Raises:
+        GpsweepError: for an unknown ``select``, or where one of the two parts has no image.
+    """
+    if select not in HOW:
+        raise unknown("select", select, HOW)
+    if select == "none":
+        return None
+    known = set(ids)
+    kept: dict[str, Any] = {"seed": seed} if tune is None else {"tune": [n for n in tune if n in known]}
+    halves(ids, kept)
+    return kept
+
+
+def halves(ids: Sequence[str], select: Mapping[str, Any]) -> tuple[Places, Places]:
+    """Split the images into those that ε is chosen on and those that it is judged on.
+
+    Args:
+        ids: the names of the images.
+        select: as :func:`plan` returns it.
+
+    Returns:
+        The places of the two parts among ``ids``, ascending.
+
+    Raises:
+        GpsweepError: if one of them has no image.
+    """
+    if "tune" in select:
+        named = set(select["tune"])
+        tunes = np.array([name in named for name in ids], dtype=bool)
+        if tunes.all() or not tunes.any():
+            raise GpsweepError(
+                f"data.tune_split: expected the names of some of the images, came those of {tunes.sum()} of "
+                f"{len(ids)}; the images are {listing(ids, 3)}"
+            )
+    else:
+        if len(ids) < 2:
+            raise GpsweepError(f"select=half: expected at least two images to split, came {len(ids)}")
+        tunes = np.zeros(len(ids), dtype=bool)
+        tunes[np.random.default_rng(select["seed"]).permutation(len(ids))[: len(ids) // 2]] = True
+    return np.flatnonzero(tunes), np.flatnonzero(~tunes)
+
+
+def held_out(outcome: Outcome, rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Return the table of selection.csv, one row a curve; None if the outcome's ε is not to be chosen so.
+
+    Two answers beside each other, deltas in percentage points with their 95 % intervals:
+
+    - ``same_…``: ε chosen on all images, and judged on the same ones, as the paper does;
+    - ``held_…``: ε (``tune_eps``) chosen on ``n_tune`` of the images, judged on the ``n_held`` others.
+
+    ``p_value`` is that of the held-out delta, see :mod:`gpsweep.significance`. ``helps`` says whether the
+    delta's interval lies above zero and p is below 0.05: where a handful of images differ, a bootstrap
+    interval is too narrow. The oracle never helps.
+
+    Args:
+        rows: the table of results.csv.
+    """
+    select = outcome.info.get("select")
+    if not select:
+        return None
+    import pandas as pd
+
+    tune, held = halves(outcome.ids, select)
+    tuned = metrics.total(of_images(outcome.counts, tune))
+    scores = metrics.score(tuned, outcome.task)
+    clean = float(metrics.score(metrics.total(outcome.base[tune]), outcome.task))
+    same, chosen = choose(outcome.points, rows["score"].tolist()), choose(outcome.points, scores)
+
+    points, base = of_images(outcome.counts.take(chosen), held), outcome.base[held]
+    after, before = (metrics.score(metrics.total(part), outcome.task) for part in (points, base))
+    bounds = metrics.paired_intervals(points, base, metrics.resample_weights(len(held)), outcome.task)
+    content = {
+        **{axis: rows[axis].iloc[same].tolist() for axis in CURVE},
+        "samples": len(outcome.ids),
+        **{name: rows[column].iloc[same].tolist() for name, column in SAME.items()},
+        "n_tune": len(tune),
+        "tune_eps": [outcome.points[place].eps for place in chosen],
+        "tune_delta": scores[chosen] - clean,
+        "n_held": len(held),
+        "held_base": float(before),
+        "held_score": after,
+        "held_delta": after - before,
+        "held_low": bounds[:, 0],
+        "held_high": bounds[:, 1],
+        "p_value": [p_value(point, base, outcome.task) for point in points],
+    }
+    table = pd.DataFrame(content)
+    clear = (table["held_low"] > 0) & (table["p_value"] < 1 - metrics.LEVEL)
+    return table.assign(helps=clear & (table["label"] != ORACLE))
+
+
+def overall(held: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the row of the curve that one would take: the best on the images that ε was chosen on.
+
+    The oracle's is no choice; None where there is no other.
+
+    Args:
+        held: :func:`held_out`.
+    """
+    own = held[held["label"] != ORACLE].assign(size=lambda table: table["tune_eps"].abs())
+    ranked = own.sort_values(["tune_delta", "size"], ascending=[False, True], kind="stable")
+    rows = ranked.drop(columns="size").head(1).to_dict("records")
+    return {str(key): value for key, value in rows[0].items()} if rows else None
+
+
+def split_text(outcome: Outcome) -> str:
+    """Say how the images of an outcome with ``info["select"]`` were split."""
+    select = outcome.info["select"]
+    return "data.tune_split" if "tune" in select else f"at random, seed {select['seed']}"
+
+
+def of_images(counts: Counts, places: Places) -> Counts:
+    """Return the counts of some images, in the order given."""
+    width = counts.classes * KINDS
+    columns = (places[:, None] * width + np.arange(width)).ravel()
+    return Counts(counts.rows[:, columns], counts.classes)
