@@ -151,7 +151,7 @@ def about(images: int, classes: int) -> dict[str, object]:
 
 
 def fill(store: Store, some: Sequence[Point]) -> None:
-    """Store made-up counts: truth and predictions of a few classes an image, that change from point to point."""
+    """Store made-up counts: truth and predictions of a few classes an image, other ones for each point."""
     data = store.identity["data"]
     classes, samples, size = len(data["classes"]), data["samples"], store.identity["batch_size"]
     for batch in range(store.batches):
