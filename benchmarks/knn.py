@@ -62,9 +62,9 @@ def measure(size: Size) -> Iterator[Row]:
     what = f"{size.queries} in {size.index}×{size.width}"
     details = {"k": size.k, "threads": torch.get_num_threads(), "other_neighbours": other}
     yield Row(
-        "k", what, "exact k-NN search", Spread.of(times["exact"]), "s", at_most=SECONDS, details=details
+        "n", what, "exact k-NN search", Spread.of(times["exact"]), "s", at_most=SECONDS, details=details
     )
-    yield Row("k", what, "cdist and topk", Spread.of(times["cdist"]), "s")
+    yield Row("n", what, "cdist and topk", Spread.of(times["cdist"]), "s")
 
 
 def features(rows: int, width: int, seed: int) -> Tensor:

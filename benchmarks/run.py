@@ -8,13 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import command, crf, curves, knn
+from benchmarks import command, crf, curves, knn, scale
 from benchmarks.curves import QUICK, Effort
 from benchmarks.networks import networks
 from benchmarks.table import Row, machine, show, store
 from gpsweep.config import PACKAGE
 
-PARTS = ("command", "crf", "knn", *networks())
+PARTS = ("command", "scale", "crf", "knn", *networks())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measured(parts: Sequence[str], *, quick: bool, console: Console) -> Iterator[Row]:
     """Yield the rows of the parts that can be measured."""
     for part in parts:
-        if part == "crf":
+        if part == "scale":
+            yield from scale.measure(repeats=1 if quick else 3)
+        elif part == "crf":
             yield from crf.measure(repeats=1 if quick else 3)
         elif part == "knn":
             yield from knn.measure(knn.QUICK if quick else knn.Size())
