@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= outputs/sweep
 
-.PHONY: sweep test test-all lint bench torture docs clean
+.PHONY: sweep test test-all test-slurm lint bench torture docs clean
 
 sweep: $(READY)  ## the main job on the embedded default
 	$(BIN)/python -m gpsweep -m 'eps=range(-1,1,0.05)' label=argmax,random_onehot,uniform,top2 hydra.sweep.dir=$(OUT)
@@ -14,7 +14,10 @@ test: $(READY)  ## the default tests
 	$(BIN)/python -m pytest
 
 test-all: $(READY)  ## the slow tests as well
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu and not slurm"
+
+test-slurm: $(READY)  ## sweeps on a SLURM of their own; needs root and apt
+	$(BIN)/python -m pytest -m slurm
 
 lint: $(READY)  ## style, types and the direction of imports
 	$(BIN)/ruff check .

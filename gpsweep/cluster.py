@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 
+ASK_EVERY = 20.0  # seconds; submitit would ask a cluster every ten minutes whether a job still lives
 INTERRUPTED = 130  # the exit code of a command that Ctrl-C has ended
 
 
@@ -28,12 +30,21 @@ class Awaited:
 
     def results(self) -> list[JobReturn]:
         """Wait for the job and return what its tasks returned; that it failed if it has left nothing."""
+        self._wait()
         try:
             returned: list[JobReturn] = self.job.results()
             return returned
         except Exception as error:  # submitit's own, and whatever a file cut short raises
             lost = CompactHydraException(f"gpsweep: {self._lost(error)}")
             return [JobReturn(status=JobStatus.FAILED, _return_value=lost)]
+
+    def _wait(self) -> None:
+        asked = time.monotonic()
+        while not self.job.done():
+            time.sleep(1)
+            if time.monotonic() - asked > ASK_EVERY:
+                self.job.done(force_check=True)
+                asked = time.monotonic()
 
     def _lost(self, error: Exception) -> str:
         log = Path(self.job.paths.stderr)
@@ -68,9 +79,10 @@ def awaiting_all(launcher: Launcher) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if executor == "slurm" and submitted:
-            ends = f"scancel {_number(submitted)} ends them"
-            print(f"gpsweep: the jobs go on by themselves; {ends}", file=sys.stderr)
+        if executor != "slurm" or not submitted:
+            raise
+        ends = f"scancel {_number(submitted)} ends them"
+        print(f"gpsweep: the jobs go on by themselves; {ends}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     finally:
         AutoExecutor.map_array = submit  # type: ignore[method-assign]

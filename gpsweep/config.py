@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,8 @@ class Config:
 
 def register() -> None:
     """Make the schema known to Hydra, and ``${gpsweep.weights:FILE}``, the path of packaged weights."""
+    # The files of conf/hydra/launcher take the place of the plugins' nodes of the same names, as they should.
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
     ConfigStore.instance().store(name="schema", node=Config, provider="gpsweep")
     OmegaConf.register_new_resolver(
         "gpsweep.weights", lambda name: str(PACKAGE / "weights" / name), replace=True

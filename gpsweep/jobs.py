@@ -67,10 +67,17 @@ class EveryJob(Launcher):
         """Do nothing: the launcher has been set up already."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Run jobs and return those that are done; Hydra would end the sweep at one that failed."""
+        """Run jobs and return those that are done; Hydra would end the sweep at one that failed.
+
+        Raises:
+            CompactHydraException: if the launcher itself fails.
+        """
         try:
             with cluster.awaiting_all(self.launcher):
                 ended = self.launcher.launch(job_overrides, initial_job_idx=initial_job_idx)
+        except KeyboardInterrupt:
+            print("gpsweep: stopped; what is stored stays, and the same command goes on", file=sys.stderr)
+            sys.exit(cluster.INTERRUPTED)
         except (RuntimeError, ValueError) as error:  # a worker process lost, a submission refused
             raise CompactHydraException(f"gpsweep: hydra/launcher: {' '.join(str(error).split())}") from error
         self.overrides += job_overrides
@@ -86,7 +93,9 @@ class EveryJob(Launcher):
         failed = [job for job in self.ended if not done(job)]
         if len(self.ended) == 1:
             if failed:
-                raise failed[0]._return_value
+                error = failed[0]._return_value
+                # What comes from another process brings no traceback.
+                raise error if error.__traceback__ else CompactHydraException(f"gpsweep: {reason(failed[0])}")
             return
         named = [f"  {number}  {name}" for number, name in enumerate(distinct(self.overrides))]
         good = [f"{name}: {result(job)}" for name, job in zip(named, self.ended, strict=True) if done(job)]
@@ -100,10 +109,10 @@ class EveryJob(Launcher):
 
 
 def not_made(launcher: str, error: Exception) -> str:
-    """Say why there is no such launcher: for want of a library, if it is one that gpsweep has values for."""
-    if launcher in EXTRAS:
+    """Say why there is no such launcher: for want of a library, or for a value that does not fit."""
+    if isinstance(error, RuntimeError) and launcher in EXTRAS:
         return f"hydra/launcher={launcher}: needs a library: pip install 'gpsweep[{EXTRAS[launcher]}]'"
-    return f"hydra/launcher={launcher}: {error}"
+    return f"hydra/launcher={launcher}: {' '.join(str(error).split())}"
 
 
 def done(job: JobReturn) -> bool:

@@ -39,7 +39,7 @@ def hidden(*packages: str) -> Iterator[None]:
 
 
 with hidden("torchvision", "scipy", "matplotlib"):
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
     from pytorch_lightning import LightningModule, Trainer, seed_everything
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 __all__ = ["LightningModule", "MisconfigurationException", "Trainer", "seed_everything"]

@@ -396,7 +396,10 @@ def bare_trainer(key: str, **options: Any) -> Trainer:
         GpsweepError: if there is no such accelerator or precision.
     """
     try:
-        return Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **options)
+        with warnings.catch_warnings():
+            # A run without srun on a machine that has it is meant so.
+            warnings.filterwarnings("ignore", ".*`srun` command is available")
+            return Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **options)
     except (ValueError, TypeError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
         raise GpsweepError(f"{key}: {' '.join(str(error).split())}") from error
 

@@ -1,8 +1,9 @@
-"""Networks that take their time, and write down whatever they are given."""
+"""Networks that take their time and write down whatever they are given, and one that ends its process."""
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -35,3 +36,9 @@ def skips() -> nn.Module:
 def dicts() -> nn.Module:
     """Return another one."""
     return Slow("dicts")
+
+
+def deadly() -> nn.Module:
+    """End the process, as a kernel does that runs out of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError

@@ -1,12 +1,30 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+from commands import Terminal, pictures
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
 from hydra.plugins.sweeper import Sweeper
+from networks import CLASSES
+from omegaconf import OmegaConf
 
+from gpsweep import config, jobs, results
+from gpsweep.cluster import Awaited
 from gpsweep.errors import GpsweepError
 from hydra_plugins.gpsweep_sweeper.fused import fuse
+
+SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
+SMALL = [*SET, "model=custom", "eps=-1,1", "hydra.sweep.dir=out"]
+ONE_BAD = [*SMALL, "model.net=networks.small,networks.not_a_network,networks.Skips"]
 
 
 def fused(*lines: str) -> list[str]:
@@ -54,3 +72,173 @@ def test_forms(line: str, expected: str) -> None:
 def test_an_interval_has_no_points() -> None:
     with pytest.raises(GpsweepError, match=r"eps=interval\(0,1\): expected points"):
         fused("eps=interval(0,1)")
+
+
+@pytest.mark.parametrize("more", [[], ["hydra.sweeper.max_batch_size=1"]], ids=["at once", "in batches"])
+def test_a_job_that_fails_does_not_keep_others_from_running(terminal: Terminal, more: list[str]) -> None:
+    pictures(terminal.folder)
+    code, out, err = terminal("-m", *ONE_BAD, *more)
+    assert code == 1
+    last = out.split("jobs are done")[1]
+    assert "2 of 3 jobs are done" in out
+    assert "0  model.net=networks.small: out/0/report.html" in last
+    assert "2  model.net=networks.Skips: out/2/report.html" in last
+    assert "1 of 3 jobs failed" in err
+    assert (
+        "1  model.net=networks.not_a_network: model.net=networks.not_a_network: expected an nn.Module" in err
+    )
+    assert "Traceback" not in err
+    assert "expected an nn.Module" in Path("out/1/gpsweep.log").read_text()
+
+
+def test_a_fault_of_our_own_is_named_and_its_traceback_kept(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures(terminal.folder)
+    write = results.write
+
+    def faulty(outcome: Any, folder: Path) -> Any:
+        if folder.name == "0":
+            raise KeyError("lost")
+        return write(outcome, folder)
+
+    monkeypatch.setattr(results, "write", faulty)
+    code, out, err = terminal("-m", *SMALL, "model.net=networks.small", "seed=0,1")
+    assert (code, "1 of 2 jobs are done" in out) == (1, True)
+    assert "0  seed=0: KeyError: 'lost' (see out/0/gpsweep.log)" in err
+    assert "Traceback" in Path("out/0/gpsweep.log").read_text()
+    assert Path("out/1/report.html").is_file()
+
+
+def test_a_single_job_says_only_what_is_wrong(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    code, out, err = terminal("-m", *SMALL, "model.net=networks.not_a_network")
+    assert (code, out) == (1, "")
+    assert err.startswith("gpsweep: model.net=networks.not_a_network: expected an nn.Module")
+
+
+def test_shards_that_wait_for_others_are_done(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    code, out, _ = terminal(
+        "-m", *SMALL, "model.net=networks.small", "data.batch_size=2", "shards=2", "shard=0,1"
+    )
+    assert code == 0
+    assert "0  shard=0: stored; out/0" in out
+    assert "1  shard=1: out/1/report.html" in out
+
+
+@pytest.fixture
+def joblib() -> Iterator[None]:
+    """Processes of joblib's own for a test; it would keep those of another, and their folder."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    loky = pytest.importorskip("joblib.externals.loky")
+    loky.get_reusable_executor().shutdown(wait=True)
+    yield
+    loky.get_reusable_executor().shutdown(wait=True)
+
+
+def test_joblib_runs_every_job(terminal: Terminal, joblib: None) -> None:
+    pictures(terminal.folder)
+    code, out, err = terminal("-m", *ONE_BAD, "hydra/launcher=joblib")
+    assert (code, "2 of 3 jobs are done" in out) == (1, True)
+    assert "1  model.net=networks.not_a_network: " in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_process_of_submitit_that_dies_is_one_job_that_failed(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    pictures(terminal.folder)
+    local = ["hydra/launcher=submitit_local", "trainer.accelerator=cpu"]
+    code, out, err = terminal("-m", *SMALL, *local, "model.net=slow.deadly,slow.skips")
+    assert code == 1
+    assert "1  model.net=slow.skips: out/1/report.html" in out
+    assert "0  model.net=slow.deadly: job" in err
+    assert "ended without a result" in err
+    assert "Traceback" not in err
+    summary = Path("out/1/summary.json").read_text()
+    assert "python -m gpsweep -m data=folder" in summary, "the report knows the sweep's command"
+
+
+@dataclass
+class Killed:
+    """A job of submitit's that has left no result."""
+
+    paths: SimpleNamespace
+    job_id: str = "7_1"
+    state: str = "FAILED"
+
+    def done(self, force_check: bool = False) -> bool:
+        return True
+
+    def results(self) -> list[Any]:
+        raise RuntimeError("no output\nand more")
+
+
+def test_a_lost_job_is_told_by_the_last_line_it_left(tmp_path: Path) -> None:
+    log = tmp_path / "7_1_log.err"
+    job = Awaited(Killed(SimpleNamespace(stderr=log)))
+    [lost] = job.results()
+    assert lost.status == JobStatus.FAILED
+    assert f"job 7_1 ended without a result (FAILED): no output (see {log})" in str(lost._return_value)
+    log.write_text("first\nsrun: error: n1: task 0: Killed\n\n")
+    [lost] = job.results()
+    assert "(FAILED): srun: error: n1: task 0: Killed (see" in str(lost._return_value)
+
+
+@dataclass
+class Raising:
+    """A launcher that fails."""
+
+    error: BaseException
+
+    def launch(self, *arguments: Any, **options: Any) -> list[JobReturn]:
+        raise self.error
+
+
+def test_what_a_launcher_refuses_is_one_message() -> None:
+    launcher = jobs.EveryJob(Raising(RuntimeError("sbatch: error: no such\npartition")))
+    with pytest.raises(CompactHydraException) as refused:
+        launcher.launch([["a=1"]], 0)
+    assert str(refused.value) == "gpsweep: hydra/launcher: sbatch: error: no such partition"
+
+
+def test_ctrl_c_while_jobs_run_elsewhere_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        jobs.EveryJob(Raising(KeyboardInterrupt())).launch([["a=1"]], 0)
+    assert stopped.value.code == 130
+    assert "stopped; what is stored stays" in capsys.readouterr().err
+
+
+def test_a_launcher_that_is_not_installed_names_its_extra(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in Plugins.instance().class_name_to_class if "submitit" in name]:
+        monkeypatch.delitem(Plugins.instance().class_name_to_class, name)
+    code, _, err = terminal("-m", "eps=1", "hydra/launcher=submitit_slurm")
+    assert code == 1
+    assert "hydra/launcher=submitit_slurm: needs a library: pip install 'gpsweep[slurm]'" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "node"),
+    [
+        ("submitit_slurm", "hydra_submitit_launcher.config", "SlurmQueueConf"),
+        ("submitit_local", "hydra_submitit_launcher.config", "LocalQueueConf"),
+        ("joblib", "hydra_joblib_launcher.config", "JobLibLauncherConf"),
+    ],
+)
+def test_the_launchers_values_cover_the_plugins_keys(name: str, module: str, node: str) -> None:
+    pytest.importorskip(f"hydra_plugins.{module}")
+    theirs = getattr(import_module(f"hydra_plugins.{module}"), node)
+    ours = OmegaConf.load(Path(config.conf_folder()) / "hydra" / "launcher" / f"{name}.yaml")
+    assert set(ours) == set(OmegaConf.structured(theirs))
+
+
+def test_jobs_are_named_by_what_sets_them_apart_and_many_are_cut_short() -> None:
+    assert jobs.distinct([["a=1", "b=[1,2]"], ["a=2", "b=[1,2]"]]) == ["a=1", "a=2"]
+    assert jobs.shown(["x"] * 20) == ["x"] * 20
+    assert jobs.shown(["x"] * 23)[-2:] == ["x", "  … and 3 more"]

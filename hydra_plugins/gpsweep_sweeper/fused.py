@@ -18,8 +18,8 @@ from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from gpsweep import jobs
 from gpsweep.errors import GpsweepError
 from gpsweep.points import AXES, decimal_range
 
@@ -29,11 +29,13 @@ class FusedSweeper(BasicSweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Make the launcher that the configuration names."""
+        from gpsweep import jobs  # not for every program of Hydra's that looks at its plugins
+
         try:
             super().setup(hydra_context=hydra_context, task_function=jobs.Noted(task_function), config=config)
-        except RuntimeError as error:
+        except (RuntimeError, OmegaConfBaseException) as error:
             launcher = config.hydra.runtime.choices["hydra/launcher"]
-            raise CompactHydraException(f"gpsweep: {jobs.not_made(launcher, error)}") from error
+            raise CompactHydraException(f"gpsweep: {jobs.not_made(launcher, error)}") from None
         assert self.launcher is not None
         self.launcher = self.every_job = jobs.EveryJob(self.launcher)
 
