@@ -99,7 +99,7 @@ def show(entries: list[Entry]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for heading in ("key", "model", "data"):
         table.add_column(heading, overflow="fold")
     for heading in ("batches", "files", "size", "changed"):
@@ -107,7 +107,7 @@ def show(entries: list[Entry]) -> None:
     for each in entries:
         changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.changed))
         names = (each.folder.name, each.model, each.dataset)
-        table.add_row(*map(escape, names), each.batches, str(len(each.files)), megabytes(each.size), changed)
+        table.add_row(*map(escape, names), each.batches, str(len(each.files)), size_text(each.size), changed)
     Console(highlight=False).print(table)
 
 
@@ -125,7 +125,7 @@ def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bo
     for each in entries:
         old = older is not None and now - each.changed > older * DAY
         if old or each.folder.name in keys:
-            print(f"{each.folder}: {each.batches} batches, {megabytes(each.size)}")
+            print(f"{each.folder}: {each.batches} batches, {size_text(each.size)}")
             freed += each.size
             if not dry:
                 shutil.rmtree(each.folder)
@@ -136,16 +136,16 @@ def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bo
                 freed += path.stat().st_size
                 if not dry:
                     path.unlink()
-    print(f"{'would free' if dry else 'freed'} {megabytes(freed)}")
+    print(f"{'would free' if dry else 'freed'} {size_text(freed)}")
 
 
-def megabytes(size: int) -> str:
-    """Write a size.
+def size_text(size: int) -> str:
+    """Write a size in the unit in which it reads best.
 
-    >>> megabytes(1_234_567)
-    '1.2 MB'
+    >>> size_text(1234), size_text(1_234_567)
+    ('1.2 kB', '1.2 MB')
     """
-    return f"{size / 1e6:.1f} MB"
+    return f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":
