@@ -1,0 +1,65 @@
+"""What tells stored counts apart: whatever could change a number."""
+
+from __future__ import annotations
+
+import ast
+
+import torch
+from torch import nn
+
+from gpsweep import identity
+from gpsweep.identity import ENGINE, PACKAGE, code
+
+
+def imported(name: str) -> set[str]:
+    """Files of the package that a file imports from, at its top."""
+    found = set()
+    for node in ast.parse((PACKAGE / name).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("gpsweep"):
+            parts = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for part in parts:
+                path = part.removeprefix("gpsweep").strip(".").replace(".", "/")
+                found |= {
+                    f"{path}{end}" for end in (".py", "/__init__.py") if (PACKAGE / f"{path}{end}").is_file()
+                }
+    return found
+
+
+def test_every_file_that_computes_is_part_of_the_identity() -> None:
+    # What only names, checks, reads or writes cannot change a number.
+    harmless = {
+        "atomic.py",
+        "cache.py",
+        "config.py",
+        "data/base.py",
+        "errors.py",
+        "identity.py",
+        "models/build.py",
+        "points.py",
+        "sparse.py",
+        "store/chunk.py",
+        "__init__.py",
+    }
+    seen, open_files = set(), ["counting.py", "knn.py"]
+    while open_files:
+        name = open_files.pop()
+        if name not in seen | harmless:
+            seen.add(name)
+            open_files += imported(name)
+    assert seen <= set(ENGINE)
+
+
+def test_the_code_of_a_network_is_part_of_it_and_torchs_own_is_not() -> None:
+    class Own(nn.Module):
+        pass
+
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+    assert code(plain) == code(nn.Linear(2, 2))
+    assert code(nn.Sequential(plain, Own())) != code(plain)
+
+
+def test_content_is_of_what_is_seen() -> None:
+    sample = {"image": torch.zeros(3, 2, 2, dtype=torch.uint8), "target": torch.zeros(2, 2).long(), "id": "a"}
+    other = sample | {"target": torch.ones(2, 2).long()}
+    assert identity.content([sample]) == identity.content([sample | {"id": "b"}])
+    assert identity.content([sample]) != identity.content([other])
