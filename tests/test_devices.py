@@ -64,7 +64,14 @@ def test_two_processes_make_the_same_counts_as_one(tmp_path: Path, images: int) 
     assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in two.iterdir())
 
 
-@pytest.mark.parametrize(("signum", "count"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
+ENDINGS = [
+    (signal.SIGINT, 2),
+    pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),
+    pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("signum", "count"), ENDINGS)
 def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
     tmp_path: Path, signum: signal.Signals, count: int
 ) -> None:
