@@ -192,7 +192,7 @@ def test_a_warned_task_ends_its_batch_and_goes_on_after_a_requeue(
     for job in jobs:
         until(lambda job=job: cluster.state(job) == "PENDING", running)
     begun = cluster.forwards("requeue.log")
-    # SLURM lets requeued jobs wait for two minutes; a node starts none within the second in which it ended it.
+    # SLURM lets requeued jobs wait for two minutes; a node starts none in the second in which it ended it.
     for job in jobs:
         cluster.ask("scontrol", "update", f"JobId={job}", "StartTime=now+3")
     code, _, err = ended(running)
