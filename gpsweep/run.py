@@ -38,6 +38,8 @@ from gpsweep.progress import bar
 from gpsweep.provenance import provenance
 from gpsweep.store import Store
 
+# A run without srun on a machine that has it is meant so.
+SRUN = ".*`srun` command is available"
 CHOICES = {
     "layer_scale": ("rms", "absolute"),
     "random_unit": ("pixel", "image"),
@@ -397,8 +399,7 @@ def bare_trainer(key: str, **options: Any) -> Trainer:
     """
     try:
         with warnings.catch_warnings():
-            # A run without srun on a machine that has it is meant so.
-            warnings.filterwarnings("ignore", ".*`srun` command is available")
+            warnings.filterwarnings("ignore", SRUN)
             return Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **options)
     except (ValueError, TypeError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
         raise GpsweepError(f"{key}: {' '.join(str(error).split())}") from error
@@ -423,6 +424,7 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*has zero length.*")
+            warnings.filterwarnings("ignore", SRUN)
             warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
             warnings.filterwarnings("ignore", "GPU available but not used.*")
             yield
