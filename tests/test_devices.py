@@ -99,7 +99,7 @@ def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
     assert running.returncode == 128 + signum
     assert f"stopped by {signum.name}; what is stored stays" in said
     assert "Traceback" not in said
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
     left = len([*stored.glob("*/*.counts")])
     assert 0 < left < 30
