@@ -28,8 +28,9 @@ from gpsweep.errors import GpsweepError
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
+from gpsweep.prepare import check_logits
 from gpsweep.provenance import provenance
-from gpsweep.run import bare_trainer, check_logits, quiet_lightning
+from gpsweep.trainer import bare_trainer, quiet_lightning
 from gpsweep.training import Augment, TrainingModule, class_weights
 
 WEIGHTS = "weights.safetensors"

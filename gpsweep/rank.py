@@ -26,11 +26,12 @@ def main(path: str, folder: str) -> int:
     cfg = OmegaConf.merge(OmegaConf.structured(config.Config), OmegaConf.load(path))
     assert isinstance(cfg, DictConfig)
     warnings.simplefilter("ignore")  # the first process has said it
-    from gpsweep.run import compute, job_of
+    from gpsweep.parts import parts_of
+    from gpsweep.run import compute
 
     try:
         # What is to be done, the first process says.
-        compute(cfg, job_of(cfg), [], Path(folder), on_ready=lambda: ranks.ready(Path(path)))
+        compute(cfg, parts_of(cfg), [], Path(folder), on_ready=lambda: ranks.ready(Path(path)))
     except GpsweepError as error:
         print(f"gpsweep: process {os.environ['LOCAL_RANK']}: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,122 @@
+"""The parts of a run: grid, data, network, store and guides, as a configuration names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from gpsweep import layers, points
+from gpsweep.atomic import check_writable
+from gpsweep.config import instance
+from gpsweep.data.base import Source
+from gpsweep.errors import GpsweepError, unknown
+from gpsweep.gallery import Gallery
+from gpsweep.identity import identity
+from gpsweep.knn import KnnGuide
+from gpsweep.lightning import Trainer
+from gpsweep.models.build import build
+from gpsweep.models.pixels import PixelNet
+from gpsweep.store import Store
+from gpsweep.trainer import trainer_of
+
+CHOICES = {
+    "layer_scale": ("rms", "absolute"),
+    "random_unit": ("pixel", "image"),
+    "memory_format": ("channels_last", "contiguous"),
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a configuration names, checked as far as it can be without a forward pass."""
+
+    grid: points.Grid
+    source: Source
+    net: PixelNet
+    store: Store
+    guides: dict[str, KnnGuide]
+    trainer: Trainer
+
+    @property
+    def classes(self) -> int:
+        """How many classes the data has."""
+        return len(self.source.classes)
+
+
+def parts_of(cfg: DictConfig) -> Parts:
+    """Build what a configuration names.
+
+    Raises:
+        GpsweepError: naming the key of what does not fit.
+    """
+    grid = grid_of(cfg)
+    check_writable(Path(cfg.store), "store")
+    source: Source = instance(cfg.data.source, "data.source")
+    if len(source) == 0:
+        raise GpsweepError(f"data: expected at least one sample, {source.name} has none")
+    # Weights that no checkpoint gives are at least the same in every process and shard.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cfg.seed)
+        net = build(cfg.model, classes=len(source.classes))
+    for name in grid.layer:
+        if name != layers.INPUT:
+            layers.find(net, name)
+    trainer = trainer_of(cfg)
+    kind = trainer.strategy.root_device.type
+    guides = {"knn": knn_of(cfg, source, net)} if "knn" in grid.label else {}
+    known = identity(cfg, source, net, kind)
+    for name, guide in guides.items():
+        known[name] = guide.identity(kind)
+    return Parts(grid, source, net, Store(Path(cfg.store), known), guides, trainer)
+
+
+def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
+    """Make what ``label=knn`` finds neighbours by.
+
+    Raises:
+        GpsweepError: if the data has no training images, or the model names no features.
+    """
+    training: Source | None = None
+    if cfg.data.get("train") is not None:
+        training = instance(cfg.data.train, "data.train")
+    gallery = Gallery(
+        net,
+        training,
+        features=cfg.model.get("features"),
+        cache=Path(cfg.knn.cache) if cfg.knn.cache else None,
+        memory_format=cfg.memory_format,
+        workers=cfg.data.workers,
+    )
+    same = training is not None and training.name == source.name
+    choices = {key: cfg.knn[key] for key in ("k", "weights", "at", "combine")}
+    return KnnGuide(gallery, leave_out=same, **choices)
+
+
+def grid_of(cfg: DictConfig) -> points.Grid:
+    """Make the grid of a configuration and check the other choices of one word or number.
+
+    Raises:
+        GpsweepError: naming the key.
+    """
+    for key, choices in CHOICES.items():
+        if cfg[key] not in choices:
+            raise unknown(key, cfg[key], choices)
+    if cfg.points_per_forward != "auto":
+        _check_whole(cfg, "points_per_forward", 1, "auto or a whole number")
+    for key, least in (("data.batch_size", 1), ("data.workers", 0), ("shards", 1), ("shard", 0)):
+        _check_whole(cfg, key, least)
+    if cfg.shard >= cfg.shards:
+        raise GpsweepError(f"shard={cfg.shard}: expected 0 to {cfg.shards - 1}, as shards={cfg.shards}")
+    axes = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(points.AXES)), resolve=True)
+    assert isinstance(axes, dict)
+    labels = (*points.LABELS, *points.GUIDES)
+    return points.grid(labels=labels, **{str(key): value for key, value in axes.items()})
+
+
+def _check_whole(cfg: DictConfig, key: str, least: int, expected: str = "a whole number") -> None:
+    number = OmegaConf.select(cfg, key)
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        raise GpsweepError(f"{key}={number}: expected {expected} of at least {least}")

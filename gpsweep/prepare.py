@@ -1,0 +1,93 @@
+"""One sample through the network before all others: do network, data and layers fit?"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from gpsweep import points
+from gpsweep.data.base import SEGMENTATION, Source
+from gpsweep.data.batch import collate
+from gpsweep.engine import curve
+from gpsweep.errors import GpsweepError
+from gpsweep.models.pixels import PixelNet
+from gpsweep.passes import Memo
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known once one sample has gone through the network."""
+
+    options: dict[str, Any]
+    memo: Memo
+
+
+def prepare(cfg: DictConfig, grid: points.Grid, source: Source, net: PixelNet) -> Prepared:
+    """Check on one sample that network, data and layers fit, and find a memory format the network bears.
+
+    Raises:
+        GpsweepError: if they do not fit.
+    """
+    if cfg.model.checkpoint is None and cfg.model.get("weights", "own") is None:
+        warnings.warn("model.checkpoint=null: the network's weights are random", stacklevel=2)
+    options = {
+        "seed": cfg.seed,
+        "random_unit": cfg.random_unit,
+        "layer_scale": cfg.layer_scale,
+        "clip": (0.0, 255.0) if cfg.clip else None,
+        "precision": cfg.precision.forward,
+        "gradient_precision": cfg.precision.gradient,
+        "points_per_forward": cfg.points_per_forward,
+        "memory_format": cfg.memory_format,
+    }
+    sample = collate([source[0]])
+    assert not isinstance(sample, GpsweepError)
+    memo = Memo()
+
+    def logits() -> torch.Tensor:
+        if options["memory_format"] == "channels_last":
+            net.to(memory_format=torch.channels_last)
+        walk = curve(
+            net, sample["image"], 0.0, layer=grid.layer, memo=memo, **options | {"points_per_forward": 1}
+        )
+        return next(walk)[1]
+
+    try:
+        z = logits()
+    except GpsweepError:
+        raise
+    except Exception as error:  # a network of the user's own may fail in any way
+        if "view size is not compatible" not in str(error) or cfg.memory_format == "contiguous":
+            reason = f"{type(error).__name__}: {error}"
+            raise GpsweepError(f"model: the network fails on the first sample: {reason}") from error
+        # A view() after a convolution assumes rows in memory order, which channels-last does not have.
+        options["memory_format"] = "contiguous"
+        net.to(memory_format=torch.contiguous_format)
+        memo = Memo()
+        z = logits()
+        warnings.warn("memory_format=channels_last: the network needs contiguous activations", stacklevel=2)
+    check_logits(z, source, sample["image"])
+    return Prepared(options, memo)
+
+
+def check_logits(z: torch.Tensor, source: Source, image: torch.Tensor) -> None:
+    """Check that logits fit the data's task and classes.
+
+    Raises:
+        GpsweepError: if they do not.
+    """
+    expected = (1, "C", *image.shape[2:]) if source.task == SEGMENTATION else (1, "C")
+    if z.dim() != len(expected) or tuple(z.shape[2:]) != expected[2:]:
+        raise GpsweepError(
+            f"model: expected logits {expected} for {source.task}, came {tuple(z.shape)}; "
+            "does the network do what the data asks?"
+        )
+    if z.shape[1] < max(2, len(source.classes)):
+        raise GpsweepError(
+            f"model.classes: the network has {z.shape[1]} output channels, expected at least "
+            f"{max(2, len(source.classes))}, the classes of data={source.name}"
+        )

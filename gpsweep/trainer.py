@@ -1,0 +1,88 @@
+"""Lightning's Trainer as gpsweep uses it: it finds devices and runs batches, and is quiet about it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
+from omegaconf import DictConfig
+
+from gpsweep.errors import GpsweepError
+from gpsweep.lightning import MisconfigurationException, Trainer
+
+# A run without srun on a machine that has it is meant so.
+SRUN = ".*`srun` command is available"
+
+
+def trainer_of(cfg: DictConfig) -> Trainer:
+    """Return the Trainer of a run.
+
+    Raises:
+        GpsweepError: if there is no such accelerator or device.
+    """
+    several = cfg.trainer.devices not in (1, "1", "auto") or cfg.trainer.num_nodes > 1
+    return bare_trainer(
+        f"trainer.devices={cfg.trainer.devices} trainer.accelerator={cfg.trainer.accelerator}",
+        accelerator=cfg.trainer.accelerator,
+        devices=cfg.trainer.devices,
+        num_nodes=cfg.trainer.num_nodes,
+        strategy="ddp" if several else "auto",
+        inference_mode=False,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+    )
+
+
+def bare_trainer(key: str, **options: Any) -> Trainer:
+    """Return a Trainer that logs, stores and prints nothing of its own.
+
+    Args:
+        key: the configuration key to name where Lightning refuses.
+        options: further arguments of the Trainer.
+
+    Raises:
+        GpsweepError: if there is no such accelerator or precision.
+    """
+    try:
+        with quiet_lightning():
+            return Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **options)
+    except (ValueError, TypeError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
+        raise GpsweepError(f"{key}: {' '.join(str(error).split())}") from error
+
+
+def device_name(trainer: Trainer) -> str:
+    """Name the device that a Trainer uses, as a person knows it."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return str(device.type)
+
+
+def rank() -> int:
+    """Return which of a run's processes this is."""
+    return int(getattr(rank_zero_only, "rank", None) or 0)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning from advice about loaders, hardware and processes that a test run does not need."""
+    logs = [logging.getLogger(name) for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric")]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*has zero length.*")
+            warnings.filterwarnings("ignore", SRUN)
+            warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+            warnings.filterwarnings("ignore", "GPU available but not used.*")
+            yield
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
