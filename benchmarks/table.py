@@ -96,10 +96,17 @@ def show(rows: Sequence[Row], about: Mapping[str, Any], console: Console) -> Non
 
 
 def store(rows: Sequence[Row], about: Mapping[str, Any], path: Path) -> None:
-    """Write the table as JSON."""
+    """Write the table as JSON; rows of before that were not measured now keep their place and their date."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"machine": dict(about), "rows": [row.asdict() for row in rows]}
+    new = [row.asdict() | {"date": about["date"]} for row in rows]
+    before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    places = {_what(row): row for row in before} | {_what(row): row for row in new}
+    document = {"machine": dict(about), "rows": sorted(places.values(), key=lambda row: row["item"])}
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _what(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["item"], row["network"], row["quantity"]
 
 
 def _cpu() -> str:

@@ -50,9 +50,22 @@ def test_every_item_is_measured_and_stored(tmp_path: Path) -> None:
     table.store(rows, about, tmp_path / "results" / "tiny.json")
     document = json.loads((tmp_path / "results" / "tiny.json").read_text())
     assert set(document["machine"]) == {"cpu", "cores", "threads", "python", "torch", "date"}
-    assert [row["quantity"] for row in document["rows"]] == [row.quantity for row in rows]
+    # The letters in order; c is measured after d.
+    assert [row["item"] for row in document["rows"]] == ["a", "b", "b", "c", "d"]
     assert {"median", "low", "high"} == set(document["rows"][0]["value"])
     assert str(tmp_path) not in json.dumps(document)
+
+
+def test_what_is_measured_again_takes_its_rows_place(tmp_path: Path) -> None:
+    path, before = tmp_path / "cpu.json", {"date": "2026-01-01"}
+    old = [table.Row(item, "net", "ratio", Spread.of([1.0]), "×") for item in "ab"]
+    table.store(old, before, path)
+    table.store([table.Row("a", "net", "ratio", Spread.of([2.0]), "×")], {"date": "2026-02-02"}, path)
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["item"], row["value"]["median"], row["date"]) for row in rows] == [
+        ("a", 2.0, "2026-02-02"),
+        ("b", 1.0, "2026-01-01"),
+    ]
 
 
 def test_nothing_stays_on_the_network() -> None:
