@@ -32,7 +32,7 @@ torture: $(READY)  ## kill, starve and damage real runs; the table goes into REL
 	$(BIN)/python -m benchmarks.faults --out RELIABILITY.md
 
 docs: $(READY)  ## the API's pages in outputs/docs
-	$(BIN)/python -m pdoc gpsweep '!gpsweep.__main__' '!gpsweep.layers.__main__' '!gpsweep.report.__main__' '!gpsweep.store.__main__' -o outputs/docs
+	$(BIN)/python -m pdoc gpsweep '!gpsweep.__main__' '!gpsweep.layers.__main__' '!gpsweep.report.__main__' '!gpsweep.store.__main__' '!gpsweep.tables.__main__' -o outputs/docs
 	@echo "open outputs/docs/index.html"
 
 $(READY): pyproject.toml constraints.txt

@@ -211,7 +211,8 @@ def show(record: Mapping[str, Any], command: str) -> None:
 def command(cfg: DictConfig, choices: Mapping[str, Any], weights: Path) -> str:
     """Return the command that draws the curves of the trained network."""
     path = weights.relative_to(Path.cwd()) if weights.is_relative_to(Path.cwd()) else weights
-    parts = ["python", "-m", "gpsweep", "-m", f"eps={cfg.eps}", "label=argmax,random_onehot,uniform,top2"]
+    labels = "knn" if cfg.model.get("features") else "argmax,random_onehot,uniform,top2"
+    parts = ["python", "-m", "gpsweep", "-m", f"eps={cfg.eps}", f"label={labels}"]
     parts += [f"data={choices['data']}", f"model={choices['model']}", f"model.checkpoint={path}"]
     return shlex.join(parts)
 

@@ -19,7 +19,9 @@ from gpsweep.tally import Tally
 
 @dataclass
 class Augment:
-    """How a batch of training images is varied, drawn anew each time; classification bears no geometry.
+    """How a batch of training images is varied, drawn anew each time.
+
+    Where whole images are classified, they are mirrored at most: neither resized nor cropped.
 
     Args:
         flip: mirror half of the images left to right.
@@ -39,6 +41,8 @@ class Augment:
         """Vary images ``(N, 3, H, W)``, 0–255, and with them masks ``(N, H, W)`` or classes ``(N,)``."""
         if target.ndim == 3:
             image, target = self._cropped(*self._flipped(*self._scaled(image, target)))
+        elif self.flip:
+            image = _mirrored(image, _half(image))
         gain = 1 + self.contrast * _symmetric(image, 1)
         shift = self.brightness * _symmetric(image, 3)
         middle = image.mean(dim=(2, 3), keepdim=True)
@@ -60,9 +64,8 @@ class Augment:
     def _flipped(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         if not self.flip:
             return image, target
-        chosen = torch.rand(len(image), device=image.device) < 0.5
-        image = torch.where(chosen.view(-1, 1, 1, 1), image.flip(-1), image)
-        return image, torch.where(chosen.view(-1, 1, 1), target.flip(-1), target)
+        chosen = _half(image)
+        return _mirrored(image, chosen), _mirrored(target, chosen)
 
     def _cropped(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         if self.crop is None:
@@ -156,6 +159,16 @@ def class_weights(targets: Sequence[Tensor], channels: int, balance: float) -> T
     share = counts / counts.sum()
     weights = share.clamp(min=1e-6) ** -balance
     return weights / (weights * share).sum()
+
+
+def _half(image: Tensor) -> Tensor:
+    """Draw which images of a batch are mirrored, bool ``(N,)``."""
+    return torch.rand(len(image), device=image.device) < 0.5
+
+
+def _mirrored(pictures: Tensor, chosen: Tensor) -> Tensor:
+    """Mirror the chosen pictures of ``(N, …, W)`` left to right."""
+    return torch.where(chosen.view(-1, *[1] * (pictures.ndim - 1)), pictures.flip(-1), pictures)
 
 
 def _symmetric(image: Tensor, channels: int) -> Tensor:

@@ -92,7 +92,7 @@ def test_the_seed_decides(fit: Fit, tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("recipe", ["mnist", "camvid"])
+@pytest.mark.parametrize("recipe", ["mnist", "cifar", "camvid"])
 def test_recipes_on_real_data(
     recipe: str, fit: Fit, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,10 +167,18 @@ def test_resizing_never_falls_below_the_crop_and_invents_no_class() -> None:
     assert (moved[:, 0] - 10.0 * truth).abs()[truth != VOID].max() <= 10
 
 
-def test_classes_bear_no_geometry() -> None:
-    image, target = torch.rand(4, 3, 12, 16) * 255, torch.arange(4)
-    same, truth = Augment(flip=True, scale=(2, 2), crop=(5, 7))(image, target)
+def test_classified_images_are_mirrored_and_nothing_more() -> None:
+    torch.manual_seed(0)
+    image, target = torch.rand(8, 3, 12, 16) * 255, torch.arange(8)
+    same, truth = Augment(scale=(2, 2), crop=(5, 7))(image, target)
     assert torch.allclose(same, image, atol=1e-3) and torch.equal(truth, target)
+    varied, truth = Augment(flip=True)(image, target)
+    mirrored = [
+        torch.allclose(one, before.flip(-1), atol=1e-3) for one, before in zip(varied, image, strict=True)
+    ]
+    kept = [torch.allclose(one, before, atol=1e-3) for one, before in zip(varied, image, strict=True)]
+    assert torch.equal(truth, target) and any(mirrored) and any(kept)
+    assert [a != b for a, b in zip(mirrored, kept, strict=True)] == [True] * 8
 
 
 def test_rare_classes_weigh_more() -> None:

@@ -67,6 +67,7 @@ def test_what_the_wheel_carries(wheel: Path) -> None:
         "gpsweep/conf/model/smp.yaml",
         "gpsweep/conf/data/folder.yaml",
         "gpsweep/conf/sweeps/fig8.yaml",
+        "gpsweep/conf/sweeps/tables/table4.yaml",
         "gpsweep/weights/scenes.safetensors",
         "gpsweep/report/page.html.j2",
         "hydra_plugins/gpsweep_sweeper/fused.py",
@@ -79,9 +80,10 @@ def test_what_the_wheel_carries(wheel: Path) -> None:
 
 def test_it_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     python = environment / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], check=True, timeout=300)
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel]
+    subprocess.run(install, check=True, timeout=300)
     # The libraries are those of this environment; only gpsweep itself is installed anew. A path file does
     # not read the path files it leads to, so this checkout's editable install stays out of sight.
     inside = subprocess.run(

@@ -8,15 +8,15 @@ from gpsweep.errors import GpsweepError
 
 SIDE = 32
 CONVOLUTIONS = (64, 64, 128, 128, 128)
-POOLED = (2, 4, 5)  # after which convolutions
+POOLED = (1, 2, 4)  # after which convolutions
 HIDDEN = 128
 
 
 class CifarNet(nn.Sequential):
     """Five convolutions and two fully connected layers.
 
-    The paper gives the widths alone; kernels are 3×3, and the second, fourth and fifth convolution are
-    followed by max-pooling. ``features``, the 128 activations before the last layer, are what neighbours are
+    The paper gives the widths alone; kernels are 3×3, and the first, second and fourth convolution are
+    followed by max-pooling: early, because time is what the wide images of the first layers cost. ``features``, the 128 activations before the last layer, are what neighbours are
     found by.
 
     Shapes:
@@ -28,9 +28,10 @@ class CifarNet(nn.Sequential):
         before = 3
         for number, after in enumerate(CONVOLUTIONS, 1):
             self.add_module(f"conv{number}", nn.Conv2d(before, after, 3, padding=1))
-            self.add_module(f"relu{number}", nn.ReLU())
             if number in POOLED:
+                # Before the rectifier, with which it commutes: there is less left to rectify.
                 self.add_module(f"pool{POOLED.index(number) + 1}", nn.MaxPool2d(2))
+            self.add_module(f"relu{number}", nn.ReLU())
             before = after
         self.flatten = nn.Flatten()
         self.hidden = nn.Linear(before * (SIDE // 2 ** len(POOLED)) ** 2, HIDDEN)

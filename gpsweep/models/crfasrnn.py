@@ -52,6 +52,8 @@ class MeanField(nn.Module):
         Returns:
             ``(N, C, H, W)``: z after the last iteration, no softmax taken.
         """
+        if not self.iterations:
+            return scores
         with torch.autocast(scores.device.type, enabled=False):
             pairs = zip(image.float(), scores.float(), strict=True)
             return torch.stack([self._refined(colours, unary) for colours, unary in pairs])
@@ -132,13 +134,15 @@ def crfasrnn(
         classes: output channels, 21 in the network published for VOC.
         width: channels of the first stage, as in :func:`gpsweep.models.fcn.fcn8s`.
         canvas: smallest height and width that images are padded to.
-        iterations: 5 in the authors' training, 10 in their released network.
+        iterations: 5 in the authors' training, 10 in their released network; 0 leaves the scores as they are.
         alpha, beta, gamma: standard deviations, as in :class:`MeanField`.
 
     Raises:
-        GpsweepError: ``iterations`` or a standard deviation is not positive.
+        GpsweepError: ``iterations`` is negative or a standard deviation not positive.
     """
-    for key, value in (("iterations", iterations), ("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+    if iterations < 0:
+        raise GpsweepError(f"model.iterations={iterations}: expected a whole number from 0 up.")
+    for key, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
         if not value > 0:
             raise GpsweepError(f"model.{key}={value}: expected a number above 0.")
     crf = MeanField(classes=classes, iterations=iterations, alpha=alpha, beta=beta, gamma=gamma)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gpsweep.errors import GpsweepError
 from gpsweep.models.crfasrnn import MeanField, crfasrnn
+from gpsweep.models.fcn import FCN8s
 from gpsweep.models.lattice import lattice
 
 HEIGHT, WIDTH, CLASSES = 10, 12, 4
@@ -136,7 +137,14 @@ def test_the_canvas_takes_part_in_the_crf(image: Tensor) -> None:
     assert not torch.equal(small, large)
 
 
-@pytest.mark.parametrize("key", ["iterations", "alpha", "beta", "gamma"])
+def test_without_iterations_the_scores_stay(image: Tensor) -> None:
+    net = thin(canvas=1, iterations=0)
+    assert torch.equal(net(image), FCN8s.forward(net, image))
+    with pytest.raises(GpsweepError, match=r"model.iterations=-1: expected a whole number from 0 up"):
+        thin(iterations=-1)
+
+
+@pytest.mark.parametrize("key", ["alpha", "beta", "gamma"])
 def test_impossible_settings_name_the_key(key: str) -> None:
     with pytest.raises(GpsweepError, match=f"model.{key}=0: expected a number above 0"):
         thin(**{key: 0})

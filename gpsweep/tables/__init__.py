@@ -1,0 +1,1 @@
+"""The tables of the paper, each with its own numbers beside ours."""

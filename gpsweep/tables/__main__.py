@@ -1,0 +1,154 @@
+"""``python -m gpsweep.tables NAME``: a table of the paper, with its own numbers beside ours."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpsweep.atomic import check_writable
+from gpsweep.errors import GpsweepError
+from gpsweep.tables import definition
+from gpsweep.tables.calls import StoppedError
+from gpsweep.tables.commands import check, jobs
+from gpsweep.tables.needs import weights_absent
+
+HELP = """\
+python -m gpsweep.tables NAME [small=true] [seeds=0,1,…] [out=FOLDER] [KEY=VALUE …]
+
+  small=true   networks and data that are at hand in place of the paper's
+  seeds=…      of the trainings of Table 6
+  out=…        where all of it goes; outputs/tables/NAME, or NAME-small
+  KEY=VALUE    of python -m gpsweep, for every run: data.limit=20 trainer.accelerator=gpu data.root=…
+  fit.KEY=…    of python -m gpsweep.fit, for every training: fit.epochs=1
+"""
+OWN = ("small", "seeds", "out")
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for."""
+
+    name: str
+    small: bool
+    seeds: list[int] | None
+    out: Path
+    extra: list[str]
+
+
+def asked(arguments: Sequence[str]) -> Asked:
+    """Read a command line.
+
+    Raises:
+        GpsweepError: naming what was not understood.
+    """
+    name, rest = arguments[0], list(arguments[1:])
+    definition.read(name)
+    wrong = [each for each in rest if "=" not in each]
+    if wrong:
+        raise GpsweepError(f"{wrong[0]}: expected KEY=VALUE behind the table's name")
+    own = {key: value for key, _, value in (each.partition("=") for each in rest) if key in OWN}
+    extra = [each for each in rest if each.partition("=")[0] not in OWN]
+    fixed = [each for each in extra if each.partition("=")[0] in ("model", "data")]
+    if fixed:
+        raise GpsweepError(
+            f"{fixed[0]}: the rows of a table name their own; another network or data set is a sweep: "
+            "python -m gpsweep -m …"
+        )
+    if own.get("small", "false") not in ("true", "false"):
+        raise GpsweepError(f"small={own['small']}: expected true or false")
+    small = own.get("small") == "true"
+    out = Path(own.get("out") or Path("outputs", "tables", f"{name}-small" if small else name))
+    return Asked(name, small, _seeds(own.get("seeds")), out, extra)
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    numbers = text.strip("[]").split(",")
+    if not all(number.strip().isdecimal() for number in numbers):
+        raise GpsweepError(f"seeds={text}: expected whole numbers, as in seeds=0,1,2")
+    return list(dict.fromkeys(int(number) for number in numbers))
+
+
+def make(wanted: Asked) -> int:
+    """Run a table's rows, then print and write it.
+
+    Returns:
+        how many of its runs there are results of.
+
+    Raises:
+        GpsweepError: for a mistake of the user's, before anything is run.
+    """
+    table = definition.read(wanted.name)
+    variant = table.small if wanted.small else table.paper
+    rows = jobs(variant, wanted.out, wanted.extra, wanted.seeds)
+    check(rows)
+    check_writable(wanted.out, "out")
+    from gpsweep.tables import assembling, formats, running
+
+    ended = list(running.run(rows))
+    done = [each for each in ended if each.folder is not None]
+    if not done:
+        return 0
+    sheet = assembling.sheet(wanted.name, table, ended, small=wanted.small)
+    paths = formats.write(sheet, wanted.out)
+    if table.picture:
+        from gpsweep.outcome import read
+        from gpsweep.tables.picture import draw
+
+        panels = [(each.job.key, (each.job.name, read(each.folder))) for each in done if each.folder]
+        paths += draw(table.picture, panels, wanted.name, wanted.out)
+    formats.show(sheet)
+    print("Written:", *paths, sep="\n")
+    return len(done)
+
+
+def overview() -> None:
+    """Print all tables, and what of the weights they need is there."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in ("table", "", "weights here", "small=true"):
+        shown.add_column(heading)
+    for name in definition.names():
+        table = definition.read(name)
+        counted = []
+        for variant in (table.paper, table.small):
+            rows = jobs(variant, Path(name), [], [0])
+            here = sum(not weights_absent(job) for job in rows)
+            trains = any(job.row.fit for job in rows)
+            counted.append("trains its own" if trains else f"{here} of {len(rows)}")
+        shown.add_row(name, f"{table.source}: {table.paper.title}", *counted)
+    console = Console(highlight=False)
+    console.print(shown)
+    console.print()
+    console.print(HELP, markup=False, soft_wrap=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; a mistake of the user's ends in one message."""
+    warnings.formatwarning = lambda message, category, *rest: f"gpsweep: {category.__name__}: {message}\n"
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        if not given or given[0] in ("-h", "--help"):
+            overview()
+            return 0
+        if make(asked(given)):
+            return 0
+        print("gpsweep: nothing of this table could be run here", file=sys.stderr)
+    except GpsweepError as error:
+        print(f"gpsweep: {error}", file=sys.stderr)
+    except StoppedError as error:
+        print(f"gpsweep: {error}", file=sys.stderr)
+        return INTERRUPTED
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

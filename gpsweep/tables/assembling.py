@@ -1,0 +1,121 @@
+"""From finished runs to the table: its lines, and what must be said below it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from gpsweep.errors import GpsweepError
+from gpsweep.outcome import Outcome, read
+from gpsweep.significance import TESTS
+from gpsweep.tables.commands import Job
+from gpsweep.tables.definition import Definition, Variant
+from gpsweep.tables.entries import Entry, averaged, by_class, curve_of, gains, knn_accuracy, risen
+from gpsweep.tables.running import Ended
+from gpsweep.tables.sheet import Sheet
+
+Done = tuple[Job, Path, Outcome]
+
+
+def sheet(name: str, definition: Definition, ended: Sequence[Ended], *, small: bool) -> Sheet:
+    """Put what has run into a table.
+
+    Args:
+        name: of the table.
+        definition: what it is.
+        ended: all its runs, in order.
+        small: whether they are the small variant's.
+    """
+    variant = definition.small if small else definition.paper
+    entries: list[Entry] = []
+    notes = [variant.note] if variant.note else []
+    done: list[Done] = []
+    for key, group in groupby(ended, key=lambda each: each.job.key):
+        runs = list(group)
+        notes += [f"{runs[0].job.row.name}: {runs[0].job.row.note}"] if runs[0].job.row.note else []
+        notes += [f"{each.job.name}: {each.problem}" for each in runs if each.problem]
+        notes += [f"{each.job.name}: {_submission(each.folder)}" for each in runs if _submits(each)]
+        own = [
+            (each.job, each.folder, read(each.folder))
+            for each in runs
+            if each.folder is not None and not each.job.row.submit
+        ]
+        try:
+            found = _entries(definition.kind, variant, own)
+        except GpsweepError as error:
+            notes.append(f"{key}: {error}")
+            continue
+        if definition.kind == "classes" and found:
+            notes.append(f"{runs[0].job.row.name}: {risen(found)}")
+        entries += found
+        done += own
+    return Sheet(
+        name=name,
+        title=f"{definition.source}{', small' if small else ''}: {variant.title}",
+        measure=definition.measure,
+        entries=entries,
+        notes=[*notes, *_explained(done, small=small)],
+        small=small,
+    )
+
+
+def compared(variant: Variant, job: Job, outcome: Outcome) -> bool:
+    """Say whether a run's network and data are the paper's, so that a difference to it means something."""
+    data, images = job.row.data or variant.data, job.row.images or variant.images
+    known = outcome.info.get("dataset") == data and len(outcome.ids) == images
+    return known and job.cfg.model.checkpoint is not None and job.cfg.data.get("size") is None
+
+
+def _entries(kind: str, variant: Variant, done: Sequence[Done]) -> list[Entry]:
+    found: list[Entry] = []
+    for job, folder, outcome in done:
+        for line in job.row.lines:
+            curve = curve_of(outcome, line.where)
+            if kind == "classes":
+                classes = by_class(curve, line, job.row.classes)
+                found += [{"setting": job.row.name}, *classes]
+                continue
+            entry = gains(curve, line, compared=compared(variant, job, outcome))
+            setting = f"{job.name}, {line.name}" if line.name else job.name
+            found.append({"setting": setting, **entry, **(knn_accuracy(folder) if kind == "seeds" else {})})
+    if kind == "seeds" and len(found) > 1:
+        mean = {"setting": f"{done[0][0].row.name}, mean of {len(found)} seeds", **averaged(found)}
+        return [*found, mean]
+    return found
+
+
+def _explained(done: Sequence[Done], *, small: bool) -> list[str]:
+    """Say what the columns mean, and what they come from."""
+    if not done:
+        return []
+    notes = ["gain: of GP over our base, with its 95 % paired bootstrap interval over images"]
+    if small:
+        notes.append("paper: what it reports of its own network and data, for orientation alone")
+    if any(outcome.info.get("select") for _, _, outcome in done):
+        tests = dict.fromkeys(TESTS[outcome.task] for _, _, outcome in done)
+        notes += [
+            "tuned on the same images: ε was chosen on the images that it is judged on, as the paper does",
+            "held out: ε was chosen on one half of the images, gain and p are of the other; "
+            f"p: {' or '.join(tests)}",
+        ]
+    return [*notes, *dict.fromkeys(_origin(job, outcome) for job, _, outcome in done)]
+
+
+def _origin(job: Job, outcome: Outcome) -> str:
+    text = f"{job.row.name}: {len(outcome.ids)} images of {outcome.info.get('dataset')}"
+    known = outcome.info.get("cost")
+    if not known:
+        return text
+    return f"{text}, {known['forward_seconds']:.2g} s for a plain forward pass ({outcome.info.get('device')})"
+
+
+def _submits(each: Ended) -> bool:
+    return each.job.row.submit and each.folder is not None
+
+
+def _submission(folder: Path | None) -> str:
+    archives = sorted(folder.glob("**/*.tgz")) if folder else []
+    if not archives:
+        return "left no submission"
+    return f"for the evaluation server: {', '.join(map(str, archives))}"

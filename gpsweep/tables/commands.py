@@ -1,0 +1,193 @@
+"""The commands behind a table: what each row runs, checked as a whole before any of it is run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gpsweep import config
+from gpsweep.errors import GpsweepError
+from gpsweep.points import decimal_range
+from gpsweep.results import decimal
+from gpsweep.tables.definition import Row, Variant
+from hydra_plugins.gpsweep_sweeper.fused import fuse
+
+PLAIN = re.compile(r"[\w./-]+", re.ASCII)
+TRAINING = "fit."
+SHARED = "data.root="
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run behind a row.
+
+    Args:
+        key: of the row.
+        row: what it is.
+        overrides: of ``python -m gpsweep``.
+        folder: where it goes.
+        seed: of the training, for a row with ``fit``.
+        training: overrides of ``python -m gpsweep.fit``, likewise.
+    """
+
+    key: str
+    row: Row
+    overrides: tuple[str, ...]
+    folder: Path
+    seed: int | None = None
+    training: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.row.name if self.seed is None else f"{self.row.name}, seed {self.seed}"
+
+    @property
+    def fitted(self) -> Path:
+        """The folder of its training."""
+        return self.folder.with_name(f"{self.folder.name}-fit")
+
+    @cached_property
+    def cfg(self) -> DictConfig:
+        """What its overrides compose to."""
+        return composed(self.overrides)
+
+    @cached_property
+    def recipe(self) -> DictConfig | None:
+        """What those of its training compose to; None for a row without ``fit``."""
+        return composed(self.training, "fit") if self.row.fit else None
+
+    def command(self) -> list[str]:
+        """Return the command of its run."""
+        return [
+            sys.executable,
+            "-m",
+            "gpsweep",
+            "-m",
+            *self.overrides,
+            f"hydra.sweep.dir={_quoted(self.folder)}",
+        ]
+
+    def training_command(self) -> list[str]:
+        """Return the command of its training."""
+        where = f"hydra.run.dir={_quoted(self.fitted)}"
+        return [sys.executable, "-m", "gpsweep.fit", *self.training, where]
+
+
+def jobs(variant: Variant, out: Path, extra: Sequence[str], seeds: Sequence[int] | None = None) -> list[Job]:
+    """Return the runs of a variant, one after the other.
+
+    Args:
+        variant: the rows.
+        out: the table's folder.
+        extra: the user's overrides; those that begin with ``fit.`` are the training's.
+        seeds: of the trainings, in place of the variant's.
+    """
+    found = []
+    for key, row in variant.rows.items():
+        if row.fit is None:
+            found.append(_job(variant, key, row, out / key, extra))
+            continue
+        for seed in seeds or variant.seeds:
+            found.append(_job(variant, key, row, out / f"{key}-seed{seed}", extra, seed))
+    return found
+
+
+def _job(
+    variant: Variant, key: str, row: Row, folder: Path, extra: Sequence[str], seed: int | None = None
+) -> Job:
+    own = [each for each in extra if not each.startswith(TRAINING)]
+    lines = ["select=half", *variant.run, *row.run, *_eps(variant, row)]
+    training: list[str] = []
+    if row.fit is not None:
+        weights = folder.with_name(f"{folder.name}-fit") / "weights.safetensors"
+        lines.append(f"model.checkpoint={_quoted(weights)}")
+        shared = [each for each in own if each.startswith(SHARED)]
+        asked = [each.removeprefix(TRAINING) for each in extra if each.startswith(TRAINING)]
+        training = merged([f"fit={row.fit}", f"seed={seed}", *shared, *asked])
+    return Job(key, row, tuple(merged([*lines, *own])), folder, seed, tuple(training))
+
+
+def check(jobs: Iterable[Job]) -> None:
+    """Compose what all runs and trainings are given.
+
+    Raises:
+        GpsweepError: if one cannot be.
+    """
+    for job in jobs:
+        assert job.cfg is not None
+        assert job.recipe is not None or job.row.fit is None
+
+
+def merged(overrides: Iterable[str]) -> list[str]:
+    """Let later overrides of a key take the place of earlier ones.
+
+    >>> merged(["eps=[0,1]", "label=knn", "eps=[0,2]"])
+    ['eps=[0,2]', 'label=knn']
+    """
+    last: dict[str, str] = {}
+    for override in overrides:
+        last[override.partition("=")[0].lstrip("+")] = override
+    return list(last.values())
+
+
+def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
+    """Compose a configuration in this process.
+
+    Raises:
+        GpsweepError: if it cannot be.
+    """
+    if name == "fit":
+        from gpsweep import fit
+
+        fit.register()
+    config.register()
+    try:
+        parsed = OverridesParser.create().parse_overrides(config.quoted(overrides))
+        single = fuse(parsed)
+        with initialize_config_dir(config.conf_folder(), version_base="1.3"):
+            return compose(name, overrides=single)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise GpsweepError(f"{' '.join(overrides)}: {error}") from None
+
+
+def comparable(cfg: Any) -> Any:
+    """Return what of a recipe decides which weights come of it: not where data lie, say."""
+    left_out = ("root", "progress", "accelerator", "checkpoint", "eps")
+    if isinstance(cfg, (DictConfig, dict)):
+        plain = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else cfg
+        assert isinstance(plain, dict)
+        return {key: comparable(value) for key, value in plain.items() if key not in left_out}
+    return cfg
+
+
+def _eps(variant: Variant, row: Row) -> list[str]:
+    """Write the ε of a row as an override: its range, and what its lines name."""
+    bounds = row.eps or variant.eps
+    named = {line.eps for line in row.lines if line.eps is not None}
+    if bounds is None:
+        values = {0.0} | named
+    else:
+        first, last, step = bounds
+        values = set(decimal_range(first, last + step / 2, step)) | named
+    return [f"eps=[{','.join(decimal(value) for value in sorted(values))}]"]
+
+
+def _quoted(path: Path) -> str:
+    """Write a path as a value of Hydra's, quoted where it has more than plain letters."""
+    text = str(path)
+    if PLAIN.fullmatch(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

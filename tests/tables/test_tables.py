@@ -1,0 +1,230 @@
+"""The command: what it runs, what it leaves out and says, and the table it leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from outcomes import make
+
+from gpsweep import results
+from gpsweep.errors import GpsweepError
+from gpsweep.tables import calls, definition, running
+from gpsweep.tables.__main__ import main
+from gpsweep.tables.commands import jobs
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run ``python -m gpsweep.tables`` in an empty folder; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GPSWEEP_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setenv("GPSWEEP_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("COLUMNS", "150")
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(list(arguments))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return command
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
+    """Leave the files of runs with made-up counts in place of running them; return their commands."""
+    commands: list[Sequence[str]] = []
+
+    def call(command: Sequence[str], label: str, folder: Path) -> None:
+        commands.append(command)
+        if "gpsweep.fit" in command:
+            folder.mkdir(parents=True)
+            (folder / "weights.safetensors").write_bytes(b"")
+            return
+        given = dict(part.split("=", 1) for part in command if "=" in part)
+        if given["model"] == "camvid":
+            raise GpsweepError("the network fails on the first sample")
+        eps = json.loads(given["eps"])
+        label_names = given["label"].strip("[]").split(",")
+        info = {"select": {"seed": 0}, "dataset": "scenes", "cost": None}
+        classifies = given["label"] == "knn"
+        task = "classification" if classifies else "segmentation"
+        outcome = make(task=task, images=30, eps=eps, label=label_names, info=info, **_labels(classifies))
+        results.write(outcome, folder / "0")
+
+    monkeypatch.setattr(running, "call", call)
+    monkeypatch.setattr(running, "absent", lambda job: "")
+    return commands
+
+
+def _labels(classifies: bool) -> dict[str, Any]:
+    return {"labels": ("knn",)} if classifies else {}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_of_what_has_run(tables: Command, pretended: list[Sequence[str]], tmp_path: Path) -> None:
+    code, out, err = tables("fig8", "small=true", "out=here", "data.limit=30")
+    assert code == 0, err
+    assert "failed. the network fails on the first sample" in err
+    assert "failed. the network fails" in out, "below the table as well"
+    found = rows(tmp_path / "here" / "fig8.csv")
+    assert [row["setting"] for row in found] == [
+        f"embedded default, scenes, {label}" for label in ("argmax", "random_onehot", "uniform", "top2")
+    ]
+    outcome = results.read(tmp_path / "here" / "scenes" / "0")
+    best = results.best(results.table(outcome))
+    assert [float(row["same_score"]) for row in found] == pytest.approx(best["score"].tolist())
+    assert found[0]["paper_gp"] == "64.7" and "difference_gp" not in found[0]
+    names = {path.name for path in (tmp_path / "here").iterdir() if path.is_file()}
+    assert names == {"fig8.csv", "fig8.md", "fig8.tex", "fig8-scenes.png", "fig8-scenes.svg"}
+    assert all(str(Path("here", name)) in out for name in names)
+    assert all("data.limit=30" in command for command in pretended)
+
+
+def test_networks_beside_each_other(
+    tables: Command, pretended: list[Sequence[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = definition.read("fig10")
+    del shown.small.rows["mnist"]
+    shown.small.rows["again"] = shown.small.rows["scenes"]
+    monkeypatch.setattr(definition, "read", lambda name: shown)
+    code, _, err = tables("fig10", "small=true", "out=here")
+    assert code == 0, err
+    assert (tmp_path / "here" / "fig10.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "here" / "fig10.svg").read_text()
+
+
+def test_what_is_missing_is_skipped_and_named(tables: Command, tmp_path: Path) -> None:
+    code, _, err = tables("table1")
+    assert code == 1
+    lines = [line for line in err.splitlines() if "skipped" in line]
+    assert len(lines) == 6
+    assert "weights/fcn32s_from_caffe.pth: no such file. It is published at https://drive" in lines[0]
+    assert "Note: the file of DeepLab-COCO-LargeFOV" in lines[4]
+    assert err.splitlines()[-1] == "gpsweep: nothing of this table could be run here"
+
+
+def test_data_that_are_missing_say_so_themselves(tables: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "fcn32s_from_caffe.pth").write_bytes(b"")
+    code, _, err = tables("fig10")
+    assert code == 1
+    assert "VOCdevkit" in err and "published at http://host.robots.ox.ac.uk" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table7"], "table=table7: unknown. Did you mean table"),
+        (["tabel4"], "Did you mean table4"),
+        (["table4", "small=maybe"], "small=maybe: expected true or false"),
+        (["table4", "small"], "small: expected KEY=VALUE"),
+        (["table6", "seeds=a"], "seeds=a: expected whole numbers"),
+        (["table4", "model=scenes"], "model=scenes: the rows of a table name their own"),
+        (["table4", "data.limt=4"], "limt"),
+        (["table6", "fit.epoch=1"], "epoch"),
+        (["table4", "data.split=train,val"], "data.split"),
+    ],
+)
+def test_mistakes_end_in_one_message_before_anything_is_run(
+    arguments: list[str], message: str, tables: Command, tmp_path: Path
+) -> None:
+    code, out, err = tables(*arguments)
+    assert code == 1 and not out
+    assert message in err and "Traceback" not in err
+    assert "skipped" not in err and not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written(tables: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = tables("table4", "small=true", "out=file/inside")
+    assert code == 1 and "out=file/inside: expected a folder that can be written" in err
+
+
+def test_all_tables_are_listed(tables: Command) -> None:
+    code, out, _ = tables()
+    assert code == 0
+    assert all(name in out for name in definition.names())
+    assert "0 of 6" in out and "trains its own" in out and "small=true" in out
+
+
+def test_seeds_are_trained_once(tables: Command, pretended: list[Sequence[str]], tmp_path: Path) -> None:
+    assert tables("table6", "small=true", "seeds=0,3")[0] == 0
+    folder = tmp_path / "outputs" / "tables" / "table6-small"
+    found = rows(folder / "table6.csv")
+    assert [row["setting"] for row in found] == [
+        "MNIST, seed 0",
+        "MNIST, seed 3",
+        "MNIST, mean of 2 seeds",
+        "MNIST, mean of 2 seeds: standard deviation",
+    ]
+    assert [command[2] for command in pretended] == ["gpsweep.fit", "gpsweep"] * 2
+    assert "seed=3" in pretended[2]
+
+
+def test_weights_of_another_recipe_are_trained_again(tmp_path: Path) -> None:
+    variant = definition.read("table6").small
+    [job] = jobs(variant, tmp_path, ["data.root=/here"])
+    assert not running.trained(job)
+    job.fitted.mkdir()
+    (job.fitted / "weights.safetensors").write_bytes(b"")
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.to_container(job.recipe, resolve=True)
+    (job.fitted / "fit.json").write_text(json.dumps({"config": config}))
+    assert running.trained(job)
+    [elsewhere] = jobs(variant, tmp_path, ["data.root=/there"])
+    assert running.trained(elsewhere), "where the data lie does not matter"
+    [longer] = jobs(variant, tmp_path, ["fit.epochs=9"])
+    assert not running.trained(longer)
+    (job.fitted / "fit.json").write_text("{")
+    assert not running.trained(job)
+
+
+def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    log = tmp_path / "0" / "gpsweep.log"
+    log.write_text("gpsweep: of yesterday\n")
+
+    def failing(said: str, code: int = 1) -> list[str]:
+        return [sys.executable, "-c", f"open({str(log)!r}, 'a').write({said!r}); raise SystemExit({code})"]
+
+    with pytest.raises(GpsweepError, match=r"^of today$"):
+        calls.call(failing("gpsweep: of today\n"), "a", tmp_path)
+    with pytest.raises(GpsweepError, match=r"^KeyError: 'x' \(see .*gpsweep\.log\)$"):
+        calls.call(failing("Traceback (most recent call last):\n  …\nKeyError: 'x'\n"), "a", tmp_path)
+    with pytest.raises(GpsweepError, match="code 3"):
+        calls.call(failing("", 3), "a", tmp_path)
+    with pytest.raises(calls.StoppedError):
+        calls.call(failing("", 130), "a", tmp_path)
+
+
+@pytest.mark.slow
+def test_the_whole_way(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "gpsweep.tables",
+        "table2",
+        "small=true",
+        "data.limit=4",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    [row] = rows(tmp_path / "outputs" / "tables" / "table2-small" / "table2.csv")
+    assert row["images"] == "4" and row["fixed_eps"] == "0.25" and float(row["fixed_p"]) <= 1
+    assert "Table 2" in done.stdout
