@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +18,28 @@ def save(path: Path, content: bytes) -> Path:
     Raises:
         GpsweepError: if it cannot be written.
     """
+    return _placed(path, content, lambda temporary: temporary.replace(path))
+
+
+def save_first(path: Path, content: bytes) -> Path:
+    """Write a file that is not there yet: of several processes, the first one's stays.
+
+    Raises:
+        GpsweepError: if it cannot be written.
+    """
+
+    def place(temporary: Path) -> None:
+        try:
+            path.hardlink_to(temporary)
+        except OSError:  # it is there already, or the file system knows no links
+            if not path.exists():
+                temporary.replace(path)
+
+    return _placed(path, content, place)
+
+
+def _placed(path: Path, content: bytes, place: Callable[[Path], object]) -> Path:
+    """Write a file beside where it is to be, and put it there."""
     # Processes of several machines may write the same file, so that a process number would not do.
     temporary = path.with_name(f"{TEMPORARY}{uuid4().hex}")
     try:
@@ -26,7 +49,7 @@ def save(path: Path, content: bytes) -> Path:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            place(temporary)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

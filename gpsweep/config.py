@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gpsweep.crf import Crf
 from gpsweep.errors import GpsweepError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -55,6 +56,13 @@ class Knn:
 
 
 @dataclass
+class Multiscale:
+    """At which scales ``refine=multiscale`` looks at an image, besides its own."""
+
+    scales: list[float] = field(default_factory=lambda: [0.75, 1.25])
+
+
+@dataclass
 class Config:
     """A run: one model × one data set × one grid."""
 
@@ -66,12 +74,15 @@ class Config:
     layer: Any = "input"
     step: Any = "sign"
     iterations: Any = 1
+    refine: Any = "none"
     eps: Any = 0.25
 
     layer_scale: str = "rms"
     random_unit: str = "pixel"
     clip: bool = False
     knn: Knn = field(default_factory=Knn)
+    multiscale: Multiscale = field(default_factory=Multiscale)
+    crf: Crf = field(default_factory=Crf)
     seed: int = 0
     select: str = "none"
 

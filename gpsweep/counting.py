@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
@@ -14,10 +15,15 @@ from gpsweep.data.batch import Batch
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.passes import Memo
-from gpsweep.points import AXES, Point, cover
+from gpsweep.points import AXES, Grid, Point, cover
+from gpsweep.refine import Refinement
 from gpsweep.sparse import Counts
 from gpsweep.store.chunk import Chunk
 from gpsweep.tally import Tally
+from gpsweep.views import IDENTITY, View
+
+Judge = Callable[[Tensor, int], Tensor]
+"""Makes of predicted channels ``(N, …)``, and of how many the network has, what is kept of a point."""
 
 
 def count(
@@ -40,7 +46,8 @@ def count(
         points: which points.
         classes: how many classes the data has.
         number: the batch's number within the data.
-        options: further arguments of :func:`gpsweep.engine.curve`.
+        options: further arguments of :func:`gpsweep.engine.curve`, and ``refinement``, a
+            :class:`gpsweep.refine.Refinement`, for points that are refined.
         memo: what is known of the network.
         on_point: called after every point.
         device: what computes, in words.
@@ -51,58 +58,177 @@ def count(
     Raises:
         GpsweepError: where logits are not finite, naming the batch and its samples.
     """
-    memo = memo or Memo()
-    x, ids = _filled(net, batch), batch["ids"]
-    place = {point: row for row, point in enumerate(points)}
-    found: list[Tensor | None] = [None] * len(points)
-    base: Tensor | None = None
-    tally: Tally | None = None
-    finite: list[tuple[Point, Tensor]] = []
+    memo, tally = memo or Memo(), None
     kind = torch.int8 if batch["target"].dim() == 1 else torch.int32
-    stamps = _Stamps(x.device)
-    spans: list[Point | None] = []
-    for grid in cover(points):
-        # The clean prediction is wanted in any case, and comes at no cost.
-        axes: dict[str, Any] = {axis: list(getattr(grid, axis)) for axis in AXES}
-        axes["eps"] = list(dict.fromkeys((0.0, *grid.eps)))
-        known: dict[str, Any] = {"target": batch["target"], "sample_ids": ids, "valid": batch["valid"]}
-        for point, logits in curve(net, x, memo=memo, **axes, **known, **(options or {})):
-            counted = base
-            if point.eps != 0 or counted is None:
-                tally = tally or Tally(batch["target"], classes=classes, channels=logits.shape[1])
-                finite.append((point, _sums(logits).isfinite()))
-                # max takes the same class as argmax, in less time.
-                counted = tally(logits.max(1).indices).to(kind)
-            if point.eps == 0:
-                base = counted
-            row = place.get(point)
-            stamps.mark()
-            spans.append(None if point.eps == 0 else point)
-            if row is not None:
-                found[row] = counted
-                (on_point or _nothing)()
-    _check_finite(finite, number, ids)
-    assert base is not None
-    seconds = dict.fromkeys(points, 0.0)
-    shared = 0.0
-    for point_or_none, second in zip(spans, stamps.seconds(), strict=True):
-        if point_or_none in seconds:
-            seconds[point_or_none] += second
-        else:
-            shared += second
-    dense = torch.stack([rows for rows in found if rows is not None]).cpu().numpy()
+
+    def judge(predicted: Tensor, channels: int) -> Tensor:
+        nonlocal tally
+        class_map = (options or {}).get("class_map")
+        tally = tally or Tally(batch["target"], classes=classes, channels=channels, class_map=class_map)
+        return tally(predicted).to(kind)
+
+    done = evaluate(
+        net, batch, points, judge=judge, number=number, options=options, memo=memo, on_point=on_point
+    )
+    seconds, shared = done.times()
     return Chunk(
         batch=number,
-        ids=list(ids),
+        ids=list(batch["ids"]),
         points=list(points),
-        counts=Counts.of(dense),
-        base=base.cpu().numpy(),
-        seconds=list(seconds.values()),
+        counts=Counts.of(torch.stack(done.results()).cpu().numpy()),
+        base=done.clean["none"].cpu().numpy(),
+        seconds=seconds,
         shared=shared,
         content=batch["content"],
         device=device,
         points_per_forward=memo.points_per_forward or 1,
     )
+
+
+def evaluate(
+    net: nn.Module,
+    batch: Batch,
+    points: Sequence[Point],
+    *,
+    judge: Judge,
+    number: int = 0,
+    options: Mapping[str, Any] | None = None,
+    memo: Memo | None = None,
+    on_point: Callable[[], None] | None = None,
+) -> Evaluation:
+    """Let a judge see the predictions of points, and the clean one, on one batch.
+
+    Args:
+        judge: see :data:`Judge`; what it makes of the clean prediction serves every curve.
+
+    The others are those of :func:`count`.
+
+    Raises:
+        GpsweepError: where logits are not finite, naming the batch and its samples.
+    """
+    settings, memo = dict(options or {}), memo or Memo()
+    refinement: Refinement = settings.pop("refinement", None) or Refinement()
+    done = Evaluation(batch, points, refinement, judge=judge, on_point=on_point)
+    for grid, views in done.grids():
+        # The clean prediction is wanted in any case, and comes at no cost.
+        axes: dict[str, Any] = {axis: list(getattr(grid, axis)) for axis in AXES if axis != "refine"}
+        axes["eps"] = list(dict.fromkeys((0.0, *grid.eps)))
+        walks = {}
+        for view in views:
+            known = memo if view == IDENTITY else refinement.memo(view)
+            known.settle = memo.settle
+            walks[view] = walk(net, view.of(batch), memo=known, **axes, **settings)
+        done.follow(walks)
+    _check_finite(done.finite, number, batch["ids"])
+    return done
+
+
+def walk(net: nn.Module, batch: Batch, **options: Any) -> Iterator[tuple[Point, Tensor]]:
+    """Start on the curves of a batch, its padding filled; see :func:`gpsweep.engine.curve`."""
+    known: dict[str, Any] = {"target": batch["target"], "sample_ids": batch["ids"], "valid": batch["valid"]}
+    return curve(net, _filled(net, batch), **known, **options)
+
+
+class Evaluation:
+    """What a judge makes of one batch's predictions, as its points come.
+
+    Attributes:
+        clean: what it makes of those at ε = 0, by refinement.
+        finite: which samples' logits were finite, ``(N,)``, by point.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        points: Sequence[Point],
+        refinement: Refinement,
+        *,
+        judge: Judge,
+        on_point: Callable[[], None] | None,
+    ) -> None:
+        self.batch, self.refinement, self.judge, self.on_point = batch, refinement, judge, on_point
+        self.place = {point: row for row, point in enumerate(points)}
+        self.names: dict[Point, list[str]] = {}
+        for point in points:
+            self.names.setdefault(replace(point, refine="none"), []).append(point.refine)
+        self.found: list[Tensor | None] = [None] * len(points)
+        self.clean: dict[str, Tensor] = {}
+        self.finite: list[tuple[Point, Tensor]] = []
+        self.stamps = _Stamps(batch["image"].device)
+        self.spans: list[Sequence[Point]] = []
+
+    def grids(self) -> Iterator[tuple[Grid, tuple[View, ...]]]:
+        """Yield few grids without refinements that hold every point, and the views each is wanted of."""
+        groups: dict[tuple[View, ...], list[Point]] = {}
+        for point, names in self.names.items():
+            views = dict.fromkeys(view for name in names for view in self.refinement.views(name))
+            groups.setdefault(tuple(views), []).append(point)
+        for seen, points in groups.items():
+            for grid in cover(points):
+                yield grid, seen
+
+    def follow(self, walks: Mapping[View, Iterator[tuple[Point, Tensor]]]) -> None:
+        """Judge what the views' curves give; they walk in step, so that each serves several refinements."""
+        for point, first in walks[IDENTITY]:
+            logits = {IDENTITY: first}
+            self.passed(point, IDENTITY)
+            for view, walk in walks.items():
+                if view != IDENTITY:
+                    logits[view] = next(walk)[1]
+                    self.passed(point, view)
+            self.take(point, logits)
+
+    def take(self, point: Point, logits: Mapping[View, Tensor]) -> None:
+        """Judge the predictions that come of a point's logits."""
+        at_base = point.eps == 0
+        names = self.names.get(point, [])
+        for view, z in logits.items():
+            if not at_base or not self.clean.keys() >= {"none", *names}:
+                self.finite.append((replace(point, refine=view.refine), _sums(z).isfinite()))
+        # What is clean is the same on every curve, and the base is wanted in any case.
+        new = [n for n in dict.fromkeys(("none", *names)) if n not in self.clean] if at_base else names
+        channels = logits[IDENTITY].shape[1]
+        for name, classes in self.refinement.predictions(new, logits, self.batch):
+            counted = self.judge(classes, channels)
+            if at_base:
+                self.clean[name] = counted
+                self.mark([replace(point, refine=name)] if name in names and name != "none" else [])
+            else:
+                self.keep(replace(point, refine=name), counted)
+        for name in names if at_base else ():
+            self.keep(replace(point, refine=name), self.clean[name])
+
+    def results(self) -> list[Tensor]:
+        """Return what the judge made of each point."""
+        return [result for result in self.found if result is not None]
+
+    def keep(self, point: Point, counted: Tensor) -> None:
+        """Put what was made of a point in its place."""
+        self.found[self.place[point]] = counted
+        self.mark([] if point.eps == 0 else [point])
+        if self.on_point:
+            self.on_point()
+
+    def passed(self, point: Point, view: View) -> None:
+        """Note that a view's logits are there; with one refinement its time is not told from the rest."""
+        names = self.names.get(point, [])
+        if len(names) != 1:
+            users = [replace(point, refine=n) for n in names if view in self.refinement.views(n)]
+            self.mark(users if point.eps else [])
+
+    def mark(self, points: Sequence[Point]) -> None:
+        """Note the moment; the time since the last one belongs to some points in equal parts, or to all."""
+        self.stamps.mark()
+        self.spans.append(points)
+
+    def times(self) -> tuple[list[float], float]:
+        """Return the seconds of each point, and those that the points share."""
+        own, shared = [0.0] * len(self.place), 0.0
+        for points, second in zip(self.spans, self.stamps.seconds(), strict=True):
+            for point in points:
+                own[self.place[point]] += second / len(points)
+            shared += 0.0 if points else second
+        return own, shared
 
 
 class _Stamps:
@@ -127,10 +253,6 @@ class _Stamps:
             self.moments[-1].synchronize()
             return [start.elapsed_time(stop) / 1000 for start, stop in pairwise(self.moments)]
         return [stop - start for start, stop in pairwise(self.moments)]
-
-
-def _nothing() -> None:
-    pass
 
 
 def _filled(net: nn.Module, batch: Batch) -> Tensor:

@@ -85,6 +85,7 @@ def curve(
     gradient_precision: Precision | None = "32",
     memory_format: MemoryFormat = "channels_last",
     output: str | int | None = None,
+    class_map: Sequence[int] | None = None,
     guides: Mapping[str, Guide] | None = None,
     memo: Memo | None = None,
 ) -> Iterator[tuple[Point, Tensor]]:
@@ -122,6 +123,8 @@ def curve(
             labels are made from; None for the same. Where the two differ, ε = 0 takes a pass of its own.
         memory_format: layout of ``x``; the weights keep theirs.
         output: key or index of the logits where the network returns a dict or tuple.
+        class_map: the class of ``target`` that each class of the network stands for, one below 0 for none;
+            None: its own. Points live in the network's classes.
         guides: further sources of directions by name.
         memo: an object to keep between the batches of one network; without it every call examines anew.
 
@@ -143,7 +146,7 @@ def curve(
         eps=eps,
         labels=(*LABELS, *guides),
     )
-    hints = Hints(target, sample_ids, seed, valid, random_unit)
+    hints = Hints(target, sample_ids, seed, valid, random_unit, class_map)
     if sample_ids is not None and len(sample_ids) != len(x):
         raise GpsweepError(f"sample_ids: expected one per sample, {len(x)}, came {len(sample_ids)}")
     if net.training:
@@ -205,10 +208,12 @@ class _Walk:
         points = self.points
         state = self.passes.clean(points.layer)
         self.passes.check(points.layer)
+        # What is not perturbed, as plain test-time augmentation, takes no backward pass.
+        moving = any(points.eps)
         pairs = [(label, signal) for label in points.label for signal in points.signal]
         for label, signal in pairs:
             pulled = {}
-            if label not in self.guides:
+            if label not in self.guides and moving:
                 keep_graph = (label, signal) != pairs[-1]
                 pulled = self.pull(
                     state, signal, self.distribution(label, state.logits), keep_graph=keep_graph
@@ -216,7 +221,7 @@ class _Walk:
             for layer in points.layer:
                 for step in points.step:
                     curve = Point(label, signal, layer, step)
-                    direction = self.direction(curve, state, pulled)
+                    direction = self.direction(curve, state, pulled) if moving else []
                     yield from self.along(curve, direction, state.prediction)
 
     def distribution(self, label: str, logits: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ PACKAGE = Path(__file__).resolve().parent
 # What turns a batch into counts; a change of any of these files makes other numbers possible.
 ENGINE = (
     "counting.py",
+    "crf.py",
     "data/batch.py",
     "engine.py",
     "gallery.py",
@@ -37,9 +38,11 @@ ENGINE = (
     "neighbours.py",
     "passes.py",
     "precision.py",
+    "refine.py",
     "signals.py",
     "steps.py",
     "tally.py",
+    "views.py",
 )
 # Where data and weights lie, and what a network is called, says nothing of their content.
 WORDS = ("root", "images", "masks", "labels", "sbd", "checkpoint", "name")
@@ -111,7 +114,7 @@ def _settings(node: Any) -> Any:
     if not isinstance(content, Mapping):
         return content
     return {
-        key: _settings(value) if isinstance(value, Mapping) else value
+        str(key): _settings(value) if isinstance(value, Mapping) else value
         for key, value in content.items()
         if key not in WORDS
     }

@@ -6,18 +6,17 @@ Whatever is stored by then stays, and the same command goes on from there.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from types import FrameType
 from typing import Any
 
 INTERRUPT, TERMINATE = signal.SIGINT, signal.SIGTERM
 # SLURM sends either of them some time before a job's end, as --signal asks it to.
 WARNINGS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-KILL_WAIT = 120.0  # longer than SLURM waits between asking a job to end and killing it
 
 
 class StoppedError(Exception):
@@ -72,21 +71,46 @@ class Interrupts:
 
 
 def hand_on(signum: int) -> None:
-    """Let the scheduler run a stopped job again, if it is one of SLURM's.
+    """Let the scheduler run a stopped job again, if it is one of SLURM's that is to go on.
 
-    A warning before the time limit or a preemption requeues the job. After SIGTERM the scheduler itself
-    decides: it requeues a preempted job, and not one that was cancelled.
+    A warning before the time limit or a preemption requeues the job, and so does SIGTERM where it announces a
+    preemption: SLURM itself would not requeue a job that has ended within its grace time.
     """
     if signum == INTERRUPT:
         return
     executor, job = os.environ.get("SUBMITIT_EXECUTOR"), os.environ.get("SLURM_JOB_ID")
-    if signum in WARNINGS:
-        if os.environ.get("SLURM_PROCID", "0") != "0":
-            sys.exit(0)  # where any other code ends all, the first process could not requeue the job
-        if executor is not None:
-            name = os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")
-            signal.raise_signal(getattr(signal, f"SIG{name}"))  # submitit requeues and ends the process
-        elif job is not None:
-            subprocess.run(["scontrol", "requeue", job], check=False)
-    elif executor == "slurm":
-        time.sleep(KILL_WAIT)  # an end of our own would be taken for the job's result
+    if signum == TERMINATE and not (job and _to_go_on(job, whole=executor == "slurm")):
+        return
+    if os.environ.get("SLURM_PROCID", "0") != "0":
+        sys.exit(0)  # where any other code ends all, the first process could not requeue the job
+    for expected in (TERMINATE, signal.SIGCONT) if job else ():
+        signal.signal(expected, signal.SIG_IGN)  # a requeue sends them to what is about to end anyway
+    if executor is not None:
+        name = os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")
+        signal.raise_signal(getattr(signal, f"SIG{name}"))  # submitit requeues and ends the process
+    elif job is not None:
+        subprocess.run(["scontrol", "requeue", job], check=False)
+
+
+def leave(signum: int, frame: FrameType | None) -> None:
+    """End the process at once, before the first batch or after the last: there is nothing to finish."""
+    hand_on(signum)
+    sys.exit(128 + signum)
+
+
+def _to_go_on(job: str, *, whole: bool) -> bool:
+    """Say whether SIGTERM means that a job is to run again, which SLURM leaves to the job.
+
+    SLURM has ended a job already that is cancelled, out of time, or requeued by somebody else.
+
+    Args:
+        job: its number.
+        whole: whether the job is this run alone; within a script of the user's own, somebody else may have
+            sent the signal.
+    """
+    if shutil.which("scontrol") is None:
+        return False
+    ask = ["scontrol", "--oneliner", "show", "job", job]
+    asked = subprocess.run(ask, capture_output=True, text=True, check=False)
+    said = dict(word.split("=", 1) for word in asked.stdout.split() if "=" in word)
+    return said.get("JobState") == "RUNNING" and (whole or said.get("PreemptTime", "None") != "None")

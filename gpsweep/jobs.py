@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from gpsweep import cluster, config
+from gpsweep import cluster, config, interrupts
 
 LOG, REPORT = "gpsweep.log", "report.html"
 SHOWN = 20
@@ -41,6 +44,8 @@ class Noted:
     def __call__(self, cfg: DictConfig) -> Any:
         """Run the task."""
         sys.argv = list(self.command)
+        if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+            signal.signal(interrupts.TERMINATE, interrupts.leave)  # submitit would not listen
         try:
             return self.task(cfg)
         except Exception as error:
@@ -74,15 +79,32 @@ class EveryJob(Launcher):
         """
         try:
             with cluster.awaiting_all(self.launcher):
-                ended = self.launcher.launch(job_overrides, initial_job_idx=initial_job_idx)
+                ended = self.launched(job_overrides, initial_job_idx)
         except KeyboardInterrupt:
             print("gpsweep: stopped; what is stored stays, and the same command goes on", file=sys.stderr)
             sys.exit(cluster.INTERRUPTED)
-        except (RuntimeError, ValueError) as error:  # a worker process lost, a submission refused
+        except (RuntimeError, ValueError) as error:  # a submission refused
             raise CompactHydraException(f"gpsweep: hydra/launcher: {' '.join(str(error).split())}") from error
         self.overrides += job_overrides
         self.ended += ended
         return [job for job in ended if done(job)]
+
+    def launched(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+        """Let the launcher run jobs; where a process dies, joblib ends all, and they go on one at a time."""
+        try:
+            return list(self.launcher.launch(job_overrides, initial_job_idx=first))
+        except BrokenExecutor:
+            if len(job_overrides) == 1:
+                died = CompactHydraException(
+                    "gpsweep: the job's process has died, for want of memory perhaps"
+                )
+                return [JobReturn(status=JobStatus.FAILED, _return_value=died)]
+        print(
+            "gpsweep: a process has died, for want of memory perhaps; the jobs go on one at a time from what "
+            "is stored",
+            file=sys.stderr,
+        )
+        return [job for n, own in enumerate(job_overrides, first) for job in self.launched([own], n)]
 
     def conclude(self) -> None:
         """Say how the jobs ended, where there are several.

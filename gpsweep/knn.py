@@ -131,6 +131,15 @@ class KnnGuide:
         choices = {"k": self.k, "weights": self.weights, "at": self.at, "combine": self.combine}
         return {**choices, "leave_out": self.numbers is not None, **self.gallery.identity(device)}
 
+    def about(self) -> dict[str, Any]:
+        """Return what a person wants to know of it."""
+        return {
+            "k": self.k,
+            "weights": self.weights,
+            "features": self.gallery.layer,
+            "training_images": len(self.gallery),
+        }
+
     def save(self) -> None:
         """Keep for the next run what was computed of the training images."""
         self.gradients.save()

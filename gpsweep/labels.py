@@ -28,6 +28,8 @@ class Hints:
         seed: mixed into every sample's seed.
         valid: ``(N, …)`` bool, False where a pixel is padding; None if nothing was padded.
         random_unit: whether ``random_onehot`` draws one class per pixel or one per image.
+        class_map: the class of ``target`` that each of the C classes stands for, one below 0 for none; None:
+            its own.
     """
 
     target: Tensor | None = None
@@ -35,6 +37,7 @@ class Hints:
     seed: int = 0
     valid: Tensor | None = None
     random_unit: Literal["pixel", "image"] = "pixel"
+    class_map: Sequence[int] | None = None
 
 
 LabelStrategy = Callable[[Tensor, Hints], Tensor]
@@ -78,6 +81,8 @@ def top2(z: Tensor, hints: Hints) -> Tensor:
 def ground_truth(z: Tensor, hints: Hints) -> Tensor:
     """All mass on the true class, the oracle of the paper's Fig. 5c; 0 where the truth is void.
 
+    Where several classes stand for the true one, each has the same part of the mass; 0 where none does.
+
     Raises:
         GpsweepError: if there is no target, or one of another shape than the logits'.
     """
@@ -87,6 +92,8 @@ def ground_truth(z: Tensor, hints: Hints) -> Tensor:
     if target.shape != (z.shape[0], *z.shape[2:]):
         expected = (z.shape[0], *z.shape[2:])
         raise GpsweepError(f"label=ground_truth: expected a target {expected}, came {tuple(target.shape)}")
+    if hints.class_map is not None:
+        return _shared(target, hints.class_map, z)
     known = (target >= 0) & (target < z.shape[1])
     return _one_hot(target.where(known, 0), z) * known.unsqueeze(1)
 
@@ -107,6 +114,15 @@ def _likeliest(z: Tensor) -> Tensor:
 
 def _one_hot(classes: Tensor, z: Tensor) -> Tensor:
     return torch.zeros_like(z).scatter_(1, classes.unsqueeze(1), 1)
+
+
+def _shared(target: Tensor, class_map: Sequence[int], z: Tensor) -> Tensor:
+    """Return the distribution over all classes that stand for the true one."""
+    if len(class_map) != z.shape[1]:
+        raise GpsweepError(f"class_map: expected one for each of {z.shape[1]} classes, came {len(class_map)}")
+    stands_for = torch.tensor(class_map, device=z.device).view(1, -1, *[1] * (z.dim() - 2))
+    mass = ((stands_for == target.unsqueeze(1)) & (stands_for >= 0)).to(z.dtype)
+    return mass / mass.sum(1, keepdim=True).clamp(min=1)
 
 
 def _seed(seed: int, name: str) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from gpsweep.counting import count
 from gpsweep.data.batch import Batch
@@ -15,7 +15,6 @@ from gpsweep.interrupts import Interrupts
 from gpsweep.lightning import LightningModule
 from gpsweep.passes import Memo
 from gpsweep.points import Point
-from gpsweep.store.chunk import Chunk
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,11 @@ class GridModule(LightningModule):
         net: network in pixel space, see :class:`gpsweep.models.pixels.PixelNet`.
         tasks: what is to be done, by all devices together.
         loader: makes the loader of the batches of some tasks, in their order.
-        keep: is given the counts of every batch.
+        keep: is given what comes of every batch.
+        evaluate: makes it of network, batch and points; counts them if left out.
         classes: how many classes the data has.
         options: further arguments of :func:`gpsweep.engine.curve`.
+        vote: says which classes the nearest training images of a batch alone tell, from images and ids.
         memo: what is known of the network already.
         device_name: what computes, in words.
         interrupts: signals that may end the run.
@@ -49,9 +50,11 @@ class GridModule(LightningModule):
         tasks: Sequence[Task],
         *,
         loader: Callable[[Sequence[Task]], Any],
-        keep: Callable[[Chunk], object],
+        keep: Callable[[Any], object],
+        evaluate: Callable[..., Any] | None = None,
         classes: int,
         options: Mapping[str, Any] | None = None,
+        vote: Callable[[Tensor, Sequence[str]], Tensor] | None = None,
         memo: Memo | None = None,
         device_name: str = "",
         interrupts: Interrupts | None = None,
@@ -65,8 +68,10 @@ class GridModule(LightningModule):
         self.tasks = list(tasks)
         self.loader = loader
         self.keep = keep
+        self.evaluate = evaluate or count
         self.classes = classes
         self.options = dict(options or {})
+        self.vote = vote
         self.memo = memo or Memo()
         self.device_name = device_name
         self.interrupts = interrupts or Interrupts()
@@ -88,7 +93,7 @@ class GridModule(LightningModule):
         if isinstance(batch, GpsweepError):
             raise batch
         task = self.tasks[batch_idx]
-        chunk = count(
+        found = self.evaluate(
             self.net,
             batch,
             task.points,
@@ -99,7 +104,10 @@ class GridModule(LightningModule):
             on_point=self._point_done,
             device=self.device_name,
         )
-        self.keep(chunk)
+        if self.vote is not None:
+            right = self.vote(batch["image"], batch["ids"]) == batch["target"]
+            found = replace(found, neighbours=right.tolist())
+        self.keep(found)
         self.on_batch()
         self.interrupts.at_batch()
 

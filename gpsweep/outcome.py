@@ -35,8 +35,9 @@ class Outcome:
         seconds: wall time of each point's own forward passes.
         info: ``dataset``, ``model``, ``weights_sha256``, ``versions`` (name → version), ``git_commit``,
             ``command``, ``config`` (YAML text), ``select`` (see :func:`gpsweep.selection.plan`), ``device``,
-            ``layer_scale``, ``times`` (``start``,
-            ``shared``, ``points``, ``test``: seconds); what is missing is left out.
+            ``layer_scale``, ``knn`` (``accuracy`` in % of what the nearest training images alone tell, and
+            how these are found), ``times`` (``start``, ``shared``, ``points``, ``test``: seconds), ``cost``
+            (see :func:`gpsweep.cost.summary`); what is missing is left out.
 
     Raises:
         ValueError: if the lengths and shapes do not agree.
@@ -99,7 +100,9 @@ def pack(outcome: Outcome) -> bytes:
 
 def _unpack(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Outcome:
     return Outcome(
-        points=from_columns({axis: arrays[f"point_{axis}"].tolist() for axis in AXES}),
+        points=from_columns(
+            {axis: arrays[f"point_{axis}"].tolist() for axis in AXES if f"point_{axis}" in arrays}
+        ),
         counts=Counts.from_arrays(
             {name.removeprefix("counts_"): arrays[name] for name in arrays if name.startswith("counts_")}
         ),

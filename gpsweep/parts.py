@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from gpsweep import layers, points
+from gpsweep import layers, points, predict
 from gpsweep.atomic import check_writable
 from gpsweep.config import instance
+from gpsweep.crf import Crf
 from gpsweep.data.base import Source
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.gallery import Gallery
@@ -18,7 +19,9 @@ from gpsweep.identity import identity
 from gpsweep.knn import KnnGuide
 from gpsweep.lightning import Trainer
 from gpsweep.models.build import build
+from gpsweep.models.class_map import class_map
 from gpsweep.models.pixels import PixelNet
+from gpsweep.refine import Refinement, refinement
 from gpsweep.store import Store
 from gpsweep.trainer import trainer_of
 
@@ -39,6 +42,20 @@ class Parts:
     store: Store
     guides: dict[str, KnnGuide]
     trainer: Trainer
+    refinement: Refinement
+    class_map: tuple[int, ...] | None = None
+    spool: predict.Spool | None = None
+
+    @property
+    def keeper(self) -> Store | predict.Spool:
+        """What keeps what is computed: counts, or predictions where nobody tells the truth."""
+        return self.store if self.spool is None else self.spool
+
+    @property
+    def wanted(self) -> list[points.Point]:
+        """What is to be computed of every batch."""
+        whole = self.grid.points()
+        return whole if self.spool is None else predict.wanted(whole)
 
     @property
     def classes(self) -> int:
@@ -57,6 +74,17 @@ def parts_of(cfg: DictConfig) -> Parts:
     source: Source = instance(cfg.data.source, "data.source")
     if len(source) == 0:
         raise GpsweepError(f"data: expected at least one sample, {source.name} has none")
+    crf = Crf(**cfg.crf)
+    refining = refinement(grid.refine, task=source.task, scales=cfg.multiscale.scales, crf=crf)
+    mapped = class_map(cfg.model, classes=source.classes)
+    if mapped is not None and "knn" in grid.label:
+        raise GpsweepError(
+            "model.class_map: label=knn guides by the classes of data.train, which are to be the network's "
+            "own; expected null"
+        )
+    blind = predict.unlabelled(source)
+    if blind:
+        predict.check(cfg, grid, source, mapped)
     # Weights that no checkpoint gives are at least the same in every process and shard.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)
@@ -67,10 +95,12 @@ def parts_of(cfg: DictConfig) -> Parts:
     trainer = trainer_of(cfg)
     kind = trainer.strategy.root_device.type
     guides = {"knn": knn_of(cfg, source, net)} if "knn" in grid.label else {}
-    known = identity(cfg, source, net, kind)
+    known = identity(cfg, source, net, kind) | refining.identity()
     for name, guide in guides.items():
         known[name] = guide.identity(kind)
-    return Parts(grid, source, net, Store(Path(cfg.store), known), guides, trainer)
+    store = Store(Path(cfg.store), known)
+    spool = predict.Spool(store.folder / "predictions", source.ids, cfg.data.batch_size) if blind else None
+    return Parts(grid, source, net, store, guides, trainer, refining, mapped, spool)
 
 
 def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:

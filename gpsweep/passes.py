@@ -6,7 +6,7 @@ No hook, patch or changed flag outlives a method, so nothing is left on the netw
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,10 @@ from gpsweep.logits import pick
 from gpsweep.precision import Precision, computing, refusals_named, widened
 
 
+def _measured(measure: Callable[[], int]) -> int:
+    return measure()
+
+
 @dataclass
 class Memo:
     """What a caller keeps from batch to batch of one network and one precision, to examine only once.
@@ -32,7 +36,9 @@ class Memo:
         mode_matters: whether a pass with gradients rounds otherwise than one without, as fused attention
             does; what replays stand on is then recorded in a pass of either kind.
         points_per_forward: how many ε rode in one forward pass.
-        room: the most of them that memory holds, once measured or found out.
+        settle: is given the way to measure how many memory holds, and says how many it shall be; a store
+            measures once for all the processes and runs that share it.
+        room: the most of them, once settled or found out.
         short_of_memory: whether it was found out, and said.
     """
 
@@ -41,6 +47,7 @@ class Memo:
     changes_input: bool = False
     mode_matters: bool = False
     points_per_forward: int | None = None
+    settle: Callable[[Callable[[], int]], int] = _measured
     room: int | None = None
     short_of_memory: bool = False
 
@@ -269,7 +276,9 @@ class Passes:
             names: the layers, the one that takes most memory being decisive.
         """
         if asked == "auto" and self.memo.room is None and points > 1:
-            self.memo.room = min(memory.fitting(self.x.device, partial(self._probe, name)) for name in names)
+            self.memo.room = self.memo.settle(
+                lambda: min(memory.fitting(self.x.device, partial(self._probe, name)) for name in names)
+            )
         most = points if asked == "auto" else min(asked, points)
         self.memo.points_per_forward = min(most, self.memo.room or most)
         return self.memo.points_per_forward

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from gpsweep.errors import GpsweepError, unknown
 
-AXES = ("label", "signal", "layer", "step", "iterations", "eps")
+AXES = ("label", "signal", "layer", "step", "iterations", "refine", "eps")
 LABELS = ("argmax", "random_onehot", "uniform", "top2", "ground_truth")
 GUIDES = ("knn",)  # labels that are more than a distribution made of the prediction
 SIGNALS = ("eq5", "cross_entropy", "likelihood")
 STEPS = ("sign", "rms")
+REFINES = ("none", "flip", "multiscale", "crf")
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ class Point:
         layer: ``input``, a module path of the network or an alias of the model.
         step: ``sign`` or ``rms``.
         iterations: how often the three steps are repeated, ≥ 1.
+        refine: what is made of the softmax, a name of :data:`REFINES`.
         eps: step length; grey levels at the input, see ``layer_scale`` for inner layers.
     """
 
@@ -42,6 +44,7 @@ class Point:
     layer: str = "input"
     step: str = "sign"
     iterations: int = 1
+    refine: str = "none"
     eps: float = 0.0
 
     def curve(self) -> Point:
@@ -62,17 +65,19 @@ class Grid:
     layer: tuple[str, ...]
     step: tuple[str, ...]
     iterations: tuple[int, ...]
+    refine: tuple[str, ...]
     eps: tuple[float, ...]
 
     def curves(self) -> list[Point]:
         """Return one point with ε = 0 per curve, in the order in which curves are computed."""
         return [
-            Point(label, signal, layer, step, count)
+            Point(label, signal, layer, step, count, refine)
             for label in self.label
             for signal in self.signal
             for layer in self.layer
             for step in self.step
             for count in self.iterations
+            for refine in self.refine
         ]
 
     def points(self) -> list[Point]:
@@ -89,8 +94,9 @@ def columns(points: Sequence[Point]) -> dict[str, list[Any]]:
 
 
 def from_columns(values: Mapping[str, Sequence[Any]]) -> list[Point]:
-    """Return the points that :func:`columns` took apart."""
-    return [Point(*setting) for setting in zip(*(values[axis] for axis in AXES), strict=True)]
+    """Return the points that :func:`columns` took apart; what older runs noted has no ``refine``."""
+    whole = {"refine": ["none"] * len(values["eps"]), **values}
+    return [Point(*setting) for setting in zip(*(whole[axis] for axis in AXES), strict=True)]
 
 
 def cover(points: Iterable[Point]) -> list[Grid]:
@@ -140,6 +146,7 @@ def grid(
     layer: Any = "input",
     step: Any = "sign",
     iterations: Any = 1,
+    refine: Any = "none",
     eps: Any = 0.0,
     labels: Iterable[str] = LABELS,
 ) -> Grid:
@@ -152,17 +159,26 @@ def grid(
         labels: the valid label names; guides (:mod:`gpsweep.engine`) add theirs.
 
     Raises:
-        GpsweepError: naming the axis, for an empty list, an unknown name, or a number that is none.
+        GpsweepError: naming the axis, for an empty list, an unknown name, a number that is none, or a guide
+            with a refinement.
     """
     counts = [_count(v) for v in _values("iterations", iterations)]
-    return Grid(
+    made = Grid(
         label=_names("label", label, tuple(labels)),
         signal=_names("signal", signal, SIGNALS),
         layer=_names("layer", layer, None),
         step=_names("step", step, STEPS),
         iterations=tuple(range(1, max(counts) + 1)),
+        refine=_names("refine", refine, REFINES),
         eps=_unique([_eps(v) for v in _values("eps", eps)]),
     )
+    guides = [name for name in made.label if name in GUIDES]
+    if guides and made.refine != ("none",):
+        raise GpsweepError(
+            f"refine={','.join(made.refine)}: expected none with label={guides[0]}, "
+            "whose directions are made for the images as they are"
+        )
+    return made
 
 
 def _values(key: str, value: Any) -> list[Any]:

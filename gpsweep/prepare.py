@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,10 @@ from gpsweep import points
 from gpsweep.data.base import SEGMENTATION, Source
 from gpsweep.data.batch import collate
 from gpsweep.engine import curve
-from gpsweep.errors import GpsweepError
+from gpsweep.errors import GpsweepError, listing
 from gpsweep.models.pixels import PixelNet
 from gpsweep.passes import Memo
+from gpsweep.refine import Refinement
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,20 @@ class Prepared:
     memo: Memo
 
 
-def prepare(cfg: DictConfig, grid: points.Grid, source: Source, net: PixelNet) -> Prepared:
+def prepare(
+    cfg: DictConfig,
+    grid: points.Grid,
+    source: Source,
+    net: PixelNet,
+    *,
+    class_map: Sequence[int] | None = None,
+    refinement: Refinement | None = None,
+) -> Prepared:
     """Check on one sample that network, data and layers fit, and find a memory format the network bears.
+
+    Args:
+        class_map: see :func:`gpsweep.models.class_map.class_map`.
+        refinement: the refinements of the grid.
 
     Raises:
         GpsweepError: if they do not fit.
@@ -43,6 +57,7 @@ def prepare(cfg: DictConfig, grid: points.Grid, source: Source, net: PixelNet) -
         "gradient_precision": cfg.precision.gradient,
         "points_per_forward": cfg.points_per_forward,
         "memory_format": cfg.memory_format,
+        "class_map": class_map,
     }
     sample = collate([source[0]])
     assert not isinstance(sample, GpsweepError)
@@ -51,10 +66,9 @@ def prepare(cfg: DictConfig, grid: points.Grid, source: Source, net: PixelNet) -
     def logits() -> torch.Tensor:
         if options["memory_format"] == "channels_last":
             net.to(memory_format=torch.channels_last)
-        walk = curve(
-            net, sample["image"], 0.0, layer=grid.layer, memo=memo, **options | {"points_per_forward": 1}
-        )
-        return next(walk)[1]
+        # With an ε that is never asked for, a backward pass precedes the clean logits.
+        one = options | {"points_per_forward": 1}
+        return next(curve(net, sample["image"], (0.0, 1.0), layer=grid.layer, memo=memo, **one))[1]
 
     try:
         z = logits()
@@ -70,12 +84,26 @@ def prepare(cfg: DictConfig, grid: points.Grid, source: Source, net: PixelNet) -
         memo = Memo()
         z = logits()
         warnings.warn("memory_format=channels_last: the network needs contiguous activations", stacklevel=2)
-    check_logits(z, source, sample["image"])
-    return Prepared(options, memo)
+    check_logits(z, source, sample["image"], class_map=class_map)
+    lost = [name for n, name in enumerate(source.classes) if class_map is not None and n not in class_map]
+    if lost:
+        warnings.warn(
+            f"model.class_map: no class of the network stands for {listing(lost)}; they score 0", stacklevel=2
+        )
+    if refinement is not None:
+        refinement.check(net, sample, grid.layer, options)
+    return Prepared({**options, "refinement": refinement}, memo)
 
 
-def check_logits(z: torch.Tensor, source: Source, image: torch.Tensor) -> None:
+def check_logits(
+    z: torch.Tensor, source: Source, image: torch.Tensor, *, class_map: Sequence[int] | None = None
+) -> None:
     """Check that logits fit the data's task and classes.
+
+    Args:
+        z: of one image.
+        image: ``(1, 3, H, W)``.
+        class_map: see :func:`gpsweep.models.class_map.class_map`.
 
     Raises:
         GpsweepError: if they do not.
@@ -86,7 +114,12 @@ def check_logits(z: torch.Tensor, source: Source, image: torch.Tensor) -> None:
             f"model: expected logits {expected} for {source.task}, came {tuple(z.shape)}; "
             "does the network do what the data asks?"
         )
-    if z.shape[1] < max(2, len(source.classes)):
+    if class_map is not None and z.shape[1] != len(class_map):
+        raise GpsweepError(
+            f"model.class_map: expected a class for each of the network's {z.shape[1]} output channels, "
+            f"came {len(class_map)}"
+        )
+    if class_map is None and z.shape[1] < max(2, len(source.classes)):
         raise GpsweepError(
             f"model.classes: the network has {z.shape[1]} output channels, expected at least "
             f"{max(2, len(source.classes))}, the classes of data={source.name}"

@@ -11,12 +11,13 @@ from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
 
 @contextmanager
-def bar(wanted: bool | None, total: int) -> Iterator[Callable[[], None]]:
-    """Show how many points of all batches are done; yields what is to be called after each.
+def bar(wanted: bool | None, total: int, what: str = "points") -> Iterator[Callable[[], None]]:
+    """Show how many points of all batches are done, or how much else; yields what is to be called after each.
 
     Args:
         wanted: True or False; None shows it where standard error is a terminal.
         total: points × batches.
+        what: is counted.
     """
     console = Console(stderr=True, force_terminal=wanted)
     shown = console.is_terminal if wanted is None else wanted
@@ -24,7 +25,7 @@ def bar(wanted: bool | None, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     columns = (
-        TextColumn("[bold]points"),
+        TextColumn(f"[bold]{what}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("·"),
@@ -33,5 +34,5 @@ def bar(wanted: bool | None, total: int) -> Iterator[Callable[[], None]]:
         TimeLeftColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("points", total=total)
+        task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from torch import distributed
 
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import INTERRUPT, StoppedError
@@ -114,6 +115,9 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
             ranks.end(0)
             raise
         finally:
+            # The next job of a sweep meets processes of its own.
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.destroy_process_group()
             for key, value in before.items():
                 if value is None:
                     os.environ.pop(key, None)

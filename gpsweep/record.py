@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpsweep import cost
 from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError
 from gpsweep.outcome import Outcome, plain
 from gpsweep.points import Point, columns, from_columns
-from gpsweep.store import Store
+from gpsweep.store import Merged, Store
 
 RECORD = "run.json"
 
@@ -108,5 +109,15 @@ def outcome(
             "device": ", ".join(merged.devices),
             "points_per_forward": max(merged.points_per_forward),
             "times": {**(times or {}), **spent},
+            "cost": cost.summary(store.folder, points),
+            **_neighbours(info, merged),
         },
     )
+
+
+def _neighbours(info: Mapping[str, Any], merged: Merged) -> dict[str, Any]:
+    """Return what is known of the nearest neighbours, and how often they alone tell the class, in %."""
+    if "knn" not in info or merged.neighbours is None:
+        return {}
+    known = int(merged.base[..., [0, 2]].sum())  # each image with a truth is right or missed, once
+    return {"knn": {"accuracy": 100 * sum(merged.neighbours) / max(known, 1), **info["knn"]}}

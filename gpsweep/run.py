@@ -17,13 +17,16 @@ from gpsweep.data.base import Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import Interrupts, StoppedError
+from gpsweep.measure import measure_missing
 from gpsweep.module import GridModule, Task
 from gpsweep.outcome import Outcome
 from gpsweep.parts import Parts, parts_of
+from gpsweep.predict import Spool, file_name, predict
 from gpsweep.prepare import prepare
 from gpsweep.progress import bar
 from gpsweep.provenance import provenance
 from gpsweep.trainer import device_name, quiet_lightning, rank
+from gpsweep.tuning import tune_ids
 
 
 def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
@@ -36,7 +39,8 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
 
     Returns:
         Counts of every point and where they come from. None in the further processes of a run on several
-        devices, and where the counts of other shards are still missing.
+        devices, where the counts of other shards are still missing, and where there is no truth: then the
+        folder gets predictions.
 
     Raises:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
@@ -44,7 +48,11 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
     """
     start = perf_counter()
     parts = parts_of(cfg)
-    wanted = parts.grid.points()
+    if parts.spool is not None:
+        submit(cfg, parts, parts.spool, folder)
+        return None
+    wanted = parts.wanted
+    tune = None if cfg.select == "none" else tune_ids(cfg.data, parts.source)
     info = {
         **provenance(),
         "dataset": parts.source.name,
@@ -54,8 +62,10 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
         "command": command,
         "config": OmegaConf.to_yaml(cfg, resolve=True),
         "memory_format": cfg.memory_format,
-        "select": selection.plan(cfg.select, ids=parts.source.ids, seed=cfg.seed),
+        "select": selection.plan(cfg.select, ids=parts.source.ids, seed=cfg.seed, tune=tune),
     }
+    if parts.guides:
+        info["knn"] = parts.guides["knn"].about()
     parts.store.describe({"model": info["model"], "dataset": info["dataset"]})
     if rank() == 0:
         record.note(folder, parts.store, wanted, info)
@@ -76,16 +86,46 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
     return record.outcome(parts.store, wanted, info, times)
 
 
+def submit(cfg: DictConfig, parts: Parts, spool: Spool, folder: Path) -> None:
+    """Write predictions for the evaluation server into the run's folder, as far as shards have made them.
+
+    Raises:
+        GpsweepError: as :func:`run`.
+        StoppedError: if a signal asked for it.
+    """
+    parts.store.describe({"model": str(cfg.model.name), "dataset": parts.source.name})
+    if rank() == 0:
+        unsent = "; there are no scores for a tracker" if cfg.tracker else ""
+        tell(f"{parts.source.name} has no masks: predictions for its evaluation server are written{unsent}")
+    tasks = missing(cfg, parts)
+    if tasks or ranks.started_by_others():
+        compute(cfg, parts, tasks, folder)
+    if rank() > 0:
+        return
+    left = spool.missing(parts.wanted)
+    if left:
+        tell(
+            f"shard {cfg.shard} of {cfg.shards} is done; {len(left)} of {spool.batches} batches are left to "
+            "others. The last shard writes the predictions"
+        )
+        return
+    print("Predictions:")
+    for point in parts.wanted:
+        path = folder / file_name(point, parts.grid)
+        spool.submit(point, path)
+        print(path)
+
+
 def missing(cfg: DictConfig, parts: Parts) -> list[Task]:
     """Return what is still to be computed of this run's shard, and say so where something is stored."""
-    wanted = parts.grid.points()
-    own = range(cfg.shard, parts.store.batches, cfg.shards)
+    wanted, kept = parts.wanted, parts.keeper
+    own = range(cfg.shard, kept.batches, cfg.shards)
     if cfg.fresh:
         return [Task(batch, wanted) for batch in own]
-    tasks = [Task(batch, open_points) for batch, open_points in parts.store.missing(wanted, own).items()]
+    tasks = [Task(batch, open_points) for batch, open_points in kept.missing(wanted, own).items()]
     left, total = sum(len(task.points) for task in tasks), len(own) * len(wanted)
     if left < total and rank() == 0:
-        tell(f"{total - left} of {total} points × batches are stored in {parts.store.folder}; {left} to go")
+        tell(f"{total - left} of {total} points × batches are stored in {kept.folder}; {left} to go")
     return tasks
 
 
@@ -112,7 +152,15 @@ def compute(
         StoppedError: if a signal asked for it.
     """
     start = perf_counter()
-    prepared = prepare(cfg, parts.grid, parts.source, parts.net)
+    prepared = prepare(
+        cfg,
+        parts.grid,
+        parts.source,
+        parts.net,
+        class_map=parts.class_map,
+        refinement=parts.refinement,
+    )
+    prepared.memo.settle = parts.store.settle
     interrupts = Interrupts(keyboard=rank() == 0)
     total = sum(len(task.points) for task in tasks)
     trainer = parts.trainer
@@ -126,9 +174,11 @@ def compute(
             parts.net,
             tasks,
             loader=lambda own: loader(cfg, parts.source, own),
-            keep=parts.store.put,
+            keep=parts.keeper.put,
+            evaluate=None if parts.spool is None else predict,
             classes=parts.classes,
             options={**prepared.options, "guides": parts.guides},
+            vote=parts.guides["knn"].vote if parts.guides else None,
             memo=prepared.memo,
             device_name=device_name(trainer),
             interrupts=interrupts,
@@ -153,7 +203,22 @@ def compute(
             interrupts.restore()
             for guide in parts.guides.values():
                 guide.save()
-    return {"start": ready - start, "test": perf_counter() - ready}
+    spent = {"start": ready - start, "test": perf_counter() - ready}
+    if rank() == 0 and parts.spool is None:
+        measure_missing(
+            parts.store.folder,
+            [point for task in tasks for point in task.points],
+            net=parts.net,
+            source=parts.source,
+            device=trainer.strategy.root_device,
+            device_name=device_name(trainer),
+            batch_size=cfg.data.batch_size,
+            options={**prepared.options, "guides": parts.guides},
+            memo=prepared.memo,
+            spent=spent["test"],
+            again=cfg.fresh,
+        )
+    return spent
 
 
 def loader(cfg: DictConfig, source: Source, tasks: Sequence[Task]) -> DataLoader[Any]:

@@ -38,16 +38,20 @@ def write(predictions: Iterable[tuple[str, NDArray[np.integer[Any]]]], path: Pat
     Raises:
         GpsweepError: when a prediction does not fit, or the file cannot be written.
     """
+    return pack(((name, encoded(name, classes)) for name, classes in predictions), path)
+
+
+def pack(pictures: Iterable[tuple[str, bytes]], path: Path) -> int:
+    """Do what :func:`write` does with what :func:`encoded` made of the predictions."""
     written: set[str] = set()
     stream = BytesIO()
     with (
         gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w") as archive,
     ):
-        for name, classes in predictions:
+        for name, content in pictures:
             if name in written:
                 raise GpsweepError(f"submission: image {name} came more than once")
-            content = encoded(name, classes)
             member = tarfile.TarInfo(f"{FOLDER}/{name}.png")
             member.size = len(content)
             archive.addfile(member, BytesIO(content))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -18,13 +20,28 @@ class Tally:
     Args:
         target: classes ``(N, H, W)`` or ``(N,)``.
         classes: how many classes the data has, C.
-        channels: how many the network has, at least C.
+        channels: how many the network has, at least C where there is no ``class_map``.
+        class_map: the class of the data that each channel stands for; one outside 0 … C−1 is none, and
+            predicting it is an error of the true class. None: channel c stands for class c.
 
     Raises:
-        GpsweepError: if the network has fewer channels than the data has classes.
+        GpsweepError: if the network has fewer channels than the data has classes, or other than are mapped.
     """
 
-    def __init__(self, target: Tensor, *, classes: int, channels: int) -> None:
+    def __init__(
+        self, target: Tensor, *, classes: int, channels: int, class_map: Sequence[int] | None = None
+    ) -> None:
+        self.lookup: Tensor | None = None
+        if class_map is not None:
+            if channels != len(class_map):
+                raise GpsweepError(
+                    f"model.class_map: expected a class of the data for each of the network's {channels} "
+                    f"channels, came {len(class_map)}"
+                )
+            numbers = torch.tensor(class_map, device=target.device)
+            # One channel more than there are classes, for what is none of them.
+            self.lookup = numbers.where((numbers >= 0) & (numbers < classes), classes)
+            channels = classes + 1
         if channels < classes:
             raise GpsweepError(
                 f"model.classes: expected at least the data's {classes} classes, the network gives {channels}"
@@ -55,6 +72,8 @@ class Tally:
                 f"model: expected predictions of the target's shape {tuple(self.target.shape)}, "
                 f"came {tuple(predicted.shape)}"
             )
+        if self.lookup is not None:
+            predicted = self.lookup[predicted]
         if predicted.dim() == 1:
             return self._single(predicted)
         bins = self.first_bin + predicted.flatten()

@@ -10,7 +10,7 @@ from typing import Any
 from outcomes import make
 
 from gpsweep import results
-from gpsweep.report import curves
+from gpsweep.report import curves, worth
 
 CONFIG = """\
 model:
@@ -38,7 +38,7 @@ class Finished:
         """Return every number by curve and ε; curves are named as a tracker names them."""
         found: dict[tuple[str, float], dict[str, float]] = {}
         for row in self.rows():
-            numbers = ("score", "delta", "delta_low", "delta_high", "pixel_accuracy", "seconds")
+            numbers = ("score", "delta", "delta_low", "delta_high", "pixel_accuracy", "seconds", "cost")
             found[name(row), float(row["eps"])] = {key: float(row[key]) for key in numbers}
         for row in self.rows("per_class.csv"):
             if row["iou"]:
@@ -51,10 +51,11 @@ def name(row: dict[str, str]) -> str:
 
 
 def write(folder: Path, **axes: Any) -> Finished:
-    """Write the files of a run with made-up counts."""
-    outcome = make(images=12, **axes)
+    """Write the files of a run with made-up counts and costs."""
+    outcome = make(images=12, **{"costs": {}} | axes)
     rows = results.write(outcome, folder)
     curves.draw(outcome, rows, folder)
+    worth.draw(outcome, rows, folder)
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "config.yaml").write_text(CONFIG)
     return Finished(folder)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from gpsweep import cost
 from gpsweep.outcome import Outcome
 from gpsweep.points import Point, decimal_range, grid
 from gpsweep.sparse import Counts
@@ -38,8 +41,16 @@ INFO: dict[str, Any] = {
 }
 
 
-def gain(point: Point, peak: float = 0.012) -> float:
-    """Return the change of a pixel's chance to be right, as a label's curve changes it."""
+REFINED = {"none": 0.0, "flip": 0.008, "multiscale": 0.009, "crf": 0.005}
+
+
+def gain(point: Point) -> float:
+    """Return the change of a pixel's chance to be right; perturbation adds less to what is refined."""
+    return REFINED[point.refine] + perturbed(point) * (1.0 if point.refine == "none" else 0.7)
+
+
+def perturbed(point: Point, peak: float = 0.012) -> float:
+    """Return that change as a label's curve changes it."""
     eps = point.eps * {1: 1.0, 2: 1.6}.get(point.iterations, 2.0) * (1.0 if point.layer == "input" else 0.7)
     match point.label:
         case "argmax":
@@ -52,6 +63,27 @@ def gain(point: Point, peak: float = 0.012) -> float:
             return 0.25 * np.tanh(2 * eps)
         case _:
             return -0.12 * abs(eps) ** 1.3
+
+
+ALONE = {"flip": 2.05, "multiscale": 3.4, "crf": 31.0}
+
+
+def measured(points: list[Point], **alone: float) -> dict[str, Any]:
+    """Return the costs of points as if they had been measured; those of refinements alone may be given."""
+
+    def passes(found: cost.Setting) -> float:
+        own = 1.2 + 2 * found.iterations - 0.5 * (found.layer != "input")
+        if found.iterations == 0:
+            return (ALONE | alone)[found.refine]
+        return own * {"flip": 2.0, "multiscale": 3.2}.get(found.refine, 1.0) + 30 * (found.refine == "crf")
+
+    return {
+        "forward_seconds": 0.004,
+        "settings": [
+            {**asdict(found), "seconds": 0.004 * passes(found), "passes": passes(found)}
+            for found in cost.settings(points)
+        ],
+    }
 
 
 def counts(points: list[Point], images: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -100,9 +132,13 @@ def make(
     images: int = 120,
     classes: int = 11,
     info: dict[str, Any] | None = None,
+    costs: Mapping[str, float] | None = None,
     **axes: Any,
 ) -> Outcome:
-    """Return an outcome; the axes of the grid default to the main job's 160 points."""
+    """Return an outcome; the axes of the grid default to the main job's 160 points.
+
+    With ``costs``, those of refinements alone or none of them, every point's was measured.
+    """
     points = grid(**({"label": LABELS, "eps": EPS} | axes)).points()
     table, base = (counts if task == "segmentation" else hits)(points, images, classes)
     names = WORDS[:classes] if classes <= len(WORDS) else [f"class {number:03d}" for number in range(classes)]
@@ -115,5 +151,5 @@ def make(
         classes=tuple(names if task == "segmentation" else map(str, range(classes))),
         ids=[f"image_{number:05d}" for number in range(images)],
         seconds=[float(value) for value in rng.uniform(1.0, 1.2, len(points))],
-        info=INFO | (info or {}),
+        info=INFO | (info or {}) | ({} if costs is None else {"cost": measured(points, **costs)}),
     )

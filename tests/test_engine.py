@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -356,7 +357,7 @@ def test_a_guide_gives_the_direction() -> None:
     guided = dict(curve(net, x, label="both", guides={"both": both}, **options))
     assert len(plain) == len(guided) == 12
     for point, logits in guided.items():
-        twin = Point("argmax", point.signal, point.layer, point.step, point.iterations, point.eps)
+        twin = replace(point, label="argmax")
         assert logits.equal(plain[twin])
 
 

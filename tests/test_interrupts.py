@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gpsweep.interrupts import hand_on
+from gpsweep.interrupts import WARNINGS, hand_on, leave
+
+STATES = {
+    "running": "JobState=RUNNING Reason=None PreemptTime=None",
+    "preempted": "JobState=RUNNING Reason=None PreemptTime=2026-01-01T00:00:00",
+    "cancelled": "JobState=COMPLETING Reason=None PreemptTime=None",
+}
 
 
 @pytest.fixture(autouse=True)
-def outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for key in [key for key in os.environ if key.startswith(("SLURM_", "SUBMITIT_"))]:
         monkeypatch.delenv(key)
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGCONT, *WARNINGS)}
+    yield
+    for name, handler in before.items():
+        signal.signal(name, handler)
 
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What ``scontrol`` was asked."""
+    """What ``scontrol`` was asked to do; what it says of a job is in ``STATE``."""
     command, said = tmp_path / "scontrol", tmp_path / "said"
-    command.write_text(f'#!/bin/sh\necho "$@" >{said}\n')
+    command.write_text(f'#!/bin/sh\n[ "$2" = show ] && echo "JobId=$4 $STATE" || echo "$@" >{said}\n')
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("STATE", STATES["running"])
     return said
 
 
@@ -31,31 +43,64 @@ def test_a_warned_job_is_requeued(asked: Path, monkeypatch: pytest.MonkeyPatch) 
     hand_on(signal.SIGUSR1)
     assert not asked.exists(), "outside SLURM there is nobody to tell"
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    hand_on(signal.SIGTERM)
     hand_on(signal.SIGINT)
-    assert not asked.exists(), "SLURM itself decides, or the person at the keyboard"
+    assert not asked.exists(), "a person at the keyboard"
     hand_on(signal.SIGUSR1)
     assert asked.read_text() == "requeue 12\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "own", "requeued"),
+    [
+        ("running", True, True),
+        ("preempted", True, True),
+        ("cancelled", True, False),
+        ("running", False, False),
+        ("preempted", False, True),
+        ("cancelled", False, False),
+    ],
+)
+def test_sigterm_requeues_what_slurm_has_not_ended_itself(
+    asked: Path, monkeypatch: pytest.MonkeyPatch, state: str, own: bool, requeued: bool
+) -> None:
+    """Within a script of the user's, another command may have sent it: there it must be a preemption."""
+    heard: list[int] = []
+    signal.signal(signal.SIGUSR2, lambda signum, frame: heard.append(signum))
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("STATE", STATES[state])
+    if own:
+        monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    with pytest.raises(SystemExit) as end:
+        leave(signal.SIGTERM, None)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert (heard == [signal.SIGUSR2]) == (own and requeued)
+    assert asked.exists() == (requeued and not own)
+
+
+def test_sigterm_only_ends_what_cannot_ask_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    hand_on(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("executor", ["slurm", "local"])
 def test_submitit_requeues_its_own_jobs(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
     heard: list[int] = []
-    before = signal.signal(signal.SIGUSR2, lambda signum, frame: heard.append(signum))
-    try:
-        hand_on(signal.SIGUSR1)
-    finally:
-        signal.signal(signal.SIGUSR2, before)
+    signal.signal(signal.SIGUSR2, lambda signum, frame: heard.append(signum))
+    hand_on(signal.SIGUSR1)
     assert heard == [signal.SIGUSR2]
 
 
+@pytest.mark.parametrize("signum", [signal.SIGUSR2, signal.SIGTERM])
 def test_only_the_first_process_requeues_and_the_others_end_without_an_error(
-    asked: Path, monkeypatch: pytest.MonkeyPatch
+    asked: Path, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
 ) -> None:
+    monkeypatch.setenv("STATE", STATES["preempted"])
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.setenv("SLURM_PROCID", "1")
     with pytest.raises(SystemExit) as end:
-        hand_on(signal.SIGUSR2)
+        hand_on(signum)
     assert end.value.code == 0
     assert not asked.exists()

@@ -71,3 +71,26 @@ def test_ground_truth_needs_a_fitting_target() -> None:
         STRATEGIES["ground_truth"](Z, Hints())
     with pytest.raises(GpsweepError, match=r"expected a target \(2,\), came \(3,\)"):
         STRATEGIES["ground_truth"](Z, Hints(target=torch.zeros(3, dtype=torch.long)))
+
+
+def test_the_truth_in_other_classes_is_shared_by_those_that_stand_for_it() -> None:
+    z = torch.zeros(1, 4, 1, 5)
+    target = torch.tensor([[[0, 1, 2, -1, 255]]])
+    hints = Hints(target=target, class_map=[0, 1, 0, -1])
+    assert STRATEGIES["ground_truth"](z, hints)[0, :, 0].T.tolist() == [
+        [0.5, 0, 0.5, 0],
+        [0, 1, 0, 0],
+        [0, 0, 0, 0],  # no class stands for it
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
+    single = Hints(target=torch.tensor([1, 0]), class_map=[0, 1, 1])
+    assert STRATEGIES["ground_truth"](Z, single).tolist() == [[0, 0.5, 0.5], [1, 0, 0]]
+    with pytest.raises(GpsweepError, match="class_map: expected one for each of 4 classes, came 2"):
+        STRATEGIES["ground_truth"](z, Hints(target=target, class_map=[0, 1]))
+
+
+def test_a_class_map_of_itself_leaves_the_truth_as_it_is() -> None:
+    target = torch.tensor([2, -1])
+    plain = STRATEGIES["ground_truth"](Z, Hints(target=target))
+    assert STRATEGIES["ground_truth"](Z, Hints(target=target, class_map=range(3))).equal(plain)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpsweep.errors import GpsweepError
-from gpsweep.points import Grid, Point, decimal_range, grid
+from gpsweep.points import AXES, Grid, Point, columns, cover, decimal_range, from_columns, grid
 
 
 def test_the_paper_s_range_is_forty_exact_decimals() -> None:
@@ -41,10 +41,33 @@ def test_descending_and_empty_ranges() -> None:
 
 def test_axes_multiply_and_doubles_are_dropped() -> None:
     made = grid(label=["argmax", "top2", "argmax"], eps=[-1, 0, 1, 0.0], layer=["input", "conv"])
-    assert made == Grid(("argmax", "top2"), ("eq5",), ("input", "conv"), ("sign",), (1,), (-1.0, 0.0, 1.0))
+    assert made == Grid(
+        ("argmax", "top2"), ("eq5",), ("input", "conv"), ("sign",), (1,), ("none",), (-1.0, 0.0, 1.0)
+    )
     assert len(made) == 2 * 2 * 3
     assert made.points()[:2] == [Point(eps=-1.0), Point(eps=0.0)]
     assert [p.eps for p in made.curves()] == [0.0] * 4
+
+
+def test_refinements_are_an_axis_before_eps() -> None:
+    made = grid(refine=["none", "flip"], eps=[0, 1], iterations=2)
+    assert len(made) == 8
+    assert [(p.iterations, p.refine, p.eps) for p in made.points()[1:4]] == [
+        (1, "none", 1.0),
+        (1, "flip", 0.0),
+        (1, "flip", 1.0),
+    ]
+    assert cover(made.points()) == [Grid(*(getattr(made, axis) for axis in AXES))]
+    assert [p.refine for p in made.curves()] == ["none", "flip"] * 2
+    added = [p for p in made.points() if p.refine == "flip" or p.eps == 1]
+    assert sorted(p for part in cover(added) for p in part.points()) == sorted(added)
+
+
+def test_columns_of_before_there_were_refinements() -> None:
+    points = grid(eps=[0, 1], refine=["none", "crf"]).points()
+    assert from_columns(columns(points)) == points
+    older = {axis: values for axis, values in columns(points[:2]).items() if axis != "refine"}
+    assert from_columns(older) == points[:2]
 
 
 def test_what_float_ranges_spoil_is_mended() -> None:
@@ -72,6 +95,10 @@ def test_a_trajectory_passes_through_fewer_iterations() -> None:
         ({"label": None}, "label=None"),
         ({"signal": "eq"}, r"signal=eq: unknown\. Did you mean eq5"),
         ({"step": "signs"}, r"step=signs: unknown\. Did you mean sign"),
+        ({"refine": []}, r"refine=\[\]"),
+        ({"refine": "flips"}, r"refine=flips: unknown\. Did you mean flip\?"),
+        ({"refine": None}, "refine=None: unknown"),
+        ({"label": "knn", "refine": "flip", "labels": ["knn"]}, "refine=flip: expected none with label=knn"),
         ({"layer": ""}, "layer=: expected a name"),
         ({"iterations": 1.5}, "iterations=1.5: expected a whole number"),
         ({"iterations": "x"}, "iterations=x: expected a number"),

@@ -22,8 +22,9 @@ from gpsweep.sparse import Counts
 SMALL = {"images": 9, "classes": 4}
 COLUMNS = [
     *("label", "signal", "layer", "step", "iterations", "eps", "samples"),
-    *("score", "base", "delta", "delta_low", "delta_high", "pixel_accuracy", "seconds"),
+    *("score", "base", "delta", "delta_low", "delta_high", "pixel_accuracy", "seconds", "refine", "cost"),
 ]
+PLAIN = tuple(axis for axis in AXES if axis != "refine")
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_every_number_comes_from_the_counts_and_reads_back_exactly(outcome: Outc
 def test_per_class(outcome: Outcome, tmp_path: Path) -> None:
     results.write(outcome, tmp_path)
     rows = pd.read_csv(tmp_path / "per_class.csv")
-    assert list(rows.columns) == [*AXES, "class", "iou", "base", "delta", "tp", "fp", "fn"]
+    assert list(rows.columns) == [*PLAIN, "refine", "class", "iou", "base", "delta", "tp", "fp", "fn"]
     assert len(rows) == len(outcome.points) * 4
     third = rows.iloc[2 * 4 : 3 * 4]
     totals = counts.total(outcome.counts[2])
@@ -133,7 +134,7 @@ def test_what_is_held_out_is_kept_beside_what_is_not(tmp_path: Path) -> None:
     assert held is not None
     with (tmp_path / "half" / "selection.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    assert [*lines[0]][:10] == [*AXES[:5], "samples", "same_eps", "same_delta", "same_low", "same_high"]
+    assert [*lines[0]][:11] == [*AXES[:6], "samples", "same_eps", "same_delta", "same_low", "same_high"]
     assert [line["same_eps"] for line in lines] == [format(eps, "f").rstrip("0") for eps in held["same_eps"]]
     for name in ("tune_eps", "tune_delta", "held_delta", "held_low", "held_high", "p_value"):
         assert [float(line[name]) for line in lines] == held[name].tolist()
@@ -206,19 +207,19 @@ def test_shapes_must_agree(outcome: Outcome) -> None:
 def test_load_labels_every_axis(outcome: Outcome, tmp_path: Path) -> None:
     rows = results.write(outcome, tmp_path)
     data = results.load(tmp_path)
-    assert data["score"].dims == AXES
-    assert data["iou"].dims == (*AXES, "class")
+    assert data["score"].dims == PLAIN
+    assert data["iou"].dims == (*PLAIN, "class")
     assert list(data["eps"].values) == [-0.95, 0.0, 1e-5, 0.1]
     assert list(data["class"].values) == list(outcome.classes)
     assert data.attrs["model"] == "smp-Unet-resnet18"
     assert json.loads(data.attrs["versions"])["gpsweep"] == "0.1.0"
     for place, point in enumerate(outcome.points):
-        at = data.sel(**point.asdict())
-        for name in COLUMNS[7:]:
-            assert float(at[name]) == rows[name].iloc[place]
+        at = data.sel({axis: getattr(point, axis) for axis in PLAIN})
+        for name in (*COLUMNS[7:-2], "cost"):
+            np.testing.assert_equal(float(at[name]), rows[name].iloc[place])
         np.testing.assert_array_equal(at["iou"], counts.iou(counts.total(outcome.counts[place])))
     np.testing.assert_array_equal(
-        data["class_base"].isel(dict.fromkeys(AXES, 0)), counts.iou(counts.total(outcome.base))
+        data["class_base"].isel(dict.fromkeys(PLAIN, 0)), counts.iou(counts.total(outcome.base))
     )
 
 
@@ -238,7 +239,7 @@ def test_load_merges_a_job_a_point(tmp_path: Path) -> None:
         results.write(part(outcome, [place]), tmp_path / "many" / str(place))
     whole, merged = results.load(tmp_path / "one"), results.load(tmp_path / "many")
     assert merged["score"].shape == whole["score"].shape
-    last = outcome.points[5].asdict()
+    last = {axis: getattr(outcome.points[5], axis) for axis in PLAIN}
     assert np.isnan(merged["score"].sel(**last))
     assert np.isnan(merged["iou"].sel(**last)).all()
     for name in ("score", "delta_low", "iou", "seconds"):
@@ -313,3 +314,110 @@ def test_torn_tables_are_an_error_for_people(outcome: Outcome, tmp_path: Path) -
     (tmp_path / "per_class.csv").write_text("".join(whole[:-1]))
     with pytest.raises(GpsweepError, match=r"per_class\.csv"):
         results.load(tmp_path)
+
+
+@pytest.fixture
+def refined() -> Outcome:
+    return make(label=["argmax", "uniform"], refine=["none", "flip"], eps=[-0.3, 0, 0.4], costs={}, images=40)
+
+
+def test_refinements_and_costs_are_columns_at_the_end(refined: Outcome, tmp_path: Path) -> None:
+    results.write(refined, tmp_path)
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert list(rows.columns) == COLUMNS
+    assert rows["refine"].tolist() == [point.refine for point in refined.points]
+    expected = {("none", True): 1.0, ("flip", True): 2.05, ("none", False): 3.2, ("flip", False): 6.4}
+    kinds = zip(rows["refine"], rows["eps"] == 0, strict=True)
+    assert [expected[kind] for kind in kinds] == rows["cost"].tolist()
+    assert (rows["delta"][(rows["refine"] == "flip") & (rows["eps"] == 0)] > 0).all(), "beside the bare base"
+    content = json.loads((tmp_path / "summary.json").read_text())
+    assert content["cost"] == refined.info["cost"]
+
+
+def test_what_was_not_measured_is_empty_and_the_bare_network_costs_one(tmp_path: Path) -> None:
+    results.write(make(label="argmax", refine=["none", "flip"], eps=[0, 1], **SMALL), tmp_path)
+    with (tmp_path / "results.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["cost"] for line in lines] == ["1.0", "", "", ""]
+    assert json.loads((tmp_path / "summary.json").read_text())["cost"] is None
+
+
+def test_load_has_a_dimension_for_refinements_where_there_are_any(refined: Outcome, tmp_path: Path) -> None:
+    rows = results.write(refined, tmp_path)
+    data = results.load(tmp_path)
+    assert data["score"].dims == AXES
+    assert data["iou"].dims == (*AXES, "class")
+    for place, point in enumerate(refined.points):
+        at = data.sel(**point.asdict())
+        assert (float(at["score"]), float(at["cost"])) == (rows["score"][place], rows["cost"][place])
+        np.testing.assert_array_equal(at["iou"], counts.iou(counts.total(refined.counts[place])))
+
+
+def test_older_folders_load(tmp_path: Path) -> None:
+    outcome = make(label="argmax", eps=[0, 1], **SMALL)
+    rows = results.write(outcome, tmp_path)
+    for name, columns in {"results.csv": ["refine", "cost"], "per_class.csv": ["refine"]}.items():
+        pd.read_csv(tmp_path / name).drop(columns=columns).to_csv(tmp_path / name, index=False)
+    data = results.load(tmp_path)
+    assert data["score"].dims == PLAIN
+    np.testing.assert_array_equal(data["score"].values.ravel(), rows["score"])
+    assert data["cost"].isnull().all()
+    arrays = dict(np.load(tmp_path / "counts.npz"))
+    del arrays["point_refine"]
+    np.savez_compressed(tmp_path / "counts.npz", **arrays)
+    same(read(tmp_path), outcome)
+
+
+def test_what_helps_a_refined_point_is_what_perturbation_adds(refined: Outcome) -> None:
+    rows = results.table(refined)
+    best = results.judged(refined, rows)
+    flipped = refined.points.index(replace(refined.points[1], refine="flip", eps=0.0))
+    base = refined.counts[flipped]
+    weights = counts.resample_weights(40, 1000, 0)
+    for place, row in best[best["refine"] == "flip"].iterrows():
+        interval = counts.paired_interval(refined.counts[place], base, weights, "segmentation")
+        assert (row["added_low"], row["added_high"]) == interval
+        assert row["added"] == pytest.approx(row["delta"] - rows["delta"][flipped])
+        assert row["helps"] == (min(interval[0], row["delta_low"]) > 0)
+    plain = best[best["refine"] == "none"]
+    assert plain["added"].tolist() == plain["delta"].tolist()
+
+    alone = make(label="random_onehot", refine="flip", eps=[-0.5, 0], images=40)
+    [row] = results.records(results.judged(alone, results.table(alone)))
+    assert (row["eps"], row["added"], row["helps"]) == (0, 0, False)
+    assert row["delta_low"] > 0, "the flip gains, and no perturbation does"
+    unknown = make(label="argmax", refine="flip", eps=0.4, images=40)
+    [row] = results.records(results.judged(unknown, results.table(unknown)))
+    assert np.isnan(row["added"])
+    assert not row["helps"]
+
+
+def test_held_out_gains_over_a_refinement_are_those_of_that_base(refined: Outcome, tmp_path: Path) -> None:
+    outcome = replace(refined, info=dict(refined.info) | {"select": {"seed": 1}})
+    rows = results.write(outcome, tmp_path)
+    held = results.held_out(outcome, rows)
+    assert held is not None
+    flipped = outcome.points.index(replace(outcome.points[1], refine="flip", eps=0.0))
+    places = [place for place, point in enumerate(outcome.points) if point.refine == "flip"]
+    above = replace(part(outcome, places), base=outcome.counts[flipped])
+    own = selection.held_out(above, results.table(above))
+    assert own is not None
+    mine = held[held["refine"] == "flip"]
+    for added, column in {"added_delta": "held_delta", "added_low": "held_low", "added_p": "p_value"}.items():
+        assert mine[added].tolist() == own[column].tolist()
+    over_base = selection.held_out(outcome, rows)
+    assert over_base is not None
+    both = own["helps"].to_numpy() & over_base["helps"][over_base["refine"] == "flip"].to_numpy()
+    assert mine["helps"].tolist() == both.tolist()
+    columns = list(pd.read_csv(tmp_path / "selection.csv").columns)
+    assert columns[-4:] == ["added_delta", "added_low", "added_high", "added_p"]
+
+
+def test_what_makes_up_for_a_refinement_that_harms_does_not_help() -> None:
+    outcome = make(label="argmax", refine="flip", eps=[0, 0.4], images=40)
+    better = counts.Counts.of(np.stack([np.asarray(outcome.counts[0]), np.asarray(outcome.counts[1])]))
+    harmed = replace(outcome, counts=better, base=np.asarray(outcome.counts[1]) + np.array([30, 0, -30]))
+    [row] = results.records(results.judged(harmed, results.table(harmed)))
+    assert row["added_low"] > 0
+    assert row["delta"] < 0
+    assert not row["helps"]

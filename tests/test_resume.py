@@ -12,10 +12,13 @@ from commands import Terminal, pictures
 from networks import CLASSES
 from PIL import Image
 
-from gpsweep import counting, results
+from gpsweep import counting, memory, results
 from gpsweep.errors import GpsweepError
 from gpsweep.outcome import Outcome
 from gpsweep.report.__main__ import main as report
+from gpsweep.store import chunk
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
@@ -71,6 +74,21 @@ def test_a_run_with_more_points_computes_only_those(
     assert terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=more")[0] == 0
     assert counted == [(0, 5), (1, 5), (2, 5)]
     same(results.read(Path("more/0")), undisturbed(terminal))
+
+
+def test_how_many_points_ride_together_is_measured_once_for_all_runs(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures(terminal.folder)
+    small = [*SMALL, "refine=none,flip", "hydra.sweep.dir=out"]
+    few, more = "eps=range(1,6)", "eps=range(1,11)"
+    for found, run in ((3, [few]), (4, [few, "fresh=true"]), (5, [more])):
+        monkeypatch.setattr(memory, "fitting", lambda device, forward, found=found: found)
+        assert terminal("-m", *small, *run)[0] == 0
+    [store] = (terminal.folder / "outputs" / "store").iterdir()
+    stored = [*store.glob("*.counts")]
+    assert len(stored) == 2 * 3
+    assert {chunk.read(path).points_per_forward for path in stored} == {3}
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,10 @@ def test_one_point(terminal: Terminal) -> None:
     assert summary["times"]["test"] > 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_is_one_run_and_equals_one_job_a_point(terminal: Terminal) -> None:
     pictures(terminal.folder)
-    axes = ["eps=range(-2,2,0.8)", "label=argmax,random_onehot", "layer=input,encoder.down", "signal=eq5"]
+    axes = ["eps=range(-2,2,1.6)", "label=argmax,random_onehot", "layer=input,encoder.down", "signal=eq5"]
     assert terminal("-m", *SMALL, *axes)[0] == 0
     [fused] = terminal.results()
     basic_dir = terminal.folder / "basic"
@@ -55,17 +56,17 @@ def test_a_sweep_is_one_run_and_equals_one_job_a_point(terminal: Terminal) -> No
     jobs = [
         rows(path)[0] for path in sorted(basic_dir.glob("*/results.csv"), key=lambda p: int(p.parent.name))
     ]
-    assert len(jobs) == 5 * 2 * 2
+    assert len(jobs) == 3 * 2 * 2
 
     def key(row: dict[str, Any]) -> tuple[str, ...]:
         return tuple(row[axis] for axis in ("label", "layer", "eps"))
 
     whole = {key(row): row for row in rows(fused)}
-    assert {row["eps"] for row in whole.values()} == {"-2.0", "-1.2", "-0.4", "0.4", "1.2"}
+    assert {row["eps"] for row in whole.values()} == {"-2.0", "-0.4", "1.2"}
     for job in jobs:
         twin = whole[key(job)]
-        same = {name: value for name, value in job.items() if name != "seconds"}
-        assert same == {name: value for name, value in twin.items() if name != "seconds"}
+        same = {name: value for name, value in job.items() if name not in ("seconds", "cost")}
+        assert same.items() <= twin.items()
     merged = results.load(basic_dir)
     one = results.load(fused.parent)
     np.testing.assert_array_equal(merged.score.values, one.score.values)
@@ -76,22 +77,6 @@ def test_other_sweeps_are_jobs_of_their_own(terminal: Terminal) -> None:
     code, _, _ = terminal("-m", *SET, "model=custom", "model.net=networks.small,networks.Dicts", "eps=-1,1")
     assert code == 0
     assert [len(rows(path)) for path in terminal.results()] == [2, 2]
-
-
-def test_the_joblib_launcher_gives_the_same_numbers(terminal: Terminal) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    pictures(terminal.folder)
-    axes = ["eps=-1,0,1", "label=argmax,uniform", "seed=0,1"]
-    assert terminal("-m", *SMALL, *axes)[0] == 0
-    launcher = ["store=other", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=joblib"]
-    code, _, err = terminal("-m", *launcher, *SMALL, *axes)
-    assert code == 0, err
-    plain, parallel = terminal.results(), sorted(terminal.folder.glob("joblib/*/results.csv"))
-    assert len(plain) == len(parallel) == 2
-    for a, b in zip(plain, parallel, strict=True):
-        ours, theirs = results.read(a.parent), results.read(b.parent)
-        np.testing.assert_array_equal(ours.counts, theirs.counts)
-        assert ours.points == theirs.points
 
 
 def test_batches_and_sizes_do_not_change_the_counts_of_images(terminal: Terminal) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import Terminal, pictures
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,6 +23,8 @@ from gpsweep import config, jobs, results
 from gpsweep.cluster import Awaited
 from gpsweep.errors import GpsweepError
 from hydra_plugins.gpsweep_sweeper.fused import fuse
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "eps=-1,1", "hydra.sweep.dir=out"]
@@ -59,6 +63,7 @@ def test_axes_become_lists_with_exact_decimals_and_the_rest_is_left() -> None:
         ("eps=choice(-1,0.5)", "eps=[-1,0.5]"),
         ("eps=range(1,-1,-0.5)", "eps=[1.0,0.5,0.0,-0.5]"),
         ("eps=range(3)", "eps=[0,1,2]"),
+        ("refine=none,flip", "refine=[none,flip]"),
         ("eps=[-1,0],[1,2]", "eps=[[-1,0],[1,2]]"),
         ("layer=input,features.3,'odd name'", "layer=[input,features.3,'odd name']"),
         ("layer=input,0", "layer=[input,0]"),
@@ -137,11 +142,33 @@ def joblib() -> Iterator[None]:
     loky.get_reusable_executor().shutdown(wait=True)
 
 
-def test_joblib_runs_every_job(terminal: Terminal, joblib: None) -> None:
+def test_joblib_runs_every_job_and_gives_the_same_numbers(terminal: Terminal, joblib: None) -> None:
     pictures(terminal.folder)
-    code, out, err = terminal("-m", *ONE_BAD, "hydra/launcher=joblib")
+    sweep = ["-m", *ONE_BAD, "label=argmax,uniform"]
+    code, out, err = terminal(*sweep, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert (code, "2 of 3 jobs are done" in out) == (1, True)
     assert "1  model.net=networks.not_a_network: " in err
+    assert "Traceback" not in err
+    terminal(*sweep, "store=other", "hydra.sweep.dir=plain")
+    for job in ("0", "2"):
+        ours, theirs = results.read(Path("out", job)), results.read(Path("plain", job))
+        assert ours.points == theirs.points
+        np.testing.assert_array_equal(ours.counts, theirs.counts)
+
+
+@pytest.mark.slow
+def test_a_process_of_joblib_that_dies_is_one_job_that_failed(
+    terminal: Terminal, joblib: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    pictures(terminal.folder)
+    code, out, err = terminal(
+        "-m", *SMALL, "hydra/launcher=joblib", "model.net=slow.deadly,slow.skips,slow.dicts"
+    )
+    assert code == 1
+    assert "2 of 3 jobs are done" in out
+    assert "0  model.net=slow.deadly: the job's process has died" in err
+    assert "the same command goes on" in err
     assert "Traceback" not in err
 
 
@@ -197,6 +224,37 @@ class Raising:
 
     def launch(self, *arguments: Any, **options: Any) -> list[JobReturn]:
         raise self.error
+
+
+@dataclass
+class Fragile:
+    """A launcher whose processes all end where one of them does, as joblib's."""
+
+    deadly: str
+    launched: list[list[str]] = field(default_factory=list)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        names = [own[0] for own in job_overrides]
+        self.launched.append([f"{n} {name}" for n, name in enumerate(names, initial_job_idx)])
+        if self.deadly in names:
+            raise BrokenProcessPool("A worker process was unexpectedly terminated.")
+        return [JobReturn(status=JobStatus.COMPLETED, overrides=[name]) for name in names]
+
+
+def test_where_a_process_dies_the_other_jobs_still_come_to_their_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    launcher = jobs.EveryJob(fragile := Fragile("b"))
+    finished = launcher.launch([["a"], ["b"], ["c"]], 4)
+    assert [job.overrides for job in finished] == [["a"], ["c"]]
+    assert fragile.launched == [["4 a", "5 b", "6 c"], ["4 a"], ["5 b"], ["6 c"]]
+    assert capsys.readouterr().err.count("the jobs go on one at a time") == 1
+    [lost] = [job for job in launcher.ended if not jobs.done(job)]
+    assert "the job's process has died" in jobs.reason(lost)
+    alone = jobs.EveryJob(Fragile("a"))
+    assert alone.launch([["a"]], 0) == []
+    with pytest.raises(CompactHydraException, match="the job's process has died"):
+        alone.conclude()
 
 
 def test_what_a_launcher_refuses_is_one_message() -> None:

@@ -64,3 +64,25 @@ def test_fewer_channels_than_classes_and_other_shapes_are_refused() -> None:
         Tally(torch.zeros(1, 2, 2).long(), classes=3, channels=2)
     with pytest.raises(GpsweepError, match=r"shape \(1, 2, 2\), came \(1, 4, 4\)"):
         Tally(torch.zeros(1, 2, 2).long(), classes=3, channels=3)(torch.zeros(1, 4, 4).long())
+
+
+@given(seed=st.integers(0, 2**31), channels=st.integers(1, 6), dense=st.booleans())
+def test_a_class_map_merges_classes_as_one_would_by_hand(seed: int, channels: int, dense: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    classes, shape = 3, (3, 4, 5) if dense else (6,)
+    target = torch.randint(-1, classes + 1, shape, generator=generator)
+    predicted = torch.randint(0, channels, shape, generator=generator)
+    class_map = torch.randint(-1, classes, (channels,), generator=generator)
+    got = Tally(target, classes=classes, channels=channels, class_map=class_map.tolist())(predicted)
+    merged = class_map[predicted]
+    view = (-1, 1) if not dense else shape
+    assert got.tolist() == brute_force(target.view(view), merged.view(view), classes)
+
+
+def test_a_class_map_of_itself_changes_nothing_and_one_of_other_length_is_refused() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target, predicted = (torch.randint(0, 4, (2, 5, 6), generator=generator) for _ in range(2))
+    plain = Tally(target, classes=4, channels=4)(predicted)
+    assert Tally(target, classes=4, channels=4, class_map=range(4))(predicted).equal(plain)
+    with pytest.raises(GpsweepError, match=r"model\.class_map: expected .* 4 channels, came 3"):
+        Tally(target, classes=4, channels=4, class_map=[0, 1, 2])

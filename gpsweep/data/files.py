@@ -107,6 +107,7 @@ class Files:
         self.mask_key = mask_key
         images = [item.image for item in self.items]
         masks = [item.truth for item in self.items if isinstance(item.truth, Path)]
+        self.unlabelled = all(item.truth is None for item in self.items)
         check_present("images", images, root=root, where=where, key=image_key)
         check_present("masks", masks, root=root, where=where, key=mask_key)
         self._probe()

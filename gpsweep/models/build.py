@@ -13,6 +13,7 @@ from torch import nn
 from gpsweep.config import instance
 from gpsweep.errors import GpsweepError
 from gpsweep.models.checkpoint import restore
+from gpsweep.models.class_map import entries
 from gpsweep.models.pixels import PixelNet
 
 
@@ -20,7 +21,8 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
     """Build the network of the ``model`` group, its checkpoint loaded, ready to be evaluated.
 
     Args:
-        cfg: the ``model`` group; its ``classes`` is filled in where null, so that ``${model.classes}`` holds.
+        cfg: the ``model`` group; its ``classes`` is filled in where null, so that ``${model.classes}`` holds:
+            with as many as its ``class_map`` names, or as the data has.
         classes: how many classes the data has.
 
     Returns:
@@ -30,8 +32,9 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
         GpsweepError: the network cannot be built or its checkpoint does not fit; the message names the key.
     """
     if cfg.classes is None:
+        named = entries(cfg)
         with read_write(cfg):
-            cfg.classes = classes
+            cfg.classes = classes if named is None else len(named)
     if isinstance(cfg.classes, bool) or not isinstance(cfg.classes, int) or cfg.classes < 1:
         raise GpsweepError(f"model.classes={cfg.classes}: expected a whole number from 1 up, or null.")
     net = _network(cfg)

@@ -52,6 +52,8 @@ def load(path: str | Path) -> dict[str, Tensor]:
     state = _state_dict(content)
     if not isinstance(state, Mapping) or not state:
         raise _error(file, f"expected a state dict, came {_kind(state)}.")
+    if broken := [repr(name) for name in state if not str(name).isprintable()]:
+        raise _error(file, f"not whole, or no checkpoint: its names are no text: {listing(broken, 3)}.")
     odd = [f"{name} ({_kind(value)})" for name, value in state.items() if not isinstance(value, Tensor)]
     if odd:
         raise _error(file, f"expected tensors alone, or a state dict under state_dict; came {listing(odd)}.")
@@ -86,6 +88,7 @@ def restore(net: nn.Module, path: str | Path) -> None:
     }
     state = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)} | state
     _check_names(file, own, state)
+    _check_kinds(file, own, state)
     _check_shapes(file, own, state)
     nan = [name for name, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]
     if nan:
@@ -133,6 +136,8 @@ def _check_inflated(file: Path) -> None:
             size = sum(member.file_size for member in archive.infolist())
     except (OSError, zipfile.BadZipFile):
         return
+    except (ValueError, NotImplementedError) as error:  # names that are no text, versions there are none of
+        raise _error(file, f"not a whole archive: {error}.") from error
     if size > 2 * file.stat().st_size + 2**20:
         raise _error(file, f"was not read: it comes to {size} bytes, as decompression bombs do.")
 
@@ -209,6 +214,26 @@ def _check_names(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tens
     ]
     if parts:
         raise _error(file, f"its keys do not fit the network: {', '.join(parts)}.")
+
+
+def _check_kinds(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Refuse what cannot be copied into the network as it is, such as sparse or quantised weights."""
+    wrong = [
+        f"{name}: {_kind_of(state[name])}"
+        for name, tensor in own.items()
+        if _kind_of(state[name]) not in ("dense", "whole numbers")
+        or (tensor.is_floating_point() and not state[name].is_floating_point())
+    ]
+    if wrong:
+        raise _error(file, f"expected dense weights of real numbers, came {listing(wrong)}.")
+
+
+def _kind_of(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        return "a shape without values"
+    if tensor.is_quantized or tensor.is_complex() or tensor.layout != torch.strided:
+        return " ".join(str(part).removeprefix("torch.") for part in (tensor.layout, tensor.dtype))
+    return "dense" if tensor.is_floating_point() else "whole numbers"
 
 
 def _check_shapes(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

@@ -17,17 +17,19 @@ MERGED = "merged"
 
 
 def write(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> Path:
-    """Write curves.png, curves.svg and report.html into a run's folder.
+    """Write report.html, curves.png and curves.svg, and where costs are known cost.png and cost.svg.
 
     Args:
         rows: the table of results.csv, as :func:`gpsweep.results.write` returns it.
+        folder: the run's.
 
     Returns:
         the path of report.html.
     """
-    from gpsweep.report import curves, page
+    from gpsweep.report import curves, page, worth
 
     curves.draw(outcome, rows, folder)
+    worth.draw(outcome, rows, folder)
     return page.write_page(outcome, rows, folder)
 
 

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANEL = ("layer", "signal", "step")  # the curves of one panel share these
+PANEL = ("layer", "signal", "step", "refine")  # the curves of one panel share these
 FEW = 12  # a curve of so few points shows each
+BESIDE = 0.12  # of the axis: two lines' names need so much room
 ZOOM = 4  # a close-up pays when the whole picture is this many times as high
 
 
 def draw(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
-    """Write curves.png and curves.svg, one panel a layer × signal × step.
+    """Write curves.png and curves.svg, one panel a layer × signal × step × refinement.
 
     Args:
         rows: the table of results.csv.
@@ -145,23 +146,35 @@ def _panel(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
-    line = float(part["base"].iloc[0])
-    axes.axhline(line, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
-    if base:  # outside the axes, where no curve runs through it
-        axes.annotate(
-            f"base\n{line:.2f}",
-            (1, line),
-            (4, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=MUTED,
-        )
+    _levels(axes, part, limits, base=base)
     (_lines if part["eps"].nunique() > 1 else _dots)(axes, part, style, limits)
     axes.set_ylim(*limits)
     axes.set_title(title, loc="left")
     axes.set_ylabel(style.score if ylabel else "")
+
+
+def _levels(axes: Axes, part: pd.DataFrame, limits: tuple[float, float], *, base: bool) -> None:
+    """Draw the base, and where it was run the refinement alone, and name them outside the axes."""
+    levels = [("base", float(part["base"].iloc[0]), (4, 3))]
+    alone = part[(part["eps"] == 0) & (part["refine"] != "none")]
+    levels += [(row["refine"], float(row["score"]), (1, 2)) for row in results.records(alone.head(1))]
+    for _, level, dash in levels:
+        axes.axhline(level, color=MUTED, linewidth=0.9, linestyle=(0, dash), zorder=1.5)
+    named = [each for each in levels if limits[0] <= each[1] <= limits[1] and (base or each[0] != "base")]
+    named.sort(key=lambda each: each[1])
+    # Two names that would lie over each other step aside.
+    near = len(named) > 1 and named[1][1] - named[0][1] < BESIDE * (limits[1] - limits[0])
+    for number, (name, level, _) in enumerate(named):
+        axes.annotate(
+            f"{name}\n{level:.2f}",
+            (1, level),
+            (4, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center" if not near else "bottom" if number else "top",
+            fontsize=8,
+            color=MUTED,
+        )
 
 
 def _lines(axes: Axes, part: pd.DataFrame, style: Look, limits: tuple[float, float]) -> None:

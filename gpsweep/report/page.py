@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ from gpsweep import counts as metrics
 from gpsweep import results, selection
 from gpsweep.atomic import save
 from gpsweep.outcome import Outcome
-from gpsweep.report import curves
+from gpsweep.report import curves, worth
 from gpsweep.report import look as looks
+from gpsweep.report import marks as gains
+from gpsweep.report.verdict import additions, beside, costs_text, verdict
 from gpsweep.significance import TESTS
 
 if TYPE_CHECKING:
@@ -61,13 +64,16 @@ def write_page(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> Path:
 def page(outcome: Outcome, rows: pd.DataFrame) -> str:
     """Return the page as HTML; every name in it is escaped."""
     style = looks.look(outcome, rows)
-    best = results.best(rows).sort_values("score", ascending=False, kind="stable")
-    held = selection.held_out(outcome, rows)
-    found = verdict(rows, held)
+    best = results.judged(outcome, rows).sort_values("score", ascending=False, kind="stable")
+    held = results.held_out(outcome, rows)
+    marks = gains.marks(outcome, rows, held)
+    found = verdict(outcome, rows, held)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(signed=signed, eps=eps_text, p=p_text, seconds=seconds_text, count=_count)
+    environment.filters.update(
+        signed=signed, eps=eps_text, p=p_text, seconds=seconds_text, passes=costs_text, count=_count
+    )
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     html: str = template.render(
         info={**dict.fromkeys(SHOWN), **outcome.info},
@@ -86,6 +92,12 @@ def page(outcome: Outcome, rows: pd.DataFrame) -> str:
         line_styles=_line_styles(style),
         several_eps=rows["eps"].nunique() > 1,
         panels=[(title, [_coloured(svg) for svg in svgs]) for title, svgs in curves.panels(rows, style)],
+        worth=_coloured(worth.drawing(marks, style, held_out=held is not None)),
+        beside=beside(found, rows, marks),
+        added=additions(outcome, rows, found["over"]),
+        refinements=gains.WORDS,
+        refined=bool((rows["refine"] != "none").any()),
+        costly=bool(outcome.info.get("cost")),
         best=results.records(best),
         held=[]
         if held is None
@@ -94,43 +106,13 @@ def page(outcome: Outcome, rows: pd.DataFrame) -> str:
         test=TESTS[outcome.task],
         curves_shown=CURVES_SHOWN,
         constant=[axis for axis in results.CURVE if best[axis].nunique() == 1],
+        shared=[a for a in results.CURVE[1:] if best[a].nunique() == 1 and best[a].iloc[0] != "none"],
         varying=[axis for axis in results.CURVE[1:] if best[axis].nunique() > 1],
-        changes=class_changes(outcome, found["index"]),
+        changes=class_changes(found["outcome"], found["index"]),
         times=times(outcome),
         cost=cost(outcome),
     )
     return html
-
-
-def verdict(rows: pd.DataFrame, held: pd.DataFrame | None = None) -> dict[str, Any]:
-    """Say whether guided perturbations help: ``kind`` is yes, no or oracle (nothing else was run).
-
-    The oracle label sees the answers, so it never counts as help. ``row`` is the best point on all images,
-    ``index`` its place in the grid if it perturbs at all; ``helpful`` of ``judged`` points have an interval
-    above zero, ``chance`` would put that many there if no point did anything.
-
-    Args:
-        rows: the table of results.csv.
-        held: the table of selection.csv, if there is one: it has the last word, and its row ``held`` is what
-            the verdict is about. Where there is but one point, nothing was chosen and nothing is held out.
-    """
-    judged = rows[rows["label"] != results.ORACLE]
-    above = judged[judged["delta_low"] > 0]
-    kind, chosen = ("yes", above) if len(above) else ("no", judged) if len(judged) else ("oracle", rows)
-    row, bound = _top(chosen), rows[rows["label"] == results.ORACLE]
-    pick = selection.overall(held) if held is not None and len(judged) > 1 else None
-    if pick is not None:
-        kind, pick = "yes" if pick["helps"] else "no", pick | {"eps": pick["tune_eps"]}
-    return {
-        "kind": kind,
-        "row": row,
-        "held": pick,
-        "index": row["index"] if row["eps"] else None,
-        "helpful": len(above),
-        "judged": len(judged),
-        "chance": round(len(judged) * (1 - metrics.LEVEL) / 2),
-        "bound": _top(bound) if len(judged) and len(bound) else None,
-    }
 
 
 def class_changes(outcome: Outcome, index: int | None) -> list[dict[str, Any]]:
@@ -177,10 +159,14 @@ def times(outcome: Outcome) -> list[tuple[str, float]]:
     ]
 
 
-def cost(outcome: Outcome) -> dict[str, float | None]:
-    """Return seconds per image and point, where known."""
-    spent, images = sum(outcome.seconds), len(outcome.ids)
-    return {"each": spent / images / len(outcome.points) if spent and images else None}
+def cost(outcome: Outcome) -> dict[str, Any]:
+    """Return seconds an image: ``each`` point in this run, ``forward`` alone, and every measured setting."""
+    spent, images, known = sum(outcome.seconds), len(outcome.ids), outcome.info.get("cost") or {}
+    return {
+        "each": spent / images / len(outcome.points) if spent and images else None,
+        "forward": known.get("forward_seconds"),
+        "alone": [(_alone(entry), entry["seconds"], entry["passes"]) for entry in known.get("settings", ())],
+    }
 
 
 def signed(number: float, digits: int = 2) -> str:
@@ -222,11 +208,15 @@ def seconds_text(number: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def _top(rows: pd.DataFrame) -> dict[str, Any]:
-    ranked = results.best(rows).assign(size=lambda best: best["eps"].abs())
-    ranked = ranked.sort_values(["score", "size"], ascending=[False, True], kind="stable")
-    row: dict[str, Any] = results.records(ranked)[0]
-    return {"index": int(ranked.index[0]), **row}
+def _alone(entry: Mapping[str, Any]) -> str:
+    """Name a setting whose cost was measured."""
+    words = [gains.WORDS[entry["refine"]]] if entry["refine"] != "none" else []
+    if entry["iterations"]:
+        guide = "" if entry["label_kind"] == "label" else f", {entry['label_kind']}"
+        several = f", {looks.times_text(entry['iterations'])}" if entry["iterations"] > 1 else ""
+        words.insert(0, f"perturbed at {entry['layer']}{guide}{several}")
+    text = " with ".join(words)
+    return text[0].upper() + text[1:]
 
 
 def _line_styles(style: looks.Look) -> list[tuple[str, str]]:
@@ -234,8 +224,9 @@ def _line_styles(style: looks.Look) -> list[tuple[str, str]]:
     return [(looks.times_text(n), style.dasharray(n)) for n in several]
 
 
-def _coloured(svg: str) -> Markup:
+def _coloured(svg: str | None) -> Markup:
     """Let the page choose the colours, so that one drawing suits a light and a dark page."""
+    svg = svg or ""
     names = {looks.INK: "ink", looks.MUTED: "muted", looks.GRID: "grid", looks.PAPER: "paper"}
     names |= {colour: f"series-{colour[1:]}" for colour in DARK}
     for colour, name in names.items():

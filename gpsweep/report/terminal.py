@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gpsweep import results, selection
+from gpsweep import results
 from gpsweep.counts import is_segmentation
 from gpsweep.outcome import Outcome
+from gpsweep.report.marks import marks
+from gpsweep.report.verdict import additions, cost_of, costs_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 ROOMY = 7  # more columns than these stand closer, to find room in 80 characters
+FULL = 9  # with more, costs are left to the report
 
 
 def best_table(outcome: Outcome, rows: pd.DataFrame, folder: Path, console: Console | None = None) -> None:
@@ -32,31 +35,42 @@ def best_table(outcome: Outcome, rows: pd.DataFrame, folder: Path, console: Cons
     from rich.console import Console
 
     console = console or Console(highlight=False)
-    chosen = results.best(rows).sort_values("score", ascending=False, kind="stable")
-    held = selection.held_out(outcome, rows)
+    chosen = results.judged(outcome, rows).sort_values("score", ascending=False, kind="stable")
+    held = results.held_out(outcome, rows)
     varying = [axis for axis in results.CURVE if axis == "label" or chosen[axis].nunique() > 1]
     score = "mIoU" if is_segmentation(outcome.task) else "accuracy"
     base = f"base {rows['base'].iloc[0]:.2f}"
+    if (outcome.info.get("knn") or {}).get("accuracy") is not None:
+        base += f", plain k-NN {outcome.info['knn']['accuracy']:.2f}"
     console.print()
     for line in (
         f"{_name(outcome, 'model')} on {_name(outcome, 'dataset')}: {score} {base}",
         _fixed(chosen, varying),
         *([] if held is None else _explained(held)),
+        *(["cost: of an image alone, in forward passes"] if outcome.info.get("cost") else []),
     ):
         console.print(line, markup=False, soft_wrap=True)
     if held is None:
         cells = _plain_cells(chosen)
-        headings = ["eps", score, "gain", "95 % interval", "helps"]
+        headings = ["eps", score, "gain", "95 % interval", "cost", "helps"]
     else:
         chosen = held.sort_values("same_delta", ascending=False, kind="stable")
-        cells = _held_cells(chosen)
-        headings = ["tuned\neps", "\ngain", "held\neps", "out\ngain", "\n95 % interval", "\nhelps"]
+        cells = _held_cells(chosen, rows)
+        headings = ["tuned\neps", "\ngain", "held\neps", "out\ngain", "\n95 % interval", "\ncost", "\nhelps"]
+    costly = bool(outcome.info.get("cost")) and len(varying) + len(headings) <= FULL
+    if not costly:  # it is the last but one
+        headings, cells = headings[:-2] + headings[-1:], [cell[:-2] + cell[-1:] for cell in cells]
     console.print()
     console.print(_table(chosen, varying, headings, cells))
     console.print()
     if len(chosen) > SHOWN:
         where = results.RESULTS if held is None else results.SELECTION
         console.print(f"{len(chosen) - SHOWN} more curves in {where}")
+    refined = _refined(outcome, rows, held)
+    for line in refined:
+        console.print(line, markup=False, soft_wrap=True)
+    if refined:
+        console.print()
     console.print("Report:")
     console.print(str(folder / "report.html"), markup=False, soft_wrap=True)
 
@@ -89,13 +103,14 @@ def _plain_cells(chosen: pd.DataFrame) -> list[tuple[str, ...]]:
             f"{row['score']:.2f}",
             _signed(row["delta"]),
             _interval(row["delta_low"], row["delta_high"]),
-            _helps(row),
+            _cost(row["cost"]),
+            _helps(row, row["eps"], row["added"]),
         )
         for row in results.records(chosen)
     ]
 
 
-def _held_cells(held: pd.DataFrame) -> list[tuple[str, ...]]:
+def _held_cells(held: pd.DataFrame, rows: pd.DataFrame) -> list[tuple[str, ...]]:
     return [
         (
             results.decimal(row["same_eps"]),
@@ -103,7 +118,8 @@ def _held_cells(held: pd.DataFrame) -> list[tuple[str, ...]]:
             results.decimal(row["tune_eps"]),
             _signed(row["held_delta"]),
             _interval(row["held_low"], row["held_high"]),
-            _helps(row),
+            _cost(cost_of(rows, row | {"eps": row["tune_eps"]})),
+            _helps(row, row["tune_eps"], row.get("added_delta", 0.0)),
         )
         for row in results.records(held)
     ]
@@ -117,9 +133,37 @@ def _explained(held: pd.DataFrame) -> list[str]:
     ]
 
 
-def _helps(row: dict[str, object]) -> str:
+def _refined(outcome: Outcome, rows: pd.DataFrame, held: pd.DataFrame | None) -> list[str]:
+    """Say what each refinement gains alone, and what the best perturbation adds to it."""
+    alone = [mark for mark in marks(outcome, rows, held) if mark.label is None]
+    lines = [
+        f"{mark.refine} alone: gain {_signed(mark.delta)} ({_interval(mark.low, mark.high)}), "
+        f"cost {_cost(mark.cost)}"
+        for mark in alone
+    ]
+    for row in additions(outcome, rows):
+        adds = f"{row['label']} at eps {results.decimal(row['eps'])} adds {_signed(row['added'])}"
+        interval = _interval(row["added_low"], row["added_high"])
+        told = (
+            f"{adds} ({interval}), cost {_cost(row['cost'])}"
+            if row["eps"]
+            else "no perturbation adds anything"
+        )
+        lines.append(f"on top of {row['refine']}: {told}")
+    return lines
+
+
+def _cost(cost: float) -> str:
+    return costs_text(cost).replace("–", "-")  # a terminal may know no more than ASCII
+
+
+def _helps(row: dict[str, Any], eps: float, added: float) -> str:
     if row["label"] == results.ORACLE:
         return "oracle"
+    if row["refine"] != "none" and not eps:
+        return "alone"
+    if added != added:  # what is the refinement's and what the perturbation's is not known
+        return "unclear"
     return "yes" if row["helps"] else "no"
 
 
@@ -137,5 +181,6 @@ def _name(outcome: Outcome, key: str) -> str:
 
 def _fixed(chosen: pd.DataFrame, varying: list[str]) -> str:
     """Say once what all curves share."""
-    shared = [axis for axis in results.CURVE if axis not in varying]
-    return "best point of each curve; " + ", ".join(f"{axis} {chosen[axis].iloc[0]}" for axis in shared)
+    shared = {axis: chosen[axis].iloc[0] for axis in results.CURVE if axis not in varying}
+    told = ", ".join(f"{axis} {value}" for axis, value in shared.items() if value != "none")
+    return f"best point of each curve; {told}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from gpsweep.atomic import save
+from gpsweep.atomic import save, save_first
 from gpsweep.errors import GpsweepError
 from gpsweep.points import Point, columns
 from gpsweep.sparse import Counts
@@ -29,6 +29,7 @@ from gpsweep.store.chunk import Chunk, DamagedError
 
 IDENTITY = "identity.json"
 SUFFIX, DAMAGED = ".counts", ".damaged"
+SETTLED = "points_per_forward"
 KEY_LENGTH = 16
 
 __all__ = ["Chunk", "Merged", "Store"]
@@ -46,6 +47,8 @@ class Merged:
         shared: seconds of what the points share.
         devices: what computed them, in words.
         points_per_forward: the numbers that occur.
+        neighbours: whether the nearest training images alone tell the class, image by image; None where that
+            is not known of all.
     """
 
     ids: list[str]
@@ -55,6 +58,7 @@ class Merged:
     shared: float
     devices: list[str]
     points_per_forward: list[int]
+    neighbours: list[bool] | None = None
 
 
 class Store:
@@ -104,6 +108,21 @@ class Store:
             content = json.dumps({"about": dict(about), "identity": self.identity}, indent=2)
             save(path, content.encode() + b"\n")
 
+    def settle(self, measure: Callable[[], int]) -> int:
+        """Return how many ε ride in one forward pass where that is measured: what the first process found.
+
+        Counts differ by rounding between one number and another; so all that share an identity share it.
+
+        Args:
+            measure: finds a number where there is none yet.
+        """
+        path = self.folder / SETTLED
+        if path.is_file() and not path.read_bytes().strip().isdigit():
+            path.unlink(missing_ok=True)  # damaged
+        if not path.is_file():
+            save_first(path, b"%d\n" % measure())
+        return int(path.read_bytes())
+
     def put(self, chunk: Chunk) -> Path:
         """Store a batch's counts.
 
@@ -146,6 +165,7 @@ class Store:
         """
         files = self._files(points)
         parts = [self._batch(batch, points, files.get(batch, ())) for batch in range(self.batches)]
+        votes = [part.neighbours for part in parts if part.neighbours is not None]
         return Merged(
             ids=[name for part in parts for name in part.ids],
             counts=Counts.beside([part.counts for part in parts]),
@@ -154,6 +174,7 @@ class Store:
             shared=sum(part.shared for part in parts),
             devices=sorted({part.device for part in parts}),
             points_per_forward=sorted({part.points_per_forward for part in parts}),
+            neighbours=[right for own in votes for right in own] if len(votes) == len(parts) else None,
         )
 
     def _batch(self, batch: int, points: Sequence[Point], paths: Sequence[Path]) -> Chunk:
@@ -241,6 +262,7 @@ def _chosen(used: Sequence[Chunk], places: Sequence[tuple[int, int]], points: Se
         content=first.content,
         device=first.device,
         points_per_forward=first.points_per_forward,
+        neighbours=first.neighbours,
     )
 
 

@@ -34,6 +34,8 @@ class Chunk:
         content: hash of the batch's images and truth.
         device: what computed it, in words.
         points_per_forward: how many ε rode in one forward pass.
+        neighbours: whether the nearest training images alone tell the class, image by image; None where
+            nothing asked for them.
     """
 
     batch: int
@@ -46,6 +48,7 @@ class Chunk:
     content: str
     device: str
     points_per_forward: int
+    neighbours: list[bool] | None = None
 
 
 class DamagedError(Exception):
@@ -56,7 +59,16 @@ def pack(chunk: Chunk) -> bytes:
     """Return a chunk's file: a magic line, the hash of the rest, and the arrays."""
     about = {
         key: getattr(chunk, key)
-        for key in ("batch", "ids", "seconds", "shared", "content", "device", "points_per_forward")
+        for key in (
+            "batch",
+            "ids",
+            "seconds",
+            "shared",
+            "content",
+            "device",
+            "points_per_forward",
+            "neighbours",
+        )
     }
     buffer = BytesIO()
     np.savez_compressed(

@@ -81,7 +81,7 @@ class Tracked:
 
     def headline(self) -> dict[str, Any]:
         """Return the numbers that runs are compared by: base, and the best point over all curves."""
-        keys = (*AXES, "score", "delta", "delta_low", "delta_high", "helps")
+        keys = (*AXES, "score", "delta", "delta_low", "delta_high", "cost", "helps")
         best = {f"best/{key}": self.top[key] for key in keys if key in self.top}
         return {"base": self.base, "samples": self.samples, **best}
 
@@ -95,9 +95,9 @@ def tracked(folder: Path) -> Tracked:
     rows, by_class, summary = results.tables(folder)
     points = _points(rows, by_class, results.class_column(summary["task"]))
     names = curve_names(rows)
-    chosen = results.best(rows)
-    helped = zip(chosen.index.to_list(), chosen["helps"], strict=True)
-    best = {names[at]: points[at] | {"helps": bool(helps)} for at, helps in helped}
+    # Whether a refined point helps is known from the counts, and noted in the summary.
+    helped = zip(results.best(rows).index.to_list(), summary["best"], strict=True)
+    best = {names[at]: points[at] | {"helps": bool(noted["helps"])} for at, noted in helped}
     own = [record for record in best.values() if record["label"] != results.ORACLE] or list(best.values())
     return Tracked(
         name=f"{summary.get('model') or 'model'} on {summary.get('dataset') or 'data'}",

@@ -62,10 +62,10 @@ class TensorBoard:
 
 def markdown(content: Tracked) -> str:
     """Return the best point of each curve as a table in Markdown."""
-    heads = ("curve", *BEST, "delta_low", "delta_high", "helps")
+    heads = ("curve", *BEST, "delta_low", "delta_high", "cost", "helps")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, record in content.best.items():
-        lines.append(f"| {' | '.join([name, *(str(record[key]) for key in heads[1:])])} |")
+        lines.append(f"| {' | '.join([name, *(str(record.get(key, '')) for key in heads[1:])])} |")
     return "\n".join(lines)
 
 

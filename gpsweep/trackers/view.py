@@ -17,8 +17,11 @@ from gpsweep.points import LABELS
 from gpsweep.trackers import client
 
 NAME = "gpsweep: the whole curve"
-COLUMNS = ("best/label", "best/layer", "best/eps", "best/delta", "best/delta_low", "best/helps")
-AXES = ("signal", "step", "layer", "iterations")
+COLUMNS = (
+    *("best/label", "best/layer", "best/refine", "best/eps"),
+    *("best/delta", "best/delta_low", "best/helps", "best/cost"),
+)
+AXES = ("signal", "step", "layer", "iterations", "refine")
 MOST = 100  # runs in a panel
 CLASSES = "(iou|accuracy)/.*"
 MEASURES = {
@@ -82,6 +85,7 @@ def _best(wr: Any) -> list[Any]:
     return [
         wr.BarPlot(title="gain of the best point", metrics=["best/delta"], max_bars_to_show=MOST),
         wr.ScatterPlot(title="where it lies", x=wr.SummaryMetric("best/eps"), y=gain),
+        wr.ScatterPlot(title="what it costs", x=wr.SummaryMetric("best/cost"), y=gain),
         wr.ParallelCoordinatesPlot(title="what it takes", columns=columns),
     ]
 
@@ -94,7 +98,7 @@ def _over_eps(wr: Any, label: str, measure: str) -> Any:
 def _details(wr: Any) -> list[Any]:
     return [
         wr.WeavePanelSummaryTable(table_name="points"),
-        wr.MediaBrowser(title="curves", media_keys=["pictures/curves"]),
+        wr.MediaBrowser(title="curves", media_keys=["pictures/curves", "pictures/cost"]),
         wr.RunComparer(diff_only=True),
     ]
 

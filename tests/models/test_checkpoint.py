@@ -265,3 +265,47 @@ def test_permission(tmp_path: Path, trained: State, monkeypatch: pytest.MonkeyPa
     torch.save(trained, tmp_path / "a.pt")
     monkeypatch.setattr(torch, "load", refuse)  # root, as tests may run, could read any file
     assert_refused(tmp_path / "a.pt", r"cannot be read: Permission denied\.")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda weight: weight.to_sparse(), "2.weight: sparse_coo float32"),
+        (lambda weight: weight.to("meta"), "2.weight: a shape without values"),
+        (lambda weight: weight.to(torch.complex64), "2.weight: strided complex64"),
+        (lambda weight: weight.long(), "2.weight: whole numbers"),
+        (lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8), "2.weight: strided qint8"),
+    ],
+    ids=["sparse", "meta", "complex", "whole", "quantised"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_weights_of_another_kind_are_named(
+    tmp_path: Path, trained: State, change: Callable[[Tensor], Tensor], says: str
+) -> None:
+    torch.save(trained | {"2.weight": change(trained["2.weight"])}, tmp_path / "net.pt")
+    assert_refused(tmp_path / "net.pt", f"expected dense weights of real numbers, came {says}")
+
+
+def test_halves_become_floats(tmp_path: Path, trained: State) -> None:
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in trained.items()}
+    torch.save(halves, tmp_path / "net.pt")
+    assert_restored(tmp_path / "net.pt", {name: value.float() for name, value in halves.items()})
+
+
+@pytest.mark.parametrize(("at", "byte", "says"), [(46, 0xFF, "not a whole archive"), (6, 99, "version")])
+def test_a_damaged_directory_of_an_archive(
+    tmp_path: Path, trained: State, at: int, byte: int, says: str
+) -> None:
+    torch.save(trained, tmp_path / "net.pt")
+    content = bytearray((tmp_path / "net.pt").read_bytes())
+    entry = content.index(b"PK\x01\x02")  # a file's entry in the directory: its version at 6, its name at 46
+    content[entry + at] = byte
+    if says != "version":
+        content[entry + 9] |= 8  # names are UTF-8
+    (tmp_path / "net.pt").write_bytes(content)
+    assert_refused(tmp_path / "net.pt", says)
+
+
+def test_names_that_are_no_text(tmp_path: Path, trained: State) -> None:
+    torch.save(trained | {"2.\nweight": trained["2.weight"]}, tmp_path / "net.pt")
+    assert_refused(tmp_path / "net.pt", r"its names are no text: '2\.\\nweight'")

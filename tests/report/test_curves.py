@@ -86,6 +86,20 @@ def test_panels_share_the_score_axis_and_say_their_unit() -> None:
     assert unit("a.b", "absolute") == "units of the activation"
 
 
+def test_refinements_have_panels_of_their_own_with_a_line_for_them_alone() -> None:
+    outcome = make(images=12, classes=5, label="argmax", refine=["none", "flip"])
+    rows = results.table(outcome)
+    plain, flipped = curves.figure(rows, look(outcome, rows)).axes
+    assert [axes.get_title(loc="left") for axes in (plain, flipped)] == ["refine none", "refine flip"]
+    mine = rows[rows["refine"] == "flip"]
+    np.testing.assert_array_equal(lines(flipped)[0].get_ydata(), mine["score"])
+    alone = float(mine["score"][mine["eps"] == 0].iloc[0])
+    levels = [line.get_ydata()[0] for line in flipped.get_lines() if list(line.get_xdata()) == [0, 1]]
+    assert levels == [rows["base"].iloc[0], alone]
+    assert f"flip\n{alone:.2f}" in [text.get_text() for text in flipped.texts]
+    assert not [text for text in plain.texts if "flip" in text.get_text()]
+
+
 def test_iterations_differ_in_line_style() -> None:
     outcome = make(images=12, classes=5, label="argmax", iterations=3)
     rows = results.table(outcome)

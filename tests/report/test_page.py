@@ -60,7 +60,7 @@ def read(outcome: Outcome) -> Reader:
 
 
 def verdict(outcome: Outcome) -> dict[str, Any]:
-    return page.verdict(results.table(outcome))
+    return page.verdict(outcome, results.table(outcome))
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +227,14 @@ def test_everything_asked_for_is_on_the_page() -> None:
     assert "torch 2.15.0" in text
     assert "Preparation 6.1 s" in text
     assert "Clean forward and backward passes 9.4 s" in text
+
+
+def test_the_plain_neighbours_are_told_beside_guided_perturbations() -> None:
+    known = {"accuracy": 98.214, "k": 5, "weights": "equal", "features": "fc", "training_images": 60000}
+    task = {"task": "classification", "images": 50, "classes": 4, "label": "argmax", "eps": [0, 4]}
+    text = read(make(**task, info={"knn": known})).text
+    assert "a plain k-NN on the 60,000 training images (k = 5) reaches 98.21 %" in text
+    assert "k-NN" not in read(make(**task, info={"knn": {"k": 5}})).text
 
 
 def test_a_bare_outcome_makes_a_page() -> None:

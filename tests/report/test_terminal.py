@@ -102,3 +102,35 @@ def test_plain_ascii_where_the_terminal_knows_no_more() -> None:
 def test_brackets_in_names_are_text() -> None:
     outcome = make(images=5, classes=3, label="argmax", layer=["[red]a", "b"], eps=[0, 1])
     assert "[red]a" in "\n".join(shown(outcome))
+
+
+@pytest.mark.parametrize("select", [None, {"seed": 0}])
+def test_refinements_and_costs(select: dict[str, int] | None) -> None:
+    outcome = make(
+        images=60,
+        refine=["none", "flip"],
+        layer=["input", "encoder.layer1"],
+        costs={},
+        info={"select": select},
+    )
+    text = shown(outcome, encoding="ascii")
+    assert all(len(line) <= 80 for line in text[:-1])
+    assert "\n".join(text).isascii()
+    assert "cost: of an image alone, in forward passes" in text
+    cells = [line.replace("|", " ").split() for line in text]
+    last = ["6.4", "yes"] if select is None else ["yes"]  # the table that has more columns has no room
+    assert next(line for line in cells if line[:3] == ["argmax", "input", "flip"])[-len(last) :] == last
+    last = ["2.0", "alone"] if select is None else ["alone"]
+    assert (
+        next(line for line in cells if line[:3] == ["random_onehot", "input", "flip"])[-len(last) :] == last
+    )
+    [flip] = [line for line in text if line.startswith("flip alone: gain +")]
+    assert flip.endswith(", cost 2.0")
+    [added] = [line for line in text if line.startswith("on top of flip: argmax at eps 0.")]
+    assert added.endswith(", cost 6.4")
+
+
+def test_plain_runs_speak_of_no_refinement_and_no_cost() -> None:
+    text = "\n".join(shown(make(images=10, eps=[0, 0.5])))
+    assert "refine" not in text
+    assert "cost" not in text

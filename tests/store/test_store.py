@@ -139,6 +139,29 @@ def test_data_that_changed_under_the_same_names_are_noticed(store: Store) -> Non
         store.merge(MORE)
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_all_follow_the_first_to_settle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def late(self: Path, target: Path) -> None:
+        raise PermissionError("no links here")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", late)
+    first, second = (Store(tmp_path, IDENTITY) for _ in range(2))
+    # The second one is done while the first one still measures.
+    assert first.settle(lambda: second.settle(lambda: 4) + 3) == 4
+    assert Store(tmp_path, IDENTITY).settle(lambda: pytest.fail("settled already")) == 4
+    assert Store(tmp_path, IDENTITY | {"seed": 1}).settle(lambda: 5) == 5
+    assert [path.name for path in first.folder.iterdir()] == ["points_per_forward"]
+
+
+@pytest.mark.parametrize("harm", [b"", b"\0\0\0", b"4x"])
+def test_a_damaged_number_is_measured_again(store: Store, harm: bytes) -> None:
+    store.settle(lambda: 4)
+    (store.folder / "points_per_forward").write_bytes(harm)
+    assert store.settle(lambda: 6) == 6
+    assert store.settle(lambda: 7) == 6
+
+
 def test_ls_and_gc(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     root = filled(store).folder.parent
     assert main(["ls", str(root)]) == 0

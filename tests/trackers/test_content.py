@@ -21,12 +21,14 @@ def test_curves_are_named_by_label_and_by_what_differs(tmp_path: Path, finished:
     assert one.names == ["argmax", "argmax"]
     steps = tracked(write(tmp_path / "steps", label="argmax", step=["sign", "rms"], eps=[1]).folder)
     assert steps.names == ["argmax/sign", "argmax/rms"]
+    flip = tracked(write(tmp_path / "flip", label="argmax", refine=["none", "flip"], eps=[1]).folder)
+    assert flip.names == ["argmax/none", "argmax/flip"]
 
 
 def test_layers_that_read_the_same_stay_apart(tmp_path: Path) -> None:
     run = tracked(write(tmp_path / "run", label="argmax", layer=["a.b", "a_b"], eps=[0, 1]).folder)
     assert sorted(run.curves()) == ["argmax/a_b", "argmax/a_b 2"]
-    assert len(next(run.rows())) == 2 + 2 * (6 + 11)
+    assert len(next(run.rows())) == 2 + 2 * (7 + 11)
 
 
 def test_a_row_an_eps_ascending(finished: Finished) -> None:
@@ -60,11 +62,28 @@ def test_the_oracle_is_never_the_best(finished: Finished) -> None:
     assert run.headline()["best/label"] == "argmax"
 
 
+def test_costs_are_those_of_the_table(tmp_path: Path, finished: Finished) -> None:
+    run = tracked(finished.folder)
+    costs = [float(row["cost"]) for row in finished.rows()]
+    assert [point["cost"] for point in run.points] == costs
+    assert len(set(costs)) > 2
+    assert run.headline()["best/cost"] == run.top["cost"]
+    unknown = tracked(write(tmp_path / "unknown", label="argmax", eps=[0, 1], costs=None).folder)
+    assert [point.get("cost") for point in unknown.points] == [1.0, None]
+
+
+def test_a_refinement_that_gains_alone_does_not_help(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run", label="random_onehot", refine=["none", "flip"], eps=[-0.5, 0]).folder
+    best = tracked(folder).best["random_onehot/flip"]
+    assert (best["eps"], best["refine"], best["helps"]) == (0, "flip", False)
+    assert best["delta_low"] > 0
+
+
 def test_all_pictures_are_found(finished: Finished) -> None:
     (finished.folder / "pictures").mkdir()
     for path in ("pictures/b.png", "pictures/a.png"):
         (finished.folder / path).write_bytes((finished.folder / "curves.png").read_bytes())
-    assert list(tracked(finished.folder).pictures) == ["curves", "pictures/a", "pictures/b"]
+    assert list(tracked(finished.folder).pictures) == ["cost", "curves", "pictures/a", "pictures/b"]
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:

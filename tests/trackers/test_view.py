@@ -28,7 +28,7 @@ def test_it_lays_out_the_ablation_without_a_login() -> None:
     content = specification(view(entity="team", project="curves"))
     assert (content["entity"], content["project"]) == ("team", "curves")
     found = sections(content)
-    assert [len(panels) for panels in found.values()] == [3, len(LABELS), len(LABELS), len(LABELS), 3]
+    assert [len(panels) for panels in found.values()] == [4, len(LABELS), len(LABELS), len(LABELS), 3]
     lines = [panel for panels in found.values() for panel in panels if "metricRegex" in panel]
     assert len(lines) == 3 * len(LABELS)
     assert {panel["xAxis"] for panel in lines} == {"eps"}

@@ -1,0 +1,310 @@
+"""``python -m gpsweep.crf_search model=… data=…``: the dense CRF's parameters, chosen on the tuning images.
+
+They are the images that ``select=half`` chooses ε on, so that what is reported on the others stays honest.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from itertools import product, repeat
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+import numpy as np
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from gpsweep import config, counts
+from gpsweep.atomic import save
+from gpsweep.crf import Crf, labelled
+from gpsweep.errors import GpsweepError
+from gpsweep.progress import bar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gpsweep.data.batch import Batch
+    from gpsweep.parts import Parts
+    from gpsweep.points import Point
+
+TABLE = "crf_search.csv"
+SHOWN = 5
+KEYS = tuple(each.name for each in fields(Crf))
+Image = NDArray[np.uint8]
+Softmax = NDArray[np.float32]
+Labelled = Callable[[Image, Softmax], Iterable[Image]]
+
+
+@dataclass
+class Search:
+    """What is tried of each parameter, see :class:`gpsweep.crf.Crf`, and in how many processes."""
+
+    iterations: list[int] = field(default_factory=lambda: [10])
+    smooth_weight: list[float] = field(default_factory=lambda: [3.0])
+    smooth_xy: list[float] = field(default_factory=lambda: [3.0])
+    appearance_weight: list[float] = field(default_factory=lambda: [3.0, 4.5, 6.0])
+    appearance_xy: list[float] = field(default_factory=lambda: [30.0, 65.0, 100.0])
+    appearance_rgb: list[float] = field(default_factory=lambda: [3.0, 4.5, 6.0])
+    workers: int | None = None
+
+
+@dataclass
+class SearchConfig(config.Config):
+    """A run's configuration and what is tried."""
+
+    search: Search = field(default_factory=Search)
+
+
+def register() -> None:
+    """Make the schema of the search known to Hydra, and what runs have in common with it."""
+    config.register()
+    ConfigStore.instance().store(name="crf_search_schema", node=SearchConfig, provider="gpsweep")
+
+
+def search(cfg: DictConfig) -> pd.DataFrame:
+    """Try every combination on the tuning images.
+
+    Args:
+        cfg: the composed configuration, see :class:`SearchConfig`.
+
+    Returns:
+        One row a combination, the best at the point first: the parameters; ``score`` and ``clean_score``, of
+        the point and at ε = 0; ``delta`` and ``clean_delta``, what the CRF adds to each; all in %. In
+        ``attrs``: ``point``, ``images``, ``name``, ``task``, ``without`` and ``clean_without``.
+
+    Raises:
+        GpsweepError: for whatever the user can mend, before the first batch where it can be known.
+    """
+    tried = candidates(cfg.search)
+    from gpsweep import selection
+    from gpsweep.parts import parts_of
+    from gpsweep.tuning import tune_ids
+
+    parts = parts_of(cfg)
+    points = parts.grid.points()
+    if len(points) != 1 or points[0].refine != "crf":
+        raise GpsweepError(f"eps, label, …: expected one point with refine=crf, came {len(points)} points")
+    tune = tune_ids(cfg.data, parts.source)
+    plan = selection.plan("half", ids=parts.source.ids, seed=cfg.seed, tune=tune)
+    assert plan is not None
+    places, _ = selection.halves(parts.source.ids, plan)
+    totals = tally(cfg, parts, points[0], places.tolist(), tried)
+    scores = counts.score(totals, parts.source.task)
+    table = ranked(tried, scores)
+    table.attrs |= {
+        "point": points[0].asdict(),
+        "images": len(places),
+        "name": f"{cfg.model.name} on {parts.source.name}",
+        "without": float(scores[-1, 0]),
+        "clean_without": float(scores[0, 0]),
+    }
+    return table
+
+
+def candidates(cfg: DictConfig) -> list[Crf]:
+    """Return every combination of the parameters.
+
+    Raises:
+        GpsweepError: naming the key of what does not fit.
+    """
+    for key in KEYS:
+        if not cfg[key]:
+            raise GpsweepError(f"search.{key}=[]: expected a list of numbers, came an empty list")
+    if cfg.workers is not None and cfg.workers < 1:
+        raise GpsweepError(f"search.workers={cfg.workers}: expected a whole number of at least 1, or null")
+    tried = [Crf(**dict(zip(KEYS, values, strict=True))) for values in product(*(cfg[key] for key in KEYS))]
+    for crf in tried:
+        crf.check("search")
+    return tried
+
+
+def tally(
+    cfg: DictConfig, parts: Parts, point: Point, places: list[int], tried: list[Crf]
+) -> NDArray[np.int64]:
+    """Count what comes of the softmax at ε = 0 and at a point, as it is and by every CRF.
+
+    Args:
+        point: the point.
+        places: which images.
+        tried: the CRFs.
+
+    Returns:
+        ``(ε, 1 + CRFs, classes, 3)``: one ε or two.
+
+    Raises:
+        GpsweepError: if network and data do not fit, or an image cannot be read.
+    """
+    from gpsweep.counting import walk
+    from gpsweep.data.batch import collate
+    from gpsweep.measure import on_device
+    from gpsweep.prepare import prepare
+    from gpsweep.trainer import quiet_lightning
+
+    known = prepare(cfg, parts.grid, parts.source, parts.net, class_map=parts.class_map)
+    device = parts.trainer.strategy.root_device
+    net, size = parts.net.to(device), cfg.data.batch_size
+    eps = list(dict.fromkeys((0.0, point.eps)))
+    axes = {key: value for key, value in point.asdict().items() if key not in ("eps", "refine")}
+    options = {**known.options, **axes, "eps": eps, "memo": known.memo}
+    options.pop("refinement")
+    totals = np.zeros((len(eps), 1 + len(tried), parts.classes, 3), dtype=np.int64)
+    with (
+        quiet_lightning(),
+        processes(cfg.search.workers, tried) as by_each,
+        bar(cfg.progress, len(places) * len(eps) * len(tried), "CRFs") as on_image,
+    ):
+        for start in range(0, len(places), size):
+            batch = collate([parts.source[place] for place in places[start : start + size]])
+            if isinstance(batch, GpsweepError):
+                raise batch
+            for here, logits in walk(net, on_device(batch, device), **options):
+                if here.iterations == point.iterations:
+                    softmax = logits.softmax(1).cpu().numpy()
+                    row = totals[eps.index(here.eps)]
+                    count(row, batch, softmax, by_each, on_image, class_map=parts.class_map)
+    return totals
+
+
+def count(
+    totals: NDArray[np.int64],
+    batch: Batch,
+    softmax: Softmax,
+    by_each: Labelled,
+    on_image: Callable[[], None],
+    *,
+    class_map: Any,
+) -> None:
+    """Add the counts of a batch: of the likeliest classes, and of those by every CRF.
+
+    Args:
+        totals: ``(1 + CRFs, classes, 3)``, added to.
+        batch: on the CPU.
+        softmax: ``(N, C, H, W)``.
+        by_each: yields an image's classes by every CRF.
+        on_image: called after every image and CRF.
+        class_map: see :class:`gpsweep.tally.Tally`.
+    """
+    import torch
+
+    from gpsweep.tally import Tally
+    from gpsweep.views import colours, sizes_of
+
+    images = colours(batch)
+    for place, (height, width) in enumerate(sizes_of(batch)):
+        target = batch["target"][place : place + 1, :height, :width]
+        counted = Tally(target, classes=totals.shape[1], channels=softmax.shape[1], class_map=class_map)
+        box = np.ascontiguousarray(softmax[place, :, :height, :width])
+        totals[0] += counted(torch.from_numpy(box.argmax(0))[None])[0].numpy()
+        for row, found in enumerate(by_each(images[place, :height, :width], box), 1):
+            totals[row] += counted(torch.from_numpy(found.astype(np.int64))[None])[0].numpy()
+            on_image()
+
+
+@contextmanager
+def processes(workers: int | None, tried: list[Crf]) -> Iterator[Labelled]:
+    """Put every CRF on an image, in several processes: the library lets no two threads compute.
+
+    Args:
+        workers: how many; None: as many as there are cores.
+        tried: the CRFs.
+    """
+    workers = min(workers or os.cpu_count() or 1, len(tried))
+    if workers == 1:
+        yield lambda image, softmax: map(labelled, repeat(image), repeat(softmax), tried)
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_interrupts)
+    try:
+        yield lambda image, softmax: pool.map(labelled, repeat(image), repeat(softmax), tried)
+    except BrokenProcessPool as error:
+        raise GpsweepError(
+            f"search.workers={workers}: a process has died, for want of memory perhaps; try fewer"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """Let the first process alone answer Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def ranked(tried: list[Crf], scores: NDArray[np.float64]) -> pd.DataFrame:
+    """Put the scores ``(ε, 1 + CRFs)`` beside the parameters, the best first and of equals the first."""
+    import pandas as pd
+
+    table = pd.DataFrame([asdict(crf) for crf in tried])
+    for prefix, (without, *refined) in (("", scores[-1]), ("clean_", scores[0])):
+        table[f"{prefix}score"] = refined
+        table[f"{prefix}delta"] = np.asarray(refined) - without
+    return table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+
+
+def show(table: pd.DataFrame, folder: Path) -> None:
+    """Print the best few combinations, and the overrides that a run takes the best by."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    about, console = table.attrs, Console(highlight=False)
+    setting = " ".join(f"{key}={value}" for key, value in about["point"].items() if key != "refine")
+    perturbed = about["point"]["eps"] != 0
+    varied = [key for key in KEYS if table[key].nunique() > 1]
+    clean = f" ({about['clean_without']:.2f} clean)" if perturbed else ""
+    for line in (
+        f"{about['name']}, the {about['images']} images to tune on",
+        f"{setting}: mIoU {about['without']:.2f}{clean} without a CRF",
+    ):
+        console.print(line, markup=False, soft_wrap=True)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    columns = ["score", "delta", *(["clean_score", "clean_delta"] if perturbed else [])]
+    headings = {"score": "mIoU", "delta": "gain", "clean_score": "clean", "clean_delta": "gain"}
+    for key in (*varied, *columns):
+        shown.add_column(headings.get(key, key.replace("_", "\n")), justify="right")
+    for _, row in table.head(SHOWN).iterrows():
+        cells = [f"{row[key]:+.2f}" if key.endswith("delta") else f"{row[key]:.2f}" for key in columns]
+        shown.add_row(*(f"{row[key]:g}" for key in varied), *cells)
+    console.print(shown)
+    console.print(f"{len(table)} combinations in {folder / TABLE}; the best:", markup=False, soft_wrap=True)
+    console.print(overrides(table), markup=False, soft_wrap=True)
+
+
+def overrides(table: pd.DataFrame) -> str:
+    """Return the best combination as one would type it."""
+    best = table.iloc[0]
+    return shlex.join(["refine=crf", *(f"crf.{key}={best[key]:.12g}" for key in KEYS)])
+
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path=config.conf_folder(), config_name="crf_search")
+def main(cfg: DictConfig) -> float:
+    """Search as the command line says; a mistake of the user's ends in one message."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        table = search(cfg)
+        save(folder / TABLE, table.to_csv(index=False).encode())
+    except GpsweepError as error:
+        raise CompactHydraException(f"gpsweep: {error}") from error
+    except KeyboardInterrupt:
+        print("gpsweep: stopped; a search is not kept", file=sys.stderr)
+        sys.exit(130)
+    show(table, folder)
+    return float(table["score"].iloc[0])
+
+
+if __name__ == "__main__":
+    main()

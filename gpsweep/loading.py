@@ -1,0 +1,166 @@
+"""The tables of finished runs, read again: as labelled arrays, or as they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpsweep import counts as metrics
+from gpsweep.errors import GpsweepError, listing
+from gpsweep.outcome import contents
+from gpsweep.points import AXES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+RESULTS, PER_CLASS, SUMMARY = "results.csv", "per_class.csv", "summary.json"
+SETTINGS = tuple(axis for axis in AXES if axis != "refine")
+MEASURES = ("score", "base", "delta", "delta_low", "delta_high", "pixel_accuracy", "seconds", "cost")
+WORDS = ("label", "signal", "layer", "step", "refine", "class")
+# Columns that older runs do not have.
+LATER = {RESULTS: {"refine": "none", "cost": ""}, PER_CLASS: {"refine": "none"}}
+
+
+def load(folder: str | Path) -> xr.Dataset:
+    """Return the results of a run as labelled arrays.
+
+    Args:
+        folder: a run's folder, or a folder of runs of the same model and data, which are merged.
+
+    Returns:
+        ``score``, ``base``, ``delta``, ``delta_low``, ``delta_high``, ``pixel_accuracy``, ``seconds`` and
+        ``cost`` over ``(label, signal, layer, step, iterations, eps)``, with ``refine`` before ``eps`` where
+        another than ``none`` was run; ``iou`` (``accuracy`` in classification) and ``class_base`` with
+        ``class`` as a further dimension; ε ascending, NaN where no point was run; the summary as attributes.
+
+    Raises:
+        GpsweepError: if files are missing, or the runs are not of one model and data.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    folders = runs(Path(folder))
+    found = [tables(run) for run in folders]
+    first = found[0][2]
+    _check_same(folders, [run[2] for run in found])
+    names = [str(name) for name in first["classes"]]
+    rows = pd.concat([run[0] for run in found], ignore_index=True)
+    column = class_column(first["task"])
+    by_class = {
+        key: np.concatenate([run[1][key].to_numpy().reshape(-1, len(names)) for run in found])
+        for key in (column, "base")
+    }
+    _check_once(rows)
+    axes = AXES if (rows["refine"] != "none").any() else SETTINGS
+    coords: dict[str, list[Any]] = {axis: list(dict.fromkeys(rows[axis])) for axis in axes}
+    coords["eps"].sort()
+    where = tuple(
+        np.asarray([coords[axis].index(value) for value in rows[axis]], dtype=np.intp) for axis in axes
+    )
+    shape = tuple(len(coords[axis]) for axis in axes)
+
+    def spread(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        array = np.full((*shape, *values.shape[1:]), np.nan)
+        array[where] = values
+        return array
+
+    variables: dict[str, Any] = {key: (axes, spread(rows[key].to_numpy())) for key in MEASURES}
+    variables[column] = ((*axes, "class"), spread(by_class[column]))
+    variables["class_base"] = ((*axes, "class"), spread(by_class["base"]))
+    return xr.Dataset(variables, coords={**coords, "class": names}, attrs=_attributes(first))
+
+
+def runs(folder: Path) -> list[Path]:
+    """Return the folders of all finished runs in a folder, in the order of their numbers.
+
+    Raises:
+        GpsweepError: if there is none.
+    """
+    if (folder / RESULTS).is_file():
+        return [folder]
+    found = [path.parent for path in folder.glob(f"**/{RESULTS}")] if folder.is_dir() else []
+    if not found:
+        raise GpsweepError(
+            f"{folder}: expected a run's {RESULTS}, {PER_CLASS} and {SUMMARY}, or sub-folders with them; "
+            f"came {contents(folder)}"
+        )
+    # 2 before 10: the jobs of a multirun are numbered folders
+    return sorted(found, key=lambda path: [(len(part), part) for part in path.parts])
+
+
+def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Return results.csv, per_class.csv and summary.json of a run's folder.
+
+    Raises:
+        GpsweepError: if they are missing or cannot be read.
+    """
+    missing = [name for name in (RESULTS, PER_CLASS, SUMMARY) if not (folder / name).is_file()]
+    if missing:
+        raise GpsweepError(
+            f"{folder}: expected {RESULTS}, {PER_CLASS} and {SUMMARY}; missing {listing(missing)}"
+        )
+    try:
+        content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        class_column(content["task"])
+        rows, by_class = _frame(folder / RESULTS), _frame(folder / PER_CLASS)
+        if len(by_class) != len(rows) * len(content["classes"]):
+            raise ValueError(f"{PER_CLASS} has {len(by_class)} rows for {len(rows)} points")
+    except (KeyError, TypeError, ValueError) as error:
+        raise GpsweepError(
+            f"{folder}: expected the results of a run, but they cannot be read: {error}"
+        ) from None
+    return rows, by_class, content
+
+
+def class_column(task: str) -> str:
+    """Return what a single class's score is called."""
+    return "iou" if metrics.is_segmentation(task) else "accuracy"
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    # All as text first: a class may well be called NA or 1, and Python's float() is exact.
+    text = pd.read_csv(path, dtype=str, keep_default_na=False)
+    text = text.assign(**{name: filler for name, filler in LATER[path.name].items() if name not in text})
+    names = [str(name) for name in text if name not in WORDS]
+    numbers: dict[str, Any] = {name: [float(cell or "nan") for cell in text[name]] for name in names}
+    rows = text.assign(**numbers)
+    return rows.astype({"iterations": int})
+
+
+def _check_same(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any]]) -> None:
+    for key in ("model", "dataset", "task", "weights_sha256", "samples", "classes"):
+        for folder, content in zip(folders, summaries, strict=True):
+            ours, theirs = summaries[0].get(key), content.get(key)
+            if ours != theirs:
+                came = "others" if key == "classes" else f"{theirs} in {folder}"
+                expected = "those" if key == "classes" else ours
+                raise GpsweepError(
+                    f"{key}: expected runs of one model and data, {expected} as in {folders[0]}; "
+                    f"came {came}. Load one of the folders by itself."
+                )
+
+
+def _check_once(rows: pd.DataFrame) -> None:
+    differing = rows.drop_duplicates([*AXES, "score"])
+    double = differing[differing.duplicated(list(AXES))]
+    if len(double):
+        setting = ", ".join(f"{axis}={double.iloc[0][axis]}" for axis in AXES)
+        raise GpsweepError(f"{setting}: expected one score a point, came several from different runs")
+
+
+def _attributes(content: Mapping[str, Any]) -> dict[str, Any]:
+    # Text and numbers only, so that the dataset can be stored as netCDF.
+    flat = {
+        key: value for key, value in content.items() if value is not None and key not in ("best", "held_out")
+    }
+    return {
+        key: value if isinstance(value, (str, int, float)) else json.dumps(value)
+        for key, value in flat.items()
+    }

@@ -1,0 +1,178 @@
+"""The time of an image at a point alone, beside that of the bare network's forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from gpsweep import cost
+from gpsweep.counting import count
+from gpsweep.data.base import Source
+from gpsweep.data.batch import Batch, collate
+from gpsweep.errors import GpsweepError
+from gpsweep.passes import Memo
+from gpsweep.points import Point
+from gpsweep.precision import computing, widened
+from gpsweep.refine import Refinement
+
+IMAGES = 4  # as many of the first batch are enough
+REPEATS = 3
+LONG = 2.0  # seconds; a pass of this length is measured once
+SECONDS, SHARE = 1.5, 0.02  # for all of it: so many seconds, or where it is more that share of the run's
+
+
+def measure_missing(
+    folder: Path,
+    points: Sequence[Point],
+    *,
+    net: nn.Module,
+    source: Source,
+    device: torch.device,
+    device_name: str = "",
+    batch_size: int,
+    options: Mapping[str, Any],
+    memo: Memo,
+    spent: float,
+    again: bool = False,
+) -> None:
+    """Measure what points cost whose cost is not stored yet, and store it beside their counts.
+
+    Args:
+        folder: of the counts.
+        points: those that were computed just now, so that nothing is to be set up for them any more.
+        net: network in pixel space.
+        source: the data.
+        device: what computes.
+        device_name: the same in words.
+        batch_size: images of a batch of the run.
+        options: those of :func:`gpsweep.counting.count`.
+        memo: what the run knows of the network.
+        spent: seconds that the run took.
+        again: measure all of it again.
+    """
+    known = set() if again else set(cost.stored(folder))
+    if known.issuperset(cost.settings(points)):
+        return
+    batch = collate([source[place] for place in range(min(IMAGES, batch_size, len(source)))])
+    if isinstance(batch, GpsweepError):
+        raise batch
+    found = measure(
+        net.to(device),
+        on_device(batch, device),
+        points,
+        classes=len(source.classes),
+        options=options,
+        memo=memo,
+        known=known,
+        budget=max(SECONDS, SHARE * spent),
+        device_name=device_name,
+    )
+    for each in found:
+        cost.keep(folder, each)
+
+
+def measure(
+    net: nn.Module,
+    batch: Batch,
+    points: Sequence[Point],
+    *,
+    classes: int,
+    options: Mapping[str, Any] | None = None,
+    memo: Memo | None = None,
+    known: Collection[cost.Setting] = (),
+    budget: float = SECONDS,
+    device_name: str = "",
+    clock: Callable[[], float] = perf_counter,
+) -> list[cost.Cost]:
+    """Measure one point of each setting by itself, and the forward pass of the bare network.
+
+    A point alone takes all its passes: the clean one, the backward, and those that predict; at ε = 0 only
+    the latter. What a guide knows of training images is not computed again.
+
+    Args:
+        net: network in pixel space, on the batch's device.
+        batch: a handful of images.
+        points: each setting is represented by its first one.
+        classes: how many classes the data has.
+        options: those of :func:`gpsweep.counting.count`.
+        memo: what is known of the network.
+        known: settings that are left out.
+        budget: seconds for all of it; what does not fit in is left out.
+        device_name: what computes, in words.
+        clock: seconds.
+
+    Returns:
+        the costs of an image, as many as there was time for.
+    """
+    options, memo, images = options or {}, memo or Memo(), len(batch["ids"])
+    device, end = batch["image"].device, clock() + budget
+
+    def seconds(work: Callable[[], object]) -> float:
+        return _seconds(work, end, device, clock)
+
+    found: list[cost.Cost] = []
+    bare = seconds(partial(predict, net, batch, "none", options))
+    for setting, point in cost.settings(points).items():
+        # Clean pass, backward and prediction: in less time no point can be had.
+        least = bare * (1 + 2 * setting.iterations)
+        if setting in known or clock() + least > end:
+            continue
+        work: Callable[[], object] = partial(predict, net, batch, setting.refine, options)
+        if setting.iterations:
+            work = partial(count, net, batch, [point], classes=classes, options=options, memo=memo)
+        found.append(cost.Cost(setting, seconds(work) / images, bare / images, device_name))
+    return found
+
+
+def predict(net: nn.Module, batch: Batch, refine: str, options: Mapping[str, Any]) -> None:
+    """Predict as one would without perturbation: a bare forward pass, or those that a refinement takes."""
+    refinement: Refinement = options.get("refinement") or Refinement()
+    channels_last = options.get("memory_format", "channels_last") == "channels_last"
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    logits = {}
+    with torch.no_grad():
+        for view in refinement.views(refine):
+            x = view.of(batch)["image"].contiguous(memory_format=layout)
+            with computing(options.get("precision", "32"), x.device):
+                logits[view] = net(x)
+        if refine != "none":
+            wide = {view: widened(z) for view, z in logits.items()}
+            for _ in refinement.predictions([refine], wide, batch):
+                pass
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch whose tensors are on a device."""
+    valid = batch["valid"]
+    return Batch(
+        image=batch["image"].to(device),
+        target=batch["target"].to(device),
+        valid=None if valid is None else valid.to(device),
+        ids=batch["ids"],
+        content=batch["content"],
+    )
+
+
+def _seconds(
+    work: Callable[[], object], end: float, device: torch.device, clock: Callable[[], float]
+) -> float:
+    """Return the median of some times after one to warm up, or that one where it is long."""
+
+    def once() -> float:
+        start = clock()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return clock() - start
+
+    first = once()
+    if first > LONG or clock() + REPEATS * first > end:
+        return first
+    return median(once() for _ in range(REPEATS))

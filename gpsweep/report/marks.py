@@ -1,0 +1,133 @@
+"""What gains cost: one mark a curve and one a refinement alone, and which of them are worth their cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from gpsweep import results, selection
+from gpsweep.alone import alone
+from gpsweep.outcome import Outcome
+from gpsweep.points import AXES, from_columns
+from gpsweep.report.look import times_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOLD = ("layer", "signal", "step", "iterations")  # what a curve's name says besides label and refinement
+WORDS = {"flip": "a flip", "multiscale": "averaging over scales", "crf": "a dense CRF"}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point's gain and cost.
+
+    Args:
+        place: in the grid.
+        name: for people.
+        label: of the perturbation; None where there is none.
+        refine: of the point.
+        cost: in forward passes; NaN where it was not measured.
+        delta: gain over the base in points.
+        low, high: its 95 % interval.
+    """
+
+    place: int
+    name: str
+    label: str | None
+    refine: str
+    cost: float
+    delta: float
+    low: float
+    high: float
+
+
+def marks(outcome: Outcome, rows: pd.DataFrame, held: pd.DataFrame | None = None) -> list[Mark]:
+    """Return the best perturbed point of each curve, and each refinement alone.
+
+    The oracle is left out, whose gain nobody can have, and so are curves that are best at ε = 0.
+
+    Args:
+        rows: the table of results.csv.
+        held: the table of selection.csv, if there is one: then ε is chosen on some of the images, and gains
+            are those of the others.
+    """
+    chosen = results.best(rows).index if held is None else _places(rows, held)
+    curves = [place for place in chosen if rows["eps"][place] and rows["label"][place] != results.ORACLE]
+    places = [*curves, *alone(rows).values()]
+    deltas, bounds = _gains(outcome, rows, places, held)
+    return [
+        Mark(
+            place,
+            _name(rows, place),
+            str(rows["label"][place]) if rows["eps"][place] else None,
+            str(rows["refine"][place]),
+            float(rows["cost"][place]),
+            float(delta),
+            float(low),
+            float(high),
+        )
+        for place, delta, (low, high) in zip(places, deltas, bounds, strict=True)
+    ]
+
+
+def front(found: Sequence[Mark]) -> list[Mark]:
+    """Return the marks that gain more than all that cost as much or less, the base among them, by cost."""
+    best, kept = 0.0, []
+    for mark in sorted(found, key=lambda mark: (mark.cost, -mark.delta)):
+        if isfinite(mark.cost) and mark.delta > best:
+            best = mark.delta
+            kept.append(mark)
+    return kept
+
+
+def rivals(found: Sequence[Mark], delta: float, cost: float) -> Iterator[Mark]:
+    """Yield the refinements alone that gain at least so much at no higher cost."""
+    yield from (m for m in found if m.label is None and m.delta >= max(delta, 0) and m.cost <= cost)
+
+
+def worth_drawing(found: Sequence[Mark]) -> bool:
+    """Say whether gain against cost tells anything: at least two costs are known, the base's 1 among them."""
+    return bool({round(mark.cost, 6) for mark in found if isfinite(mark.cost)} - {1.0})
+
+
+def _places(rows: pd.DataFrame, held: pd.DataFrame) -> list[int]:
+    """Return where the points chosen on some of the images are in the grid."""
+    points = from_columns({axis: rows[axis].tolist() for axis in AXES})
+    curves = held.assign(eps=held["tune_eps"])
+    where = {point: place for place, point in enumerate(points)}
+    return [where[point] for point in from_columns({axis: curves[axis].tolist() for axis in AXES})]
+
+
+def _gains(
+    outcome: Outcome, rows: pd.DataFrame, places: list[int], held: pd.DataFrame | None
+) -> tuple[Sequence[float], Sequence[tuple[float, float]]]:
+    """Return gains and their intervals, on the images that were held out where some were."""
+    if held is None:
+        some = rows.loc[places]
+        return some["delta"].tolist(), list(zip(some["delta_low"], some["delta_high"], strict=True))
+    _, others = selection.halves(outcome.ids, outcome.info["select"])
+    taken = replace(
+        outcome,
+        points=[outcome.points[place] for place in places],
+        counts=selection.of_images(outcome.counts.take(places), others),
+        base=outcome.base[others],
+        ids=[outcome.ids[place] for place in others],
+        seconds=[outcome.seconds[place] for place in places],
+    )
+    return _gains(taken, results.table(taken), list(range(len(places))), None)
+
+
+def _name(rows: pd.DataFrame, place: int) -> str:
+    row = results.records(rows.loc[[place]])[0]
+    if not row["eps"]:
+        return str(row["refine"])
+    told = [
+        times_text(row[axis]) if axis == "iterations" else str(row[axis])
+        for axis in TOLD
+        if rows[axis].nunique() > 1
+    ]
+    name = " · ".join([str(row["label"]), *told])
+    return name if row["refine"] == "none" else f"{name} + {row['refine']}"

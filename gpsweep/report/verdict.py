@@ -1,0 +1,165 @@
+"""What a run says about guided perturbations: whether they help, what else would, and on top of what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Any
+
+from gpsweep import counts as metrics
+from gpsweep import results, selection
+from gpsweep.alone import alone, on_top
+from gpsweep.alone import part as part_of
+from gpsweep.outcome import Outcome
+from gpsweep.report.marks import Mark, rivals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def verdict(outcome: Outcome, rows: pd.DataFrame, held: pd.DataFrame | None = None) -> dict[str, Any]:
+    """Say whether guided perturbations help.
+
+    It is told from the points without a refinement. Where there are none, from those of a refinement with
+    that refinement alone as their base, so that its gain is not taken for the perturbation's.
+
+    Args:
+        rows: the table of results.csv.
+        held: the table of selection.csv, if there is one: it has the last word. Where there is but one
+            point, nothing was chosen and nothing is held out.
+
+    Returns:
+        ``kind``: ``yes``, ``no``, ``oracle`` (nothing else was run: it sees the answers and never counts as
+        help), ``still`` (nothing was perturbed) or ``mixed`` (a refinement's part in the gain is not known);
+        ``row``: the best point on all images; ``index``: its place in ``outcome`` if it perturbs at all;
+        ``held``: the row of the held-out table that the verdict is about; ``over``: the refinement that is
+        the base; ``helpful`` of ``judged`` points have an interval above zero, ``chance`` would put that many
+        there if no point did anything; ``bound``: the oracle's best.
+    """
+    judged_on, over = _base(outcome, rows)
+    mixed = (rows["refine"] != "none").all() and over is None
+    if judged_on is not outcome:
+        rows = results.table(judged_on)
+        held = selection.held_out(judged_on, rows)
+    found = _told(rows, held)
+    if not rows["eps"].any():
+        found["kind"], found["held"] = "still", None
+    elif mixed and found["kind"] != "oracle":
+        found["kind"] = "mixed"
+    return {**found, "over": over, "outcome": judged_on}
+
+
+def beside(found: dict[str, Any], rows: pd.DataFrame, marks: Sequence[Mark]) -> list[Mark]:
+    """Return the refinements alone that gain as much as the verdict's point, at no higher cost.
+
+    Args:
+        found: the verdict.
+        rows: the table of results.csv.
+        marks: :func:`gpsweep.report.marks.marks`.
+    """
+    if found["kind"] == "still":
+        return [mark for mark in marks if mark.label is None]
+    if found["kind"] not in ("yes", "no") or found["over"]:
+        return []
+    row, delta = found["held"] or found["row"], "held_delta" if found["held"] else "delta"
+    if not row["eps"]:
+        return list(rivals(marks, 0.0, inf))
+    return list(rivals(marks, row[delta], cost_of(rows, row)))
+
+
+def additions(outcome: Outcome, rows: pd.DataFrame, told: str | None = None) -> list[dict[str, Any]]:
+    """Return what the best perturbation adds to each refinement that was also run alone.
+
+    Args:
+        rows: the table of results.csv.
+        told: a refinement that is left out.
+
+    Returns:
+        the point's row, with ``eps``, ``refine``, ``cost``, ``reached`` (the score), whether that is
+        ``below`` the base, ``added`` with ``added_low`` and ``added_high``, and ``helps``.
+    """
+    found = []
+    for refine in alone(rows):
+        above = on_top(outcome, rows, refine)
+        if refine == told or above is None:
+            continue
+        table = results.table(above)
+        own = _told(table, selection.held_out(above, table))
+        if own["kind"] == "oracle" or not table["eps"].any():
+            continue
+        row, keys = (
+            (own["held"], ("held_score", "held_delta", "held_low", "held_high"))
+            if own["held"]
+            else (own["row"], ("score", "delta", "delta_low", "delta_high"))
+        )
+        numbers = dict(
+            zip(("reached", "added", "added_low", "added_high"), (row[k] for k in keys), strict=True)
+        )
+        below = bool(numbers["reached"] < _base_score(outcome, held_out=bool(own["held"])))
+        found.append(
+            {**row, **numbers, "below": below, "helps": own["kind"] == "yes", "cost": cost_of(rows, row)}
+        )
+    return found
+
+
+def cost_of(rows: pd.DataFrame, row: dict[str, Any]) -> float:
+    """Return the cost of a point in the table of results.csv; NaN where it was not measured."""
+    mine = rows["eps"] == row["eps"]
+    for axis in results.CURVE:
+        mine &= rows[axis] == row[axis]
+    return float(rows.loc[mine, "cost"].iloc[0])
+
+
+def costs_text(cost: float) -> str:
+    """Write a cost.
+
+    >>> costs_text(2.04), costs_text(31.3), costs_text(float("nan"))
+    ('2.0', '31', '–')
+    """
+    return "–" if not isfinite(cost) else f"{cost:.1f}" if cost < 9.95 else f"{cost:.0f}"
+
+
+def _base(outcome: Outcome, rows: pd.DataFrame) -> tuple[Outcome, str | None]:
+    """Return the points that the verdict is about, with what they are judged beside, and its refinement."""
+    if (rows["refine"] == "none").any():
+        return part_of(outcome, "none"), None
+    for refine in alone(rows):
+        above = on_top(outcome, rows, refine)
+        if above is not None:
+            return above, refine
+    return outcome, None
+
+
+def _base_score(outcome: Outcome, *, held_out: bool) -> float:
+    """Return the score without refinement and perturbation, on all images or those that were held out."""
+    base = outcome.base
+    if held_out:
+        base = base[selection.halves(outcome.ids, outcome.info["select"])[1]]
+    return float(metrics.score(metrics.total(base), outcome.task))
+
+
+def _told(rows: pd.DataFrame, held: pd.DataFrame | None) -> dict[str, Any]:
+    judged = rows[rows["label"] != results.ORACLE]
+    above = judged[judged["delta_low"] > 0]
+    kind, chosen = ("yes", above) if len(above) else ("no", judged) if len(judged) else ("oracle", rows)
+    row, bound = _top(chosen), rows[rows["label"] == results.ORACLE]
+    pick = selection.overall(held) if held is not None and len(judged) > 1 else None
+    if pick is not None:
+        kind, pick = "yes" if pick["helps"] else "no", pick | {"eps": pick["tune_eps"]}
+    return {
+        "kind": kind,
+        "row": row,
+        "held": pick,
+        "index": row["index"] if row["eps"] else None,
+        "helpful": len(above),
+        "judged": len(judged),
+        "chance": round(len(judged) * (1 - metrics.LEVEL) / 2),
+        "bound": _top(bound) if len(judged) and len(bound) else None,
+    }
+
+
+def _top(rows: pd.DataFrame) -> dict[str, Any]:
+    ranked = results.best(rows).assign(size=lambda best: best["eps"].abs())
+    ranked = ranked.sort_values(["score", "size"], ascending=[False, True], kind="stable")
+    row: dict[str, Any] = results.records(ranked)[0]
+    return {"index": int(ranked.index[0]), **row}

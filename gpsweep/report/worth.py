@@ -1,0 +1,237 @@
+"""Gain against cost as a figure: what each curve's best point and each refinement alone is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpsweep import selection
+from gpsweep.atomic import save
+from gpsweep.outcome import Outcome
+from gpsweep.report.curves import svg
+from gpsweep.report.look import GRID, INK, MARKERS, MUTED, PAPER, Look, look, styled
+from gpsweep.report.marks import Mark, front, marks, worth_drawing
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+WIDE = 12  # costs that differ by a larger factor are drawn on a logarithmic axis
+TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
+NAMED = 12  # more marks than these are named only where they are on the front
+APART = 7.0  # pt between marks of one cost
+STEP = 5.0  # pt by which names are moved up and down
+Line = tuple[tuple[float, float], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a mark stands: so many pt beside its cost, and in which colour."""
+
+    mark: Mark
+    aside: float
+    colour: str
+
+
+def draw(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write cost.png and cost.svg, unless there is nothing to compare.
+
+    Args:
+        rows: the table of results.csv.
+        folder: where to write.
+
+    Returns:
+        the paths.
+    """
+    held = selection.held_out(outcome, rows)
+    found = marks(outcome, rows, held)
+    if not worth_drawing(found):
+        return []
+    with styled():
+        picture = figure(found, look(outcome, rows), held_out=held is not None)
+        png = BytesIO()
+        picture.savefig(png, format="png", dpi=200, facecolor=PAPER)
+        return [
+            save(folder / "cost.png", png.getvalue()),
+            save(folder / "cost.svg", svg(picture).encode()),
+        ]
+
+
+def drawing(found: Sequence[Mark], style: Look, *, held_out: bool) -> str | None:
+    """Return the figure as an SVG element for a page; None where there is nothing to compare."""
+    if not worth_drawing(found):
+        return None
+    with styled():
+        return svg(figure(found, style, held_out=held_out, size=(5.2, 3.4)), prefix="cost-")
+
+
+def figure(
+    found: Sequence[Mark], style: Look, *, held_out: bool, size: tuple[float, float] = (6.4, 3.9)
+) -> Figure:
+    """Draw gains with their intervals over costs, the base, and the most that each cost has given.
+
+    Args:
+        found: the marks.
+        held_out: whether their gains are those of images that had no part in choosing ε.
+        size: width and height in inches.
+    """
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=size, layout="constrained")
+    picture.patch.set_alpha(0)
+    axes = picture.subplots()
+    axes.set_facecolor("none")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.axhline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
+    known = sorted((mark for mark in found if isfinite(mark.cost)), key=lambda mark: (mark.cost, mark.delta))
+    best = front(known)
+    _limits(axes, known)
+    lines = _front(axes, best)
+    axes.plot(1, 0, marker="o", markersize=5.5, color=MUTED, markeredgecolor=PAPER, zorder=3)
+    base = Mark(-1, "base", None, "none", 1.0, 0.0, 0.0, 0.0)
+    spots = [Spot(base, 0.0, MUTED), *_spread(axes, known, style)]
+    axes.set_xlabel("cost of an image (forward passes of the bare network)")
+    axes.set_ylabel(f"{'held-out ' if held_out else ''}gain over the base (points)")
+    few = len(known) <= NAMED
+    if not few:
+        labels = [label for label in style.colours if any(mark.label == label for mark in known)]
+        picture.legend(
+            handles=[_handle(label, style) for label in labels],
+            loc="outside lower center",
+            ncols=len(labels),
+            fontsize=8,
+            handletextpad=0.2,
+            columnspacing=1.4,
+        )
+    lines.append(((axes.get_xlim()[0], 0.0), (axes.get_xlim()[1], 0.0)))
+    _names(axes, spots, lines, [base, *(m for m in known if few or m.label is None or m in best)])
+    return picture
+
+
+def _handle(label: str, style: Look) -> Any:
+    from matplotlib.lines import Line2D
+
+    marker, colour = MARKERS.get(label, "o"), style.colours[label]
+    return Line2D([], [], linestyle="none", label=label, marker=marker, color=colour, markeredgecolor=PAPER)
+
+
+def _limits(axes: Axes, known: Sequence[Mark]) -> None:
+    """Set the scale and limits of both axes, with room for names on the right."""
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+    dearest = max(mark.cost for mark in known)
+    if dearest > WIDE:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(TICKS))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.set_xlim(0.85, dearest**1.25)
+    else:
+        axes.set_xlim(0.6, 1 + 1.35 * (dearest - 1))
+        axes.locator_params(axis="x", integer=True)
+    values = [0.0, *(bound for mark in known for bound in (mark.low, mark.high))]
+    margin = 0.07 * (max(values) - min(values)) or 1.0
+    axes.set_ylim(min(values) - margin, max(values) + margin)
+
+
+def _front(axes: Axes, best: Sequence[Mark]) -> list[Line]:
+    """Draw the most that each cost has given, and return the pieces of the line."""
+    ends = [*(mark.cost for mark in best), axes.get_xlim()[1]]
+    pieces: list[Line] = []
+    x = y = 0.0
+    for mark, end in zip([None, *best], ends, strict=True):
+        before, (x, y) = y, (mark.cost, mark.delta) if mark else (1.0, 0.0)
+        pieces += [((x, before), (x, y)), ((x, y), (end, y))]
+    for start, stop in pieces:
+        axes.plot(*zip(start, stop, strict=True), color=MUTED, linewidth=0.8, alpha=0.5, zorder=1.6)
+    return pieces
+
+
+def _spread(axes: Axes, known: Sequence[Mark], style: Look) -> list[Spot]:
+    """Draw the marks, those of one cost side by side."""
+    from matplotlib.transforms import ScaledTranslation
+
+    picture, spots = axes.get_figure(), []
+    assert picture is not None
+    for number, mark in enumerate(known):
+        same = [place for place, other in enumerate(known) if other.cost == mark.cost]
+        aside = APART * (number - (same[0] + same[-1]) / 2)
+        where = axes.transData + ScaledTranslation(aside / 72, 0, picture.dpi_scale_trans)
+        colour = style.colours[mark.label] if mark.label else INK
+        axes.vlines(mark.cost, mark.low, mark.high, color=colour, linewidth=1.2, alpha=0.6, transform=where)
+        axes.plot(
+            mark.cost,
+            mark.delta,
+            marker=MARKERS.get(mark.label, "o") if mark.label else "X",
+            markersize=6.5 if mark.label else 8,
+            color=colour,
+            markerfacecolor=PAPER if mark.label and mark.refine != "none" else colour,
+            markeredgecolor=colour if mark.label and mark.refine != "none" else PAPER,
+            transform=where,
+            zorder=3,
+        )
+        spots.append(Spot(mark, aside, colour))
+    return spots
+
+
+def _names(axes: Axes, spots: Sequence[Spot], lines: Sequence[Line], named: Sequence[Mark]) -> None:
+    """Write names beside their marks, where they hide least."""
+    from matplotlib.transforms import Bbox
+
+    picture = axes.get_figure(root=True)
+    assert picture is not None
+    picture.draw_without_rendering()  # now it is known where everything lies
+    point = picture.dpi / 72
+    taken: list[Bbox] = []
+    for spot in spots:
+        (x, y), (_, low), (_, high) = (
+            axes.transData.transform((spot.mark.cost, value))
+            for value in (spot.mark.delta, spot.mark.low, spot.mark.high)
+        )
+        x += spot.aside * point
+        taken.append(Bbox([[x - 4 * point, y - 4 * point], [x + 4 * point, y + 4 * point]]))
+        taken.append(Bbox([[x - point, low], [x + point, high]]))
+    for line in lines:
+        (left, low), (right, high) = sorted(map(axes.transData.transform, line), key=tuple)
+        taken.append(Bbox([[left - point, low - point], [right + point, high + point]]))
+    inside = axes.get_window_extent()
+    for spot in sorted(spots, key=lambda spot: -spot.mark.delta):
+        if spot.mark not in named:
+            continue
+        text = axes.annotate(
+            spot.mark.name,
+            (spot.mark.cost, spot.mark.delta),
+            (0, 0),
+            textcoords="offset points",
+            fontsize=8,
+            color=spot.colour,
+            va="center",
+        )
+        text.set_in_layout(False)
+        tried: list[tuple[float, Bbox, tuple[float, float], str]] = []
+        for side, ha in ((1, "left"), (-1, "right")):
+            for step in (0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6):
+                at = (spot.aside + 7 * side, step * STEP)
+                text.set(position=at, ha=ha)
+                box = text.get_window_extent()
+                hidden = sum(_shared(box, other) for other in taken) + box.width * box.height
+                hidden -= _shared(box, inside)
+                tried.append((hidden + 0.01 * (abs(step) + (side < 0)), box, at, ha))
+        hidden, box, at, ha = min(tried, key=lambda each: each[0])
+        text.set(position=at, ha=ha)
+        taken.append(box)
+
+
+def _shared(one: Bbox, other: Bbox) -> float:
+    """Return the area that two boxes share."""
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return float(max(width, 0) * max(height, 0))

@@ -1,0 +1,112 @@
+"""What is said of guided perturbations is never what a refinement has done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from outcomes import make
+
+from gpsweep import results
+from gpsweep.outcome import Outcome
+from gpsweep.report.marks import marks
+from gpsweep.report.page import page
+from gpsweep.report.verdict import additions, beside, cost_of, verdict
+
+BOTH: dict[str, Any] = {"images": 60, "refine": ["none", "flip"], "costs": {}}
+
+
+def told(outcome: Outcome) -> tuple[dict[str, Any], list[str], list[dict[str, Any]], str]:
+    """Return the verdict, the rivals' refinements, what is added, and the page's text."""
+    rows = results.table(outcome)
+    held = results.held_out(outcome, rows)
+    found = verdict(outcome, rows, held)
+    rivals = beside(found, rows, marks(outcome, rows, held))
+    text = " ".join(page(outcome, rows).replace("&nbsp;", " ").replace("\xa0", " ").split())
+    return found, [each.refine for each in rivals], additions(outcome, rows), text
+
+
+def test_a_flip_that_gains_is_no_guided_perturbation() -> None:
+    found, rivals, added, text = told(make(label="random_onehot", **BOTH))
+    assert (found["kind"], found["row"]["refine"]) == ("no", "none")
+    assert rivals == ["flip"]
+    assert [row["helps"] for row in added] == [False]
+    assert "A flip alone gains +0.98 (95 % interval +0.43 to +1.58) at 2.0 forward passes" in text
+    assert "On top of a flip, no perturbation adds anything." in text
+    assert "help:" not in text
+
+
+def test_a_flip_that_gains_as_much_at_lower_cost_is_told_beside_a_gain() -> None:
+    found, rivals, [added], text = told(make(label="uniform", **BOTH))
+    assert (found["kind"], found["row"]["refine"]) == ("yes", "none")
+    assert rivals == ["flip"]
+    assert "Guided perturbations help:" in text
+    assert "A flip alone gains" in text
+    assert added["helps"]
+    assert f"adds +{added['added']:.2f}" in text
+    assert f"reaches {added['reached']:.2f} % at 6.4 forward passes" in text
+
+
+def test_a_flip_that_gains_less_or_costs_more_is_no_rival() -> None:
+    assert told(make(label="argmax", **BOTH))[1] == []
+    dear = make(label="uniform", **BOTH | {"costs": {"flip": 4.0}})
+    assert told(dear)[1] == []
+    assert told(make(label="uniform", images=60, refine=["none", "flip"]))[1] == [], "costs are not known"
+
+
+def test_where_all_is_refined_the_refinement_is_the_base() -> None:
+    outcome = make(label="argmax", images=60, refine="flip", costs={})
+    found, rivals, [added], text = told(outcome)
+    rows = results.table(outcome)
+    flip = rows[rows["eps"] == 0].iloc[0]
+    assert (found["kind"], found["over"], rivals) == ("yes", "flip", [])
+    assert found["row"]["base"] == flip["score"]
+    assert found["row"]["delta"] == pytest.approx(rows["score"].max() - flip["score"])
+    assert f"from {flip['score']:.2f} % (a flip alone) to <b>{rows['score'].max():.2f} %" in text
+    assert "On top of" not in text, "it is said already"
+    assert added["added"] == found["row"]["delta"]
+    assert told(make(label="random_onehot", images=60, refine="flip"))[0]["kind"] == "no"
+
+
+def test_what_cannot_be_told_apart_is_not_told_apart() -> None:
+    found, _, added, text = told(make(label="argmax", images=60, refine="flip", eps=0.4))
+    assert (found["kind"], added) == ("mixed", [])
+    assert "Together with a flip:" in text
+    assert "How much of it is the perturbation’s is not known" in text
+    assert "unclear" in text
+    assert "help:" not in text
+
+
+def test_nothing_perturbed() -> None:
+    found, rivals, added, text = told(make(label="argmax", eps=0, **BOTH))
+    assert (found["kind"], rivals, added) == ("still", ["flip"], [])
+    assert "Nothing was perturbed:" in text
+    assert "A flip alone gains" in text
+    assert '<span class="tag">alone</span>' in text
+    assert told(make(label="argmax", eps=0, images=20))[0]["kind"] == "still"
+
+
+def test_held_out_gains_are_compared_with_held_out_gains() -> None:
+    outcome = make(label=["uniform", "ground_truth"], info={"select": {"seed": 0}}, **BOTH)
+    rows = results.table(outcome)
+    held = results.held_out(outcome, rows)
+    assert held is not None
+    found, rivals, [added], text = told(outcome)
+    assert found["held"]["refine"] == "none"
+    assert rivals == ["flip"]
+    row = held[(held["label"] == "uniform") & (held["refine"] == "flip")].iloc[0]
+    assert (added["added"], added["added_low"]) == (row["added_delta"], row["added_low"])
+    assert added["cost"] == cost_of(rows, {**row, "eps": row["tune_eps"]}) == 6.4
+    assert f"adds +{row['added_delta']:.2f}" in text
+    assert "Gains are held out" in text
+
+
+def test_plain_runs_speak_of_no_refinement() -> None:
+    text = told(make(images=30))[3]
+    for word in ("refine", "flip", "On top", "Gain against cost", "× forward"):
+        assert word not in text.partition("<main>")[2], word
+    costly = told(make(images=30, costs={}))[3]
+    assert "Gain against cost" in costly
+    assert "cost: × forward" in costly
+    assert "plain forward pass</dt><dd>4 ms" in costly
+    assert "<dt>Perturbed at input</dt><dd>12.8 ms, 3.2 × forward</dd>" in costly

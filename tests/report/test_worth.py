@@ -1,0 +1,113 @@
+"""The figure of gain against cost shows the marks, and their names do not hide each other."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from outcomes import make
+from PIL import Image
+
+from gpsweep import report, results
+from gpsweep.outcome import Outcome
+from gpsweep.report import worth
+from gpsweep.report.look import COLOURS, INK, look, styled
+from gpsweep.report.marks import marks
+
+GRIDS: dict[str, dict[str, Any]] = {
+    "one mark": {"label": "argmax"},
+    "flip": {"label": ["argmax", "uniform"], "refine": ["none", "flip"]},
+    "all": {"label": ["argmax", "uniform"], "refine": ["none", "flip", "multiscale", "crf"]},
+    "alone": {"label": "argmax", "refine": ["none", "flip", "crf"], "eps": 0},
+    "many": {"layer": ["input", "a$1.b_c^2", "d"], "refine": ["none", "flip"]},
+}
+
+
+def outcome(**axes: Any) -> Outcome:
+    return make(images=24, costs={}, **axes)
+
+
+def axes_of(made: Outcome) -> Any:
+    rows = results.table(made)
+    with styled():
+        return worth.figure(marks(made, rows), look(made, rows), held_out=False).axes[0]
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_every_grid_can_be_drawn(grid: dict[str, Any], tmp_path: Path) -> None:
+    made = outcome(**grid)
+    png, svg = worth.draw(made, results.table(made), tmp_path)
+    pixels = np.asarray(Image.open(png).convert("L"))
+    assert pixels.shape[1] >= 1000
+    assert 0.003 < (pixels < 200).mean() < 0.5
+    assert float(ElementTree.parse(svg).getroot().attrib["width"].removesuffix("pt")) > 300
+
+
+def test_nothing_is_drawn_where_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    made = make(images=12, label="argmax")
+    assert worth.draw(made, results.table(made), tmp_path) == []
+    report.write(made, results.table(made), tmp_path)
+    assert not list(tmp_path.glob("cost.*"))
+
+
+def test_marks_stand_at_their_gain_and_cost() -> None:
+    made = outcome(**GRIDS["flip"])
+    axes, found = axes_of(made), marks(made, results.table(made))
+    drawn = {
+        (float(line.get_xdata()[0]), float(line.get_ydata()[0])): line
+        for line in axes.get_lines()
+        if len(line.get_xdata()) == 1
+    }
+    assert set(drawn) == {(1.0, 0.0), *((each.cost, each.delta) for each in found)}
+    for each in found:
+        line = drawn[each.cost, each.delta]
+        assert line.get_color() == (COLOURS[each.label] if each.label else INK)
+        hollow = line.get_markerfacecolor() != line.get_color()
+        assert hollow == (each.label is not None and each.refine != "none")
+    bars = {tuple(path[:, 1]) for lines in axes.collections for path in lines.get_segments()}
+    assert {(each.low, each.high) for each in found} <= bars
+    assert axes.get_xscale() == "linear"
+
+
+def test_costs_far_apart_are_drawn_on_a_logarithmic_axis() -> None:
+    assert axes_of(outcome(**GRIDS["all"])).get_xscale() == "log"
+
+
+@pytest.mark.parametrize("grid", ["flip", "all", "alone"])
+def test_every_mark_is_named_and_no_name_hides_another(grid: str) -> None:
+    made = outcome(**GRIDS[grid])
+    axes = axes_of(made)
+    names = [text.get_text() for text in axes.texts]
+    assert sorted(names) == sorted(["base", *(each.name for each in marks(made, results.table(made)))])
+    boxes = [text.get_window_extent() for text in axes.texts]
+    for one, other in combinations(boxes, 2):
+        assert worth._shared(one, other) < 0.1 * min(box.width * box.height for box in (one, other))
+
+
+def test_of_many_marks_those_on_the_front_are_named_and_a_legend_tells_the_rest() -> None:
+    made = outcome(**GRIDS["many"])
+    axes = axes_of(made)
+    names = {text.get_text() for text in axes.texts}
+    assert {"base", "flip"} < names
+    assert len(names) < len(marks(made, results.table(made)))
+    [legend] = axes.get_figure().legends
+    assert {text.get_text() for text in legend.get_texts()} == {"argmax", "uniform", "top2"}
+
+
+def test_the_axis_says_what_is_held_out() -> None:
+    made = outcome(**GRIDS["flip"], info={"select": {"seed": 0}})
+    rows = results.table(made)
+    found = marks(made, rows, results.held_out(made, rows))
+    [axes] = worth.figure(found, look(made, rows), held_out=True).axes
+    assert axes.get_ylabel() == "held-out gain over the base (points)"
+
+
+def test_same_run_same_file(tmp_path: Path) -> None:
+    made = outcome(**GRIDS["flip"])
+    for name in ("a", "b"):
+        worth.draw(made, results.table(made), tmp_path / name)
+    assert (tmp_path / "a" / "cost.svg").read_bytes() == (tmp_path / "b" / "cost.svg").read_bytes()

@@ -1,0 +1,104 @@
+"""The search of a CRF's parameters: on the tuning images alone, and what it finds is what a run gives."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import Terminal, pictures
+from hydra.core.global_hydra import GlobalHydra
+from networks import CLASSES
+
+from gpsweep import counts, crf_search, results, selection
+
+pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
+
+SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
+SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
+FEW = ["search.appearance_weight=[1,8]", "search.appearance_xy=[4]", "search.appearance_rgb=[10,60]"]
+Search = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def search(terminal: Terminal) -> Search:
+    """Run ``python -m gpsweep.crf_search`` where the terminal is; return its exit code, output and errors."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        terminal.patch.setattr(sys, "argv", ["gpsweep.crf_search", *arguments])
+        terminal.capture.readouterr()
+        GlobalHydra.instance().clear()
+        code = 0
+        try:
+            crf_search.main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        return (code, *terminal.capture.readouterr())
+
+    return command
+
+
+def table(folder: str) -> list[dict[str, float]]:
+    with Path(folder, crf_search.TABLE).open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_the_best_is_what_a_run_gives_on_the_tuning_images(terminal: Terminal, search: Search) -> None:
+    pictures(terminal.folder, sizes=((12, 16), (10, 18)))
+    point = ["eps=30", "label=uniform", "hydra.run.dir=found"]
+    code, out, err = search(*SMALL, *FEW, *point, "search.workers=1", "progress=true")
+    assert code == 0, err
+    found = table("found")
+    assert len(found) == 4
+    assert [row["score"] for row in found] == sorted((row["score"] for row in found), reverse=True)
+    line = next(line for line in out.splitlines() if line.startswith("refine=crf"))
+    assert "16/16" in err and "2 images to tune on" in out
+
+    run = [*SMALL, "eps=[0,30]", "label=uniform", "select=half", *line.split()]
+    assert terminal(*run, "hydra.run.dir=run")[0] == 0
+    outcome = results.read(Path("run"))
+    tune, _ = selection.halves(outcome.ids, outcome.info["select"])
+    clean, there = counts.score(counts.total(np.asarray(outcome.counts)[:, tune]), outcome.task)
+    assert found[0]["score"] == pytest.approx(there, abs=1e-9)
+    assert found[0]["clean_score"] == pytest.approx(clean, abs=1e-9)
+    without = counts.score(counts.total(outcome.base[tune]), outcome.task)
+    assert found[0]["clean_delta"] == pytest.approx(clean - without, abs=1e-9)
+
+
+@pytest.mark.slow
+def test_several_processes_find_the_same(terminal: Terminal, search: Search) -> None:
+    pictures(terminal.folder)
+    for workers in (1, 2):
+        code, _, err = search(*SMALL, *FEW, f"search.workers={workers}", f"hydra.run.dir=by{workers}")
+        assert code == 0, err
+    assert table("by1") == table("by2")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["search.smooth_xy=[3,0]"], "search.smooth_xy=0.0: expected a number above 0"),
+        (["search.iterations=[]"], "search.iterations=[]: expected a list of numbers, came an empty list"),
+        (["search.workers=0"], "search.workers=0: expected a whole number of at least 1"),
+        (["eps=[0,1]"], "expected one point with refine=crf, came 2 points"),
+        (["refine=flip"], "expected one point with refine=crf"),
+        (["data=mnist"], "refine=crf: expected data for segmentation"),
+        (["data.limit=1"], "expected at least two images"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(
+    terminal: Terminal, search: Search, overrides: list[str], message: str, request: pytest.FixtureRequest
+) -> None:
+    pictures(terminal.folder)
+    arguments = SMALL
+    if overrides == ["data=mnist"]:
+        terminal.patch.setenv("GPSWEEP_DATA", str(request.getfixturevalue("data_root")))
+        arguments = ["model=mnist", "model.checkpoint=null"]
+    code, _, err = search(*arguments, *overrides)
+    assert code == 1
+    assert message in err
+    assert "Traceback" not in err
+    assert not list(terminal.folder.glob(f"outputs/**/{crf_search.TABLE}"))

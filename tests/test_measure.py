@@ -1,0 +1,177 @@
+"""Times are those of the clock, by the image, within the budget, and never made up."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import Terminal
+from torch import Tensor, nn
+
+from gpsweep import cost, measure
+from gpsweep.cost import Setting
+from gpsweep.data.batch import Batch
+from gpsweep.passes import Memo
+from gpsweep.points import grid
+from gpsweep.refine import Refinement
+
+CLASSES = 3
+
+
+class Clock:
+    """A clock that only the network moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Net(nn.Module):
+    """A network whose forward pass takes some seconds an image, and its backward twice as many."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__()
+        self.clock, self.seconds, self.passes = clock, seconds, 0
+        self.conv = nn.Conv2d(3, CLASSES, 1)
+        self.eval()
+
+    def spend(self, times: float) -> None:
+        self.clock.now += times * self.seconds * 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        self.spend(1)
+        z: Tensor = self.conv(x / 255)
+        if z.requires_grad:
+            z.register_hook(lambda gradient: self.spend(2))
+        return z
+
+
+def batch() -> Batch:
+    image = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0)) * 255
+    target = torch.zeros(2, 6, 8, dtype=torch.int64)
+    return Batch(image=image, target=target, valid=None, ids=["a", "b"], content="")
+
+
+def points(**axes: Any) -> Any:
+    return grid(**({"label": ["argmax", "uniform"], "eps": [-1, 0, 1]} | axes)).points()
+
+
+def measured(net: Net, wanted: Any, **how: Any) -> dict[Setting, cost.Cost]:
+    options = {"refinement": Refinement(("none", "flip", "multiscale"))}
+    found = measure.measure(net, batch(), wanted, classes=CLASSES, options=options, clock=net.clock, **how)
+    return {each.setting: each for each in found}
+
+
+def test_costs_are_those_of_the_passes_a_point_takes_alone() -> None:
+    net = Net(Clock(), 0.001)
+    found = measured(net, points(iterations=2, refine=["none", "flip", "multiscale"]), device_name="abacus")
+    expected = {
+        Setting(None, None, 0, "flip"): 2,
+        Setting(None, None, 0, "multiscale"): 3,
+        # clean, backward, prediction
+        Setting("label", "input", 1, "none"): 1 + 2 + 1,
+        Setting("label", "input", 1, "flip"): 2 * 4,
+        Setting("label", "input", 1, "multiscale"): 3 * 4,
+        # a second iteration's prediction is pulled back as well
+        Setting("label", "input", 2, "none"): 1 + 2 + (1 + 2) + 1,
+        Setting("label", "input", 2, "flip"): 2 * 7,
+        Setting("label", "input", 2, "multiscale"): 3 * 7,
+    }
+    assert {setting: each.passes for setting, each in found.items()} == pytest.approx(expected)
+    for setting, each in found.items():
+        assert each.forward_seconds == pytest.approx(0.001), "of an image, not of the batch of two"
+        assert each.seconds == pytest.approx(0.001 * expected[setting])
+        assert each.device == "abacus"
+
+
+def test_only_what_is_not_known_is_measured() -> None:
+    net = Net(Clock(), 0.001)
+    wanted = points(refine=["none", "flip"])
+    left = Setting("label", "input", 1, "flip")
+    assert list(measured(net, wanted, known=set(cost.settings(wanted)) - {left})) == [left]
+
+
+def test_a_long_pass_is_measured_once() -> None:
+    net = Net(Clock(), 1.5)
+    measured(net, points(refine="flip", eps=0), budget=1000)
+    assert net.passes == 1 + 2
+    quick = Net(Clock(), 0.001)
+    measured(quick, points(refine="flip", eps=0), budget=1000)
+    assert quick.passes == 4 * (1 + 2)
+
+
+def test_what_does_not_fit_into_the_budget_is_left_out() -> None:
+    net = Net(Clock(), 0.1)
+    found = measured(net, points(iterations=3, refine=["none", "flip"]), budget=4)
+    assert Setting(None, None, 0, "flip") in found
+    assert Setting("label", "input", 3, "flip") not in found
+    assert net.clock.now - 100 < 4 + 2 * 0.2 * 4 * 2, "one setting over it at most"
+    slow = Net(Clock(), 30.0)
+    assert measured(slow, points(refine=["none", "flip"])) == {}
+    assert slow.passes == 1
+
+
+class Source:
+    """Two images more than are looked at."""
+
+    task, classes, name = "segmentation", ("a", "b", "c"), "made up"
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return measure.IMAGES + 2
+
+    def __getitem__(self, place: int) -> Any:
+        self.asked.append(place)
+        one = batch()
+        return {"image": one["image"][0], "target": one["target"][0], "id": str(place)}
+
+
+def test_what_is_stored_is_not_measured_again_unless_asked(tmp_path: Path) -> None:
+    def ask(wanted: Any, *, again: bool = False) -> list[int]:
+        source = Source()
+        measure.measure_missing(
+            tmp_path,
+            wanted,
+            net=nn.Sequential(nn.Conv2d(3, CLASSES, 1)).eval(),
+            source=source,  # type: ignore[arg-type]
+            device=torch.device("cpu"),
+            batch_size=3,
+            options={"refinement": Refinement(("none", "flip"))},
+            memo=Memo(),
+            spent=0.0,
+            again=again,
+        )
+        return source.asked
+
+    assert ask(points(eps=0)) == [], "the bare network costs one pass, measured or not"
+    assert ask(points()) == [0, 1, 2]
+    assert list(cost.stored(tmp_path)) == [Setting("label", "input", 1, "none")]
+    assert ask(points()) == []
+    assert ask(points(), again=True) == [0, 1, 2]
+    assert ask(points(refine=["none", "flip"])) == [0, 1, 2]
+    assert set(cost.stored(tmp_path)) == set(cost.settings(points(refine=["none", "flip"])))
+
+
+def test_a_finished_run_knows_its_costs_at_once(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["-m", "eps=0,0.5", "refine=none,flip", "data.limit=2"]
+
+    def costs() -> list[str]:
+        code, _, err = terminal(*command)
+        assert code == 0, err
+        path = max(terminal.results(), key=lambda path: path.stat().st_mtime_ns)
+        with path.open() as file:
+            return [row["cost"] for row in csv.DictReader(file)]
+
+    first = costs()
+    assert first[0] == "1.0"
+    assert all(float(each) > 1 for each in first[1:])
+    monkeypatch.setattr("gpsweep.measure.measure", None)  # it would fail
+    assert costs() == first
