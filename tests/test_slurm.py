@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM: arrays, a task that is killed, requeues, several processes and nodes."""
+"""Sweeps on a real SLURM: arrays, a task that is killed, preemption, several processes and nodes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ RUN = [*SET, "model=custom", "data.batch_size=2", "eps=-1,1", "trainer.accelerat
 SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
 BATCHES, FORWARDS = 4, 3  # of the pictures, and of a batch: the base and two points
 PATIENCE = 100.0
+# Where urgent jobs drive others away, which have longer than our patience to leave by themselves.
+PREEMPTION = """
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=spare Nodes=n[1-2] PriorityTier=1 PreemptMode=REQUEUE GraceTime=300 State=UP
+PartitionName=urgent Nodes=n[1-2] PriorityTier=2 PreemptMode=OFF State=UP
+"""
 
 
 @dataclass
@@ -73,6 +80,16 @@ class Cluster:
         while self.ask("squeue", "--noheader") and time.monotonic() < deadline:
             time.sleep(0.2)
 
+    def configure(self, more: str) -> None:
+        """Add lines to SLURM's configuration."""
+        conf = Path(self.environment["SLURM_CONF"])
+        conf.write_text(conf.read_text() + more)
+        controller = psutil.Process(int((conf.parent / "slurmctld.pid").read_text()))
+        controller.terminate()
+        end(controller)
+        self.ask("slurmctld")
+        self.ask("scontrol", "reconfigure")
+
     def state(self, job: str) -> str:
         """Say what a job is doing, in SLURM's words."""
         return self.ask("squeue", "--noheader", "--jobs", job, "--format", "%T").strip()
@@ -106,6 +123,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     )
     try:
         subprocess.run(["bash", SCRIPT, "up", place], env=own, check=True, timeout=200)
+        cluster.configure(PREEMPTION)
         try:
             yield cluster
         finally:
@@ -202,6 +220,31 @@ def test_a_warned_task_ends_its_batch_and_goes_on_after_a_requeue(
     assert len(forwards) == BATCHES * FORWARDS
     assert set(forwards.values()) == {1}, "no batch is computed twice"
     same(next(cluster.folder.glob("requeue/*/results.csv")).parent, undisturbed / "0")
+
+
+def test_a_job_told_to_leave_ends_its_batch_and_goes_on_after_a_requeue(
+    cluster: Cluster, undisturbed: Path
+) -> None:
+    """Told by SIGTERM: by a preemption, by a requeue from outside, and by a person."""
+    urgent = ["sbatch", "--partition=urgent", "--nodelist=n1", "--exclusive", "--output=/dev/null"]
+    here = ["hydra.launcher.partition=spare", "+hydra.launcher.additional_parameters.nodelist=n1"]
+    there = ["model.net=slow.skips", "store=leave", "hydra.sweep.dir=leave"]
+    running = cluster.start(*SLURM, *here, *there, seconds=1, log="leave.log")
+    until(lambda: cluster.ask("squeue", "--noheader", "--partition=spare"), running)
+    job = cluster.ask("squeue", "--noheader", "--partition=spare", "--format=%A").strip()
+    told = [[*urgent, "--wrap=sleep 1"], ["scontrol", "requeue", job], ["scancel", "--signal=TERM", job]]
+    for batches, command in enumerate(told):
+        until(lambda done=batches * FORWARDS: len(cluster.forwards("leave.log")) > done, running)
+        cluster.ask(*command)
+        until(lambda: cluster.state(job) == "PENDING", running)
+        assert len(cluster.forwards("leave.log")) == (batches + 1) * FORWARDS, "the batch in flight, no more"
+        cluster.ask("scontrol", "update", f"JobId={job}", "StartTime=now+3")
+    code, _, err = ended(running)
+    assert code == 0, err
+    forwards = Counter(total for _, total in cluster.forwards("leave.log"))
+    assert len(forwards) == BATCHES * FORWARDS
+    assert set(forwards.values()) == {1}, "no batch is computed twice"
+    same(cluster.folder / "leave" / "0", undisturbed / "0")
 
 
 def test_two_tasks_and_two_nodes_make_the_same_counts_as_one_process(

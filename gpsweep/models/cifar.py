@@ -16,8 +16,8 @@ class CifarNet(nn.Sequential):
     """Five convolutions and two fully connected layers.
 
     The paper gives the widths alone; kernels are 3×3, and the first, second and fourth convolution are
-    followed by max-pooling: early, because time is what the wide images of the first layers cost. ``features``, the 128 activations before the last layer, are what neighbours are
-    found by.
+    followed by max-pooling: early, since the wide images of the first layers are what takes time.
+    ``features``, the 128 activations before the last layer, are what neighbours are found by.
 
     Shapes:
         ``(N, 3, 32, 32)``, normalised, → logits ``(N, classes)``.
