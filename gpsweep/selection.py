@@ -48,14 +48,16 @@ def choose(points: Sequence[Point], scores: Sequence[float] | NDArray[np.float64
 def best(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the best point of each curve, see :func:`choose`.
 
-    ``helps`` says whether its interval lies above zero, which the oracle's never counts as.
+    ``helps`` says whether its interval lies above zero, which the oracle's never counts as, nor
+    what a refinement gains at ε = 0.
 
     Args:
         rows: the table of results.csv, or some of its rows.
     """
     points = from_columns({axis: rows[axis].tolist() for axis in AXES})
     chosen = rows.iloc[sorted(choose(points, rows["score"].tolist()))]
-    return chosen.assign(helps=(chosen["delta_low"] > 0) & (chosen["label"] != ORACLE))
+    judged = (chosen["label"] != ORACLE) & (chosen["eps"] != 0)
+    return chosen.assign(helps=(chosen["delta_low"] > 0) & judged)
 
 
 def plan(
@@ -161,7 +163,7 @@ def held_out(outcome: Outcome, rows: pd.DataFrame) -> pd.DataFrame | None:
     }
     table = pd.DataFrame(content)
     clear = (table["held_low"] > 0) & (table["p_value"] < 1 - metrics.LEVEL)
-    return table.assign(helps=clear & (table["label"] != ORACLE))
+    return table.assign(helps=clear & (table["label"] != ORACLE) & (table["tune_eps"] != 0))
 
 
 def overall(held: pd.DataFrame) -> dict[str, Any] | None:
