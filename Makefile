@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= outputs/sweep
+PARALLEL ?= -n 2 --dist worksteal
 
 .PHONY: sweep test test-all test-slurm lint bench torture docs clean
 
@@ -11,10 +12,10 @@ sweep: $(READY)  ## the main job on the embedded default
 	$(BIN)/python -m gpsweep -m 'eps=range(-1,1,0.05)' label=argmax,random_onehot,uniform,top2 hydra.sweep.dir=$(OUT)
 
 test: $(READY)  ## the default tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(READY)  ## the slow tests as well
-	$(BIN)/python -m pytest -m "not gpu and not slurm"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu and not slurm"
 
 test-slurm: $(READY)  ## sweeps on a SLURM of their own; needs root and apt
 	$(BIN)/python -m pytest -m slurm

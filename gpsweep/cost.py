@@ -74,11 +74,15 @@ def setting(point: Point) -> Setting:
 
 
 def settings(points: Iterable[Point]) -> dict[Setting, Point]:
-    """Return the settings that are to be measured, each with a point, the fewest iterations first."""
+    """Return the settings that are to be measured, each with a point.
+
+    What is not refined comes first, then the fewest iterations: there may be no time for all.
+    """
     found: dict[Setting, Point] = {}
     for point in points:
         found.setdefault(setting(point), point if point.eps else Point(refine=point.refine))
-    return {key: found[key] for key in sorted(found, key=lambda each: each.iterations) if not key.plain}
+    ranked = sorted(found, key=lambda each: (each.refine != "none", each.iterations))
+    return {key: found[key] for key in ranked if not key.plain}
 
 
 def passes(points: Sequence[Point], known: Mapping[str, Any] | None) -> list[float]:
