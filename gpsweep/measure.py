@@ -24,7 +24,7 @@ from gpsweep.refine import Refinement
 
 IMAGES = 4  # as many of the first batch are enough
 REPEATS = 3
-LONG = 2.0  # seconds; a pass of this length is measured once
+LONG = 0.5  # seconds; a pass of this length is measured once
 SECONDS, SHARE = 3.0, 0.02  # for all of it: so many seconds, or where it is more that share of the run's
 
 
