@@ -79,6 +79,7 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     start = perf_counter()
     check(cfg)
     check_writable(folder, "hydra.run.dir")
+    asked = OmegaConf.to_container(cfg, resolve=True)  # before the data fills in what it leaves open
     seed_everything(cfg.seed, verbose=False)
     held: Source = config.instance(cfg.data.source, "data.source")
     source: Source = config.instance(OmegaConf.merge(cfg.data.source, cfg.train), "train")
@@ -100,7 +101,7 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         "seconds": round(perf_counter() - start, 1),
         "weights_sha256": sha256(net),
         **provenance(),
-        "config": OmegaConf.to_container(cfg, resolve=True),
+        "config": asked,
     }
     write(net, record, folder)
     return record
