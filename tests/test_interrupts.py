@@ -78,10 +78,13 @@ def test_sigterm_requeues_what_slurm_has_not_ended_itself(
 
 
 def test_sigterm_only_ends_what_cannot_ask_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    signal.signal(signal.SIGUSR2, lambda signum, frame: heard.append(signum))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     hand_on(signal.SIGTERM)
+    assert not heard, "nothing is requeued"
 
 
 @pytest.mark.parametrize("executor", ["slurm", "local"])

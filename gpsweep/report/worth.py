@@ -214,14 +214,15 @@ def _names(axes: Axes, spots: Sequence[Spot], lines: Sequence[Line], named: Sequ
             fontsize=8,
             color=spot.colour,
             va="center",
+            ha="left",
         )
         text.set_in_layout(False)
+        start = text.get_window_extent()  # laid out once; elsewhere it is the same box
         tried: list[tuple[float, Bbox, tuple[float, float], str]] = []
         for side, ha in ((1, "left"), (-1, "right")):
             for step in (0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6):
                 at = (spot.aside + 7 * side, step * STEP)
-                text.set(position=at, ha=ha)
-                box = text.get_window_extent()
+                box = start.translated(at[0] * point - (side < 0) * start.width, at[1] * point)
                 hidden = sum(_shared(box, other) for other in taken) + box.width * box.height
                 hidden -= _shared(box, inside)
                 tried.append((hidden + 0.01 * (abs(step) + (side < 0)), box, at, ha))
