@@ -84,7 +84,7 @@ def small(folder: Path, repeats: int) -> Iterator[Row]:
         start = perf_counter()
         known = run(cfg, folder / "again")
         assert known is not None
-        report.write(known, results.write(known, folder / "again"), folder / "again")
+        report.write(results.write(known, folder / "again"), folder / "again")
         return perf_counter() - start
 
     yield Row(
@@ -99,7 +99,7 @@ def small(folder: Path, repeats: int) -> Iterator[Row]:
         place = shards / str(number)
         start = perf_counter()
         merged = outcome(store, some, {"model": "made up", "dataset": "made up"})
-        report.write(merged, results.write(merged, place), place)
+        report.write(results.write(merged, place), place)
         times.append(perf_counter() - start)
     yield Row("k", TITLE, f"{SHARDS} shards merged and reported", Spread.of(times), "s", at_most=MERGE)
 

@@ -40,19 +40,19 @@ def main(cfg: DictConfig) -> float | None:
         outcome = run(cfg, folder, command())
         if outcome is None:
             return None
-        rows = results.write(outcome, folder)
-        report.write(outcome, rows, folder)
+        findings = results.write(outcome, folder)
+        report.write(findings, folder)
     except GpsweepError as error:
         raise CompactHydraException(f"gpsweep: {error}") from error
     except StoppedError as stop:
         print(f"gpsweep: {stop}; what is stored stays, and the same command goes on", file=sys.stderr)
         hand_on(stop.signum)
         sys.exit(128 + stop.signum)
-    best_table(outcome, rows, folder)
+    best_table(findings, folder)
     line = trackers.send(tracker, folder) if tracker else None
     if line:
         print(line)
-    return float(rows["score"].max())
+    return float(findings.rows["score"].max())
 
 
 def cli() -> None:

@@ -33,15 +33,12 @@ def part(outcome: Outcome, refine: str) -> Outcome:
     return outcome if len(places) == len(outcome.points) else _taken(outcome, places)
 
 
-def on_top(outcome: Outcome, rows: pd.DataFrame, refine: str) -> Outcome | None:
-    """Return the points of one refinement with that refinement alone as their base; None if it was not run.
+def on_top(outcome: Outcome, refine: str, place: int) -> Outcome:
+    """Return the points of one refinement with that refinement alone as their base.
 
     Args:
-        rows: the table of results.csv.
+        place: of the refinement's unperturbed point in the grid, see :func:`alone`.
     """
-    place = alone(rows).get(refine)
-    if place is None:
-        return None
     return replace(part(outcome, refine), base=np.asarray(outcome.counts[place]))
 
 

@@ -53,9 +53,9 @@ def name(row: dict[str, str]) -> str:
 def write(folder: Path, **axes: Any) -> Finished:
     """Write the files of a run with made-up counts and costs."""
     outcome = make(images=12, **{"costs": {}} | axes)
-    rows = results.write(outcome, folder)
-    curves.draw(outcome, rows, folder)
-    worth.draw(outcome, rows, folder)
+    findings = results.write(outcome, folder)
+    curves.draw(findings, folder)
+    worth.draw(findings, folder)
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "config.yaml").write_text(CONFIG)
     return Finished(folder)

@@ -15,6 +15,7 @@ from outcomes import make
 from gpsweep import counts, results, selection
 from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome, plain, read
 from gpsweep.points import AXES
 from gpsweep.sparse import Counts
@@ -46,7 +47,7 @@ def same(one: Outcome, other: Outcome) -> None:
 
 
 def test_results_csv_has_one_row_a_point_in_grid_order(outcome: Outcome, tmp_path: Path) -> None:
-    rows = results.write(outcome, tmp_path)
+    rows = results.write(outcome, tmp_path).rows
     with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == COLUMNS == list(rows.columns)
@@ -91,7 +92,7 @@ def test_per_class(outcome: Outcome, tmp_path: Path) -> None:
 
 def test_classification_speaks_of_accuracy(tmp_path: Path) -> None:
     outcome = make(task="classification", images=50, classes=5, label="argmax", eps=[0, 4])
-    rows = results.write(outcome, tmp_path)
+    rows = results.write(outcome, tmp_path).rows
     assert "accuracy" in pd.read_csv(tmp_path / "per_class.csv").columns
     right = outcome.counts[1][:, :, 0].sum()
     assert rows["score"].iloc[1] == pytest.approx(100 * right / 50)
@@ -110,7 +111,7 @@ def test_best_point_of_each_curve() -> None:
 
 
 def test_summary(outcome: Outcome, tmp_path: Path) -> None:
-    rows = results.write(outcome, tmp_path)
+    rows = results.write(outcome, tmp_path).rows
     content = json.loads((tmp_path / "summary.json").read_text())
     for key in ("dataset", "model", "weights_sha256", "versions", "git_commit", "times", "command"):
         assert content[key] == outcome.info[key]
@@ -129,7 +130,7 @@ def test_what_is_held_out_is_kept_beside_what_is_not(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "none" / "summary.json").read_text())["held_out"] is None
 
     outcome = make(**axes, info={"select": {"seed": 4}})
-    rows = results.write(outcome, tmp_path / "half")
+    rows = results.write(outcome, tmp_path / "half").rows
     held = selection.held_out(outcome, rows)
     assert held is not None
     with (tmp_path / "half" / "selection.csv").open(newline="", encoding="utf-8") as file:
@@ -205,7 +206,7 @@ def test_shapes_must_agree(outcome: Outcome) -> None:
 
 
 def test_load_labels_every_axis(outcome: Outcome, tmp_path: Path) -> None:
-    rows = results.write(outcome, tmp_path)
+    rows = results.write(outcome, tmp_path).rows
     data = results.load(tmp_path)
     assert data["score"].dims == PLAIN
     assert data["iou"].dims == (*PLAIN, "class")
@@ -343,7 +344,7 @@ def test_what_was_not_measured_is_empty_and_the_bare_network_costs_one(tmp_path:
 
 
 def test_load_has_a_dimension_for_refinements_where_there_are_any(refined: Outcome, tmp_path: Path) -> None:
-    rows = results.write(refined, tmp_path)
+    rows = results.write(refined, tmp_path).rows
     data = results.load(tmp_path)
     assert data["score"].dims == AXES
     assert data["iou"].dims == (*AXES, "class")
@@ -355,7 +356,7 @@ def test_load_has_a_dimension_for_refinements_where_there_are_any(refined: Outco
 
 def test_older_folders_load(tmp_path: Path) -> None:
     outcome = make(label="argmax", eps=[0, 1], **SMALL)
-    rows = results.write(outcome, tmp_path)
+    rows = results.write(outcome, tmp_path).rows
     for name, columns in {"results.csv": ["refine", "cost"], "per_class.csv": ["refine"]}.items():
         pd.read_csv(tmp_path / name).drop(columns=columns).to_csv(tmp_path / name, index=False)
     data = results.load(tmp_path)
@@ -370,7 +371,7 @@ def test_older_folders_load(tmp_path: Path) -> None:
 
 def test_what_helps_a_refined_point_is_what_perturbation_adds(refined: Outcome) -> None:
     rows = results.table(refined)
-    best = results.judged(refined, rows)
+    best = Findings(refined).best
     flipped = refined.points.index(replace(refined.points[1], refine="flip", eps=0.0))
     base = refined.counts[flipped]
     weights = counts.resample_weights(40, 1000, 0)
@@ -383,19 +384,19 @@ def test_what_helps_a_refined_point_is_what_perturbation_adds(refined: Outcome) 
     assert plain["added"].tolist() == plain["delta"].tolist()
 
     alone = make(label="random_onehot", refine="flip", eps=[-0.5, 0], images=40)
-    [row] = results.records(results.judged(alone, results.table(alone)))
+    [row] = results.records(Findings(alone).best)
     assert (row["eps"], row["added"], row["helps"]) == (0, 0, False)
     assert row["delta_low"] > 0, "the flip gains, and no perturbation does"
     unknown = make(label="argmax", refine="flip", eps=0.4, images=40)
-    [row] = results.records(results.judged(unknown, results.table(unknown)))
+    [row] = results.records(Findings(unknown).best)
     assert np.isnan(row["added"])
     assert not row["helps"]
 
 
 def test_held_out_gains_over_a_refinement_are_those_of_that_base(refined: Outcome, tmp_path: Path) -> None:
     outcome = replace(refined, info=dict(refined.info) | {"select": {"seed": 1}})
-    rows = results.write(outcome, tmp_path)
-    held = results.held_out(outcome, rows)
+    findings = results.write(outcome, tmp_path)
+    rows, held = findings.rows, findings.held
     assert held is not None
     flipped = outcome.points.index(replace(outcome.points[1], refine="flip", eps=0.0))
     places = [place for place, point in enumerate(outcome.points) if point.refine == "flip"]
@@ -417,7 +418,7 @@ def test_what_makes_up_for_a_refinement_that_harms_does_not_help() -> None:
     outcome = make(label="argmax", refine="flip", eps=[0, 0.4], images=40)
     better = counts.Counts.of(np.stack([np.asarray(outcome.counts[0]), np.asarray(outcome.counts[1])]))
     harmed = replace(outcome, counts=better, base=np.asarray(outcome.counts[1]) + np.array([30, 0, -30]))
-    [row] = results.records(results.judged(harmed, results.table(harmed)))
+    [row] = results.records(Findings(harmed).best)
     assert row["added_low"] > 0
     assert row["delta"] < 0
     assert not row["helps"]

@@ -21,7 +21,7 @@ from outcomes import make
 from PIL import Image, ImageFile
 from torch import nn
 
-from gpsweep import report, results
+from gpsweep import report
 from gpsweep.data import archive
 from gpsweep.data.base import Source
 from gpsweep.data.camvid import camvid
@@ -31,6 +31,7 @@ from gpsweep.data.folder import folder
 from gpsweep.data.mnist import mnist
 from gpsweep.data.voc import voc
 from gpsweep.errors import GpsweepError
+from gpsweep.findings import Findings
 from gpsweep.models.checkpoint import restore
 
 
@@ -221,7 +222,7 @@ def test_no_name_acts_in_the_report(tmp_path: Path) -> None:
         classes=tuple(f"{number}{EVIL}" for number in range(3)),
         ids=[f"{number}{EVIL}" for number in range(6)],
     )
-    path = report.write(outcome, results.table(outcome), tmp_path)
+    path = report.write(Findings(outcome), tmp_path)
     page = path.read_text(encoding="utf-8")
     assert page.count("alert(") > 5, "the names should be there, as text"
     assert "<script>alert" not in page

@@ -5,22 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpsweep import record, results
-from gpsweep.outcome import COUNTS, Outcome, read
-
-if TYPE_CHECKING:
-    import pandas as pd
+from gpsweep.findings import Findings
+from gpsweep.outcome import COUNTS, read
 
 MERGED = "merged"
 
 
-def write(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> Path:
+def write(findings: Findings, folder: Path) -> Path:
     """Write report.html, curves.png and curves.svg, and where costs are known cost.png and cost.svg.
 
     Args:
-        rows: the table of results.csv, as :func:`gpsweep.results.write` returns it.
+        findings: as :func:`gpsweep.results.write` returns them.
         folder: the run's.
 
     Returns:
@@ -28,9 +25,8 @@ def write(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> Path:
     """
     from gpsweep.report import curves, page, worth
 
-    curves.draw(outcome, rows, folder)
-    worth.draw(outcome, rows, folder)
-    return page.write_page(outcome, rows, folder)
+    curves.draw(findings, folder)
+    return page.write_page(findings, worth.draw(findings, folder), folder)
 
 
 def render(folder: Path) -> list[Path]:
@@ -46,8 +42,7 @@ def render(folder: Path) -> list[Path]:
         GpsweepError: if there are no counts, or batches of a run are still missing.
     """
     if (folder / COUNTS).is_file():
-        outcome = read(folder)
-        return [write(outcome, results.table(outcome), folder)]
+        return [write(Findings(read(folder)), folder)]
     found = record.noted(folder)
     if not found:
         read(folder)  # says what is missing
@@ -57,7 +52,7 @@ def render(folder: Path) -> list[Path]:
             reports += render(each.folder)
             continue
         outcome = record.outcome(each.store, each.points, each.info)
-        reports.append(write(outcome, results.write(outcome, place), place))
+        reports.append(write(results.write(outcome, place), place))
     return reports
 
 

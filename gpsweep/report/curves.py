@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
 from gpsweep.atomic import save
-from gpsweep.outcome import Outcome
+from gpsweep.findings import Findings
 from gpsweep.report.look import GRID, MARKERS, MUTED, PAPER, Look, look, styled, times_text, unit
 
 if TYPE_CHECKING:
@@ -23,18 +23,17 @@ BESIDE = 0.12  # of the axis: two lines' names need so much room
 ZOOM = 4  # a close-up pays when the whole picture is this many times as high
 
 
-def draw(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
+def draw(findings: Findings, folder: Path) -> tuple[Path, Path]:
     """Write curves.png and curves.svg, one panel a layer × signal × step × refinement.
 
     Args:
-        rows: the table of results.csv.
         folder: where to write.
 
     Returns:
         the two paths.
     """
     with styled():
-        picture = figure(rows, look(outcome, rows))
+        picture = figure(findings.rows, look(findings))
         png = BytesIO()
         picture.savefig(png, format="png", dpi=200)
         return (
@@ -84,7 +83,7 @@ def panels(rows: pd.DataFrame, style: Look) -> Iterator[tuple[str, list[str]]]:
                 picture = Figure(figsize=(5.0, 3.5), layout="constrained")
                 picture.patch.set_alpha(0)
                 _panel(picture.subplots(), part, style, limits, base=True, ylabel=True)
-                pictures.append(svg(picture, prefix=f"p{number}{len(pictures)}-"))
+                pictures.append(element(svg(picture), f"p{number}{len(pictures)}-"))
             yield title, pictures
 
 
@@ -119,14 +118,20 @@ def closeup(rows: pd.DataFrame) -> tuple[float, float] | None:
     return base - 1.5 * reach, base + 1.3 * reach
 
 
-def svg(picture: Figure, prefix: str = "") -> str:
-    """Return a figure as an SVG element; with a prefix its ids may share a page with other figures."""
+def svg(picture: Figure) -> str:
+    """Return a figure as the content of an SVG file."""
     text = StringIO()
     # No date and no maker: the same run gives the same file.
     picture.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    content = text.getvalue()
-    if not prefix:
-        return content
+    return text.getvalue()
+
+
+def element(content: str, prefix: str) -> str:
+    """Return the content of an SVG file as an element of a page.
+
+    Args:
+        prefix: of its ids, which no other figure of the page may have.
+    """
     for opening in (' id="', 'href="#', "url(#"):
         content = content.replace(opening, opening + prefix)
     return content[content.index("<svg") :]

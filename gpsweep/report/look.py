@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpsweep.counts import is_segmentation
-from gpsweep.outcome import Outcome
-
-if TYPE_CHECKING:
-    import pandas as pd
+from gpsweep.findings import Findings
 
 INK, MUTED, GRID, PAPER = "#1b222c", "#66707c", "#e4e8ec", "#ffffff"
 # Told apart with every common kind of colour vision: hue and lightness differ, and so do the markers.
@@ -81,8 +78,9 @@ class Look:
         return DASHES[self.iterations[::-1].index(iterations) % len(DASHES)]
 
 
-def look(outcome: Outcome, rows: pd.DataFrame) -> Look:
+def look(findings: Findings) -> Look:
     """Choose names, colours and line styles for a run's curves."""
+    outcome, rows = findings.outcome, findings.rows
     spare = iter(SPARE * (1 + rows["label"].nunique()))
     return Look(
         score="mean IoU (%)" if is_segmentation(outcome.task) else "top-1 accuracy (%)",

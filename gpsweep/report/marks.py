@@ -8,7 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from gpsweep import results, selection
-from gpsweep.alone import alone
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.points import AXES, from_columns
 from gpsweep.report.look import times_text
@@ -44,20 +44,17 @@ class Mark:
     high: float
 
 
-def marks(outcome: Outcome, rows: pd.DataFrame, held: pd.DataFrame | None = None) -> list[Mark]:
+def marks(findings: Findings) -> list[Mark]:
     """Return the best perturbed point of each curve, and each refinement alone.
 
-    The oracle is left out, whose gain nobody can have, and so are curves that are best at ε = 0.
-
-    Args:
-        rows: the table of results.csv.
-        held: the table of selection.csv, if there is one: then ε is chosen on some of the images, and gains
-            are those of the others.
+    The oracle is left out, whose gain nobody can have, and so are curves that are best at ε = 0. Where ε is
+    chosen on some of the images, gains are those of the others.
     """
-    chosen = results.best(rows).index if held is None else _places(rows, held)
+    rows, held = findings.rows, findings.split
+    chosen = findings.best.index if held is None else _places(rows, held)
     curves = [place for place in chosen if rows["eps"][place] and rows["label"][place] != results.ORACLE]
-    places = [*curves, *alone(rows).values()]
-    deltas, bounds = _gains(outcome, rows, places, held)
+    places = [*curves, *findings.alone.values()]
+    deltas, bounds = _gains(findings, places)
     return [
         Mark(
             place,
@@ -101,15 +98,18 @@ def _places(rows: pd.DataFrame, held: pd.DataFrame) -> list[int]:
     return [where[point] for point in from_columns({axis: curves[axis].tolist() for axis in AXES})]
 
 
-def _gains(
-    outcome: Outcome, rows: pd.DataFrame, places: list[int], held: pd.DataFrame | None
-) -> tuple[Sequence[float], Sequence[tuple[float, float]]]:
+def _gains(findings: Findings, places: list[int]) -> tuple[Sequence[float], Sequence[tuple[float, float]]]:
     """Return gains and their intervals, on the images that were held out where some were."""
-    if held is None:
-        some = rows.loc[places]
-        return some["delta"].tolist(), list(zip(some["delta_low"], some["delta_high"], strict=True))
+    some = findings.rows.loc[places]
+    if findings.split is not None:
+        some = results.table(_others(findings.outcome, places))
+    return some["delta"].tolist(), list(zip(some["delta_low"], some["delta_high"], strict=True))
+
+
+def _others(outcome: Outcome, places: list[int]) -> Outcome:
+    """Return some points on the images that were held out."""
     _, others = selection.halves(outcome.ids, outcome.info["select"])
-    taken = replace(
+    return replace(
         outcome,
         points=[outcome.points[place] for place in places],
         counts=selection.of_images(outcome.counts.take(places), others),
@@ -117,7 +117,6 @@ def _gains(
         ids=[outcome.ids[place] for place in others],
         seconds=[outcome.seconds[place] for place in places],
     )
-    return _gains(taken, results.table(taken), list(range(len(places))), None)
 
 
 def _name(rows: pd.DataFrame, place: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
@@ -13,15 +13,13 @@ from markupsafe import Markup
 from gpsweep import counts as metrics
 from gpsweep import results, selection
 from gpsweep.atomic import save
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
-from gpsweep.report import curves, worth
+from gpsweep.report import curves
 from gpsweep.report import look as looks
 from gpsweep.report import marks as gains
 from gpsweep.report.verdict import additions, beside, costs_text, verdict
 from gpsweep.significance import TESTS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 SHOWN = (*results.KEPT, "config")  # what the page shows of the run's info, where it is known
@@ -48,26 +46,29 @@ TIMES = {
 }
 
 
-def write_page(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> Path:
+def write_page(findings: Findings, worth: str | None, folder: Path) -> Path:
     """Write report.html, which needs no other file and no network.
 
     Args:
-        rows: the table of results.csv.
+        worth: the content of cost.svg, if there is one.
         folder: where to write.
 
     Returns:
         its path.
     """
-    return save(folder / "report.html", page(outcome, rows).encode())
+    return save(folder / "report.html", page(findings, worth).encode())
 
 
-def page(outcome: Outcome, rows: pd.DataFrame) -> str:
-    """Return the page as HTML; every name in it is escaped."""
-    style = looks.look(outcome, rows)
-    best = results.judged(outcome, rows).sort_values("score", ascending=False, kind="stable")
-    held = results.held_out(outcome, rows)
-    marks = gains.marks(outcome, rows, held)
-    found = verdict(outcome, rows, held)
+def page(findings: Findings, worth: str | None = None) -> str:
+    """Return the page as HTML; every name in it is escaped.
+
+    Args:
+        worth: the content of cost.svg, if there is one.
+    """
+    outcome, rows, held = findings.outcome, findings.rows, findings.held
+    style = looks.look(findings)
+    best = findings.best.sort_values("score", ascending=False, kind="stable")
+    found = verdict(findings)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -92,11 +93,11 @@ def page(outcome: Outcome, rows: pd.DataFrame) -> str:
         line_styles=_line_styles(style),
         several_eps=rows["eps"].nunique() > 1,
         panels=[(title, [_coloured(svg) for svg in svgs]) for title, svgs in curves.panels(rows, style)],
-        worth=_coloured(worth.drawing(marks, style, held_out=held is not None)),
-        beside=beside(found, rows, marks),
-        added=additions(outcome, rows, found["over"]),
+        worth=_coloured(curves.element(worth, "cost-")) if worth else "",
+        beside=beside(found, findings),
+        added=additions(findings, found["over"]),
         refinements=gains.WORDS,
-        refined=bool((rows["refine"] != "none").any()),
+        refined=findings.refined,
         costly=bool(outcome.info.get("cost")),
         best=results.records(best),
         held=[]
@@ -224,9 +225,8 @@ def _line_styles(style: looks.Look) -> list[tuple[str, str]]:
     return [(looks.times_text(n), style.dasharray(n)) for n in several]
 
 
-def _coloured(svg: str | None) -> Markup:
+def _coloured(svg: str) -> Markup:
     """Let the page choose the colours, so that one drawing suits a light and a dark page."""
-    svg = svg or ""
     names = {looks.INK: "ink", looks.MUTED: "muted", looks.GRID: "grid", looks.PAPER: "paper"}
     names |= {colour: f"series-{colour[1:]}" for colour in DARK}
     for colour, name in names.items():

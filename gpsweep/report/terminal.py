@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
 from gpsweep.counts import is_segmentation
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report.marks import marks
 from gpsweep.report.verdict import additions, cost_of, costs_text
@@ -22,21 +23,20 @@ ROOMY = 7  # more columns than these stand closer, to find room in 80 characters
 FULL = 9  # with more, costs are left to the report
 
 
-def best_table(outcome: Outcome, rows: pd.DataFrame, folder: Path, console: Console | None = None) -> None:
+def best_table(findings: Findings, folder: Path, console: Console | None = None) -> None:
     """Print the best point of each curve, the best curves first, and where the report lies.
 
     Where ε was chosen on some of the images, what its gain is on the others stands beside it.
 
     Args:
-        rows: the table of results.csv.
         folder: the run's folder, printed as it comes.
         console: where to print; standard output if left out.
     """
     from rich.console import Console
 
     console = console or Console(highlight=False)
-    chosen = results.judged(outcome, rows).sort_values("score", ascending=False, kind="stable")
-    held = results.held_out(outcome, rows)
+    outcome, rows, held = findings.outcome, findings.rows, findings.held
+    chosen = findings.best.sort_values("score", ascending=False, kind="stable")
     varying = [axis for axis in results.CURVE if axis == "label" or chosen[axis].nunique() > 1]
     score = "mIoU" if is_segmentation(outcome.task) else "accuracy"
     base = f"base {rows['base'].iloc[0]:.2f}"
@@ -66,7 +66,7 @@ def best_table(outcome: Outcome, rows: pd.DataFrame, folder: Path, console: Cons
     if len(chosen) > SHOWN:
         where = results.RESULTS if held is None else results.SELECTION
         console.print(f"{len(chosen) - SHOWN} more curves in {where}")
-    refined = _refined(outcome, rows, held)
+    refined = _refined(findings)
     for line in refined:
         console.print(line, markup=False, soft_wrap=True)
     if refined:
@@ -133,15 +133,15 @@ def _explained(held: pd.DataFrame) -> list[str]:
     ]
 
 
-def _refined(outcome: Outcome, rows: pd.DataFrame, held: pd.DataFrame | None) -> list[str]:
+def _refined(findings: Findings) -> list[str]:
     """Say what each refinement gains alone, and what the best perturbation adds to it."""
-    alone = [mark for mark in marks(outcome, rows, held) if mark.label is None]
+    alone = [mark for mark in marks(findings) if mark.label is None]
     lines = [
         f"{mark.refine} alone: gain {_signed(mark.delta)} ({_interval(mark.low, mark.high)}), "
         f"cost {_cost(mark.cost)}"
         for mark in alone
     ]
-    for row in additions(outcome, rows):
+    for row in additions(findings):
         adds = f"{row['label']} at eps {results.decimal(row['eps'])} adds {_signed(row['added'])}"
         interval = _interval(row["added_low"], row["added_high"])
         told = (

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import counts as metrics
 from gpsweep import results, selection
-from gpsweep.alone import alone, on_top
-from gpsweep.alone import part as part_of
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
-from gpsweep.report.marks import Mark, rivals
+from gpsweep.report.marks import Mark, marks, rivals
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def verdict(outcome: Outcome, rows: pd.DataFrame, held: pd.DataFrame | None = None) -> dict[str, Any]:
+def verdict(findings: Findings) -> dict[str, Any]:
     """Say whether guided perturbations help.
 
     It is told from the points without a refinement. Where there are none, from those of a refinement with
     that refinement alone as their base, so that its gain is not taken for the perturbation's.
 
-    Args:
-        rows: the table of results.csv.
-        held: the table of selection.csv, if there is one: it has the last word. Where there is but one
-            point, nothing was chosen and nothing is held out.
+    Where ε was chosen on some of the images, the others have the last word. Where there is but one point,
+    nothing was chosen and nothing is held out.
 
     Returns:
         ``kind``: ``yes``, ``no``, ``oracle`` (nothing else was run: it sees the answers and never counts as
@@ -36,42 +32,36 @@ def verdict(outcome: Outcome, rows: pd.DataFrame, held: pd.DataFrame | None = No
         the base; ``helpful`` of ``judged`` points have an interval above zero, ``chance`` would put that many
         there if no point did anything; ``bound``: the oracle's best.
     """
-    judged_on, over = _base(outcome, rows)
-    mixed = (rows["refine"] != "none").all() and over is None
-    if judged_on is not outcome:
-        rows = results.table(judged_on)
-        held = selection.held_out(judged_on, rows)
-    found = _told(rows, held)
-    if not rows["eps"].any():
+    judged_on, over = _base(findings)
+    found = _told(judged_on)
+    if not judged_on.rows["eps"].any():
         found["kind"], found["held"] = "still", None
-    elif mixed and found["kind"] != "oracle":
+    elif over is None and judged_on.refined and found["kind"] != "oracle":
         found["kind"] = "mixed"
-    return {**found, "over": over, "outcome": judged_on}
+    return {**found, "over": over, "outcome": judged_on.outcome}
 
 
-def beside(found: dict[str, Any], rows: pd.DataFrame, marks: Sequence[Mark]) -> list[Mark]:
+def beside(found: dict[str, Any], findings: Findings) -> list[Mark]:
     """Return the refinements alone that gain as much as the verdict's point, at no higher cost.
 
     Args:
         found: the verdict.
-        rows: the table of results.csv.
-        marks: :func:`gpsweep.report.marks.marks`.
     """
+    known = marks(findings)
     if found["kind"] == "still":
-        return [mark for mark in marks if mark.label is None]
+        return [mark for mark in known if mark.label is None]
     if found["kind"] not in ("yes", "no") or found["over"]:
         return []
     row, delta = found["held"] or found["row"], "held_delta" if found["held"] else "delta"
     if not row["eps"]:
-        return list(rivals(marks, 0.0, inf))
-    return list(rivals(marks, row[delta], cost_of(rows, row)))
+        return list(rivals(known, 0.0, inf))
+    return list(rivals(known, row[delta], cost_of(findings.rows, row)))
 
 
-def additions(outcome: Outcome, rows: pd.DataFrame, told: str | None = None) -> list[dict[str, Any]]:
+def additions(findings: Findings, told: str | None = None) -> list[dict[str, Any]]:
     """Return what the best perturbation adds to each refinement that was also run alone.
 
     Args:
-        rows: the table of results.csv.
         told: a refinement that is left out.
 
     Returns:
@@ -79,13 +69,9 @@ def additions(outcome: Outcome, rows: pd.DataFrame, told: str | None = None) -> 
         ``below`` the base, ``added`` with ``added_low`` and ``added_high``, and ``helps``.
     """
     found = []
-    for refine in alone(rows):
-        above = on_top(outcome, rows, refine)
-        if refine == told or above is None:
-            continue
-        table = results.table(above)
-        own = _told(table, selection.held_out(above, table))
-        if own["kind"] == "oracle" or not table["eps"].any():
+    for refine, above in findings.above.items():
+        own = _told(above)
+        if refine == told or own["kind"] == "oracle" or not above.rows["eps"].any():
             continue
         row, keys = (
             (own["held"], ("held_score", "held_delta", "held_low", "held_high"))
@@ -95,9 +81,15 @@ def additions(outcome: Outcome, rows: pd.DataFrame, told: str | None = None) -> 
         numbers = dict(
             zip(("reached", "added", "added_low", "added_high"), (row[k] for k in keys), strict=True)
         )
-        below = bool(numbers["reached"] < _base_score(outcome, held_out=bool(own["held"])))
+        below = bool(numbers["reached"] < _base_score(findings.outcome, held_out=bool(own["held"])))
         found.append(
-            {**row, **numbers, "below": below, "helps": own["kind"] == "yes", "cost": cost_of(rows, row)}
+            {
+                **row,
+                **numbers,
+                "below": below,
+                "helps": own["kind"] == "yes",
+                "cost": cost_of(findings.rows, row),
+            }
         )
     return found
 
@@ -119,15 +111,13 @@ def costs_text(cost: float) -> str:
     return "–" if not isfinite(cost) else f"{cost:.1f}" if cost < 9.95 else f"{cost:.0f}"
 
 
-def _base(outcome: Outcome, rows: pd.DataFrame) -> tuple[Outcome, str | None]:
+def _base(findings: Findings) -> tuple[Findings, str | None]:
     """Return the points that the verdict is about, with what they are judged beside, and its refinement."""
-    if (rows["refine"] == "none").any():
-        return part_of(outcome, "none"), None
-    for refine in alone(rows):
-        above = on_top(outcome, rows, refine)
-        if above is not None:
-            return above, refine
-    return outcome, None
+    if (findings.rows["refine"] == "none").any():
+        return findings.unrefined, None
+    for refine, above in findings.above.items():
+        return above, refine
+    return findings, None
 
 
 def _base_score(outcome: Outcome, *, held_out: bool) -> float:
@@ -138,7 +128,8 @@ def _base_score(outcome: Outcome, *, held_out: bool) -> float:
     return float(metrics.score(metrics.total(base), outcome.task))
 
 
-def _told(rows: pd.DataFrame, held: pd.DataFrame | None) -> dict[str, Any]:
+def _told(findings: Findings) -> dict[str, Any]:
+    rows, held = findings.rows, findings.split
     judged = rows[rows["label"] != results.ORACLE]
     above = judged[judged["delta_low"] > 0]
     kind, chosen = ("yes", above) if len(above) else ("no", judged) if len(judged) else ("oracle", rows)

@@ -9,19 +9,18 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpsweep import selection
 from gpsweep.atomic import save
-from gpsweep.outcome import Outcome
+from gpsweep.findings import Findings
 from gpsweep.report.curves import svg
 from gpsweep.report.look import GRID, INK, MARKERS, MUTED, PAPER, Look, look, styled
 from gpsweep.report.marks import Mark, front, marks, worth_drawing
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
+SIZE = (5.2, 3.4)  # inches
 WIDE = 12  # costs that differ by a larger factor are drawn on a logarithmic axis
 TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
 NAMED = 12  # more marks than these are named only where they are on the front
@@ -39,51 +38,38 @@ class Spot:
     colour: str
 
 
-def draw(outcome: Outcome, rows: pd.DataFrame, folder: Path) -> list[Path]:
+def draw(findings: Findings, folder: Path) -> str | None:
     """Write cost.png and cost.svg, unless there is nothing to compare.
 
     Args:
-        rows: the table of results.csv.
         folder: where to write.
 
     Returns:
-        the paths.
+        the content of cost.svg; None where there is nothing to compare.
     """
-    held = selection.held_out(outcome, rows)
-    found = marks(outcome, rows, held)
-    if not worth_drawing(found):
-        return []
-    with styled():
-        picture = figure(found, look(outcome, rows), held_out=held is not None)
-        png = BytesIO()
-        picture.savefig(png, format="png", dpi=200, facecolor=PAPER)
-        return [
-            save(folder / "cost.png", png.getvalue()),
-            save(folder / "cost.svg", svg(picture).encode()),
-        ]
-
-
-def drawing(found: Sequence[Mark], style: Look, *, held_out: bool) -> str | None:
-    """Return the figure as an SVG element for a page; None where there is nothing to compare."""
+    found = marks(findings)
     if not worth_drawing(found):
         return None
     with styled():
-        return svg(figure(found, style, held_out=held_out, size=(5.2, 3.4)), prefix="cost-")
+        picture = figure(found, look(findings), held_out=findings.split is not None)
+        png = BytesIO()
+        picture.savefig(png, format="png", dpi=240, facecolor=PAPER)
+        text = svg(picture)
+    save(folder / "cost.png", png.getvalue())
+    save(folder / "cost.svg", text.encode())
+    return text
 
 
-def figure(
-    found: Sequence[Mark], style: Look, *, held_out: bool, size: tuple[float, float] = (6.4, 3.9)
-) -> Figure:
+def figure(found: Sequence[Mark], style: Look, *, held_out: bool) -> Figure:
     """Draw gains with their intervals over costs, the base, and the most that each cost has given.
 
     Args:
         found: the marks.
         held_out: whether their gains are those of images that had no part in choosing ε.
-        size: width and height in inches.
     """
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=size, layout="constrained")
+    picture = Figure(figsize=SIZE, layout="constrained")
     picture.patch.set_alpha(0)
     axes = picture.subplots()
     axes.set_facecolor("none")

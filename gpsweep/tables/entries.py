@@ -13,6 +13,7 @@ from typing import Any
 from gpsweep import cost, results, selection
 from gpsweep import counts as metrics
 from gpsweep.errors import GpsweepError, listing
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.points import Point
 from gpsweep.significance import p_value
@@ -66,7 +67,8 @@ def gains(outcome: Outcome, line: Line, *, compared: bool = False) -> Entry:
         line: what the paper says of it.
         compared: whether network and data are the paper's, so that differences to it mean something.
     """
-    rows = results.table(outcome)
+    findings = Findings(outcome)
+    rows = findings.rows
     entry: Entry = {"paper_base": line.base, "paper_gp": line.gp, "paper_seconds": line.seconds}
     entry |= {"images": len(outcome.ids), "base": float(rows["base"].iloc[0])}
     if line.eps is not None:
@@ -76,9 +78,8 @@ def gains(outcome: Outcome, line: Line, *, compared: bool = False) -> Entry:
         )
     same = selection.choose(outcome.points, rows["score"].tolist())[0]
     entry |= _at(outcome, rows, "same", same)
-    held = selection.held_out(outcome, rows)
-    if held is not None:
-        [row] = results.records(held)
+    if findings.split is not None:
+        [row] = results.records(findings.split)
         entry |= {"n_tune": row["n_tune"], "n_held": row["n_held"], "held_eps": row["tune_eps"]}
         entry |= {f"held_{key}": row[f"held_{name}"] for key, name in GAIN.items()}
         entry["held_p"] = row["p_value"]

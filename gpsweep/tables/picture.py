@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
 from gpsweep.atomic import save
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report.curves import figure, svg
 from gpsweep.report.look import COLOURS, GRID, MUTED, PAPER, look, styled
@@ -41,8 +42,8 @@ def draw(kind: str, panels: Sequence[tuple[str, Panel]], name: str, folder: Path
             return _saved(networks([panel for _, panel in panels]), folder / name)
         paths = []
         for key, (_, outcome) in panels:
-            rows = results.table(outcome)
-            paths += _saved(figure(rows, look(outcome, rows)), folder / f"{name}-{key}")
+            findings = Findings(outcome)
+            paths += _saved(figure(findings.rows, look(findings)), folder / f"{name}-{key}")
         return paths
 
 
@@ -64,8 +65,8 @@ def networks(panels: Sequence[Panel]) -> Figure:
 
 
 def _panel(axes: Axes, title: str, outcome: Outcome) -> None:
-    rows = results.table(outcome).sort_values("eps")
-    best = results.records(results.best(rows))[0]
+    findings = Findings(outcome)
+    rows, best = findings.rows.sort_values("eps"), results.records(findings.best)[0]
     colour = COLOURS[best["label"]]
     axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)

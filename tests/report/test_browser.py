@@ -14,7 +14,8 @@ import pytest
 from outcomes import make
 from PIL import Image
 
-from gpsweep import report, results
+from gpsweep import report
+from gpsweep.findings import Findings
 
 pytestmark = pytest.mark.browser
 
@@ -53,7 +54,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
         layer=["input", "encoder.layer1"],
         info={"select": {"seed": 0}},
     )
-    return report.write(outcome, results.table(outcome), folder)
+    return report.write(Findings(outcome), folder)
 
 
 def chromium(path: Path, profile: Path, *options: str) -> str:

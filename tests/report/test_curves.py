@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ from outcomes import make
 from PIL import Image
 
 from gpsweep import results
+from gpsweep.findings import Findings
 from gpsweep.report import curves
 from gpsweep.report.look import COLOURS, look, styled, unit
 
@@ -40,13 +42,13 @@ def lines(axes: Any) -> list[Any]:
 def test_every_grid_can_be_drawn(grid: dict[str, Any], tmp_path: Path) -> None:
     outcome = make(images=12, classes=5, **grid)
     rows = results.table(outcome)
-    png, svg = curves.draw(outcome, rows, tmp_path)
+    png, svg = curves.draw(Findings(outcome), tmp_path)
     pixels = np.asarray(Image.open(png).convert("L"))
     assert pixels.shape[1] >= 1000
     assert 0.01 < (pixels < 200).mean() < 0.5
     assert float(ElementTree.parse(svg).getroot().attrib["width"].removesuffix("pt")) > 300
     with styled():
-        picture = curves.figure(rows, look(outcome, rows))
+        picture = curves.figure(rows, look(Findings(outcome)))
         picture.canvas.draw()
         box = picture.get_tightbbox()
         assert box.x0 >= 0
@@ -56,7 +58,7 @@ def test_every_grid_can_be_drawn(grid: dict[str, Any], tmp_path: Path) -> None:
 def test_lines_bands_and_markers_are_the_tables() -> None:
     outcome = make(images=12, classes=5, label=["argmax", "uniform"])
     rows = results.table(outcome)
-    axes = curves.figure(rows, look(outcome, rows)).axes[0]
+    axes = curves.figure(rows, look(Findings(outcome))).axes[0]
     for label, line in zip(["argmax", "uniform"], lines(axes), strict=True):
         mine = rows[rows["label"] == label]
         np.testing.assert_array_equal(line.get_xdata(), mine["eps"])
@@ -77,7 +79,7 @@ def test_lines_bands_and_markers_are_the_tables() -> None:
 def test_panels_share_the_score_axis_and_say_their_unit() -> None:
     outcome = make(images=12, classes=5, label="argmax", layer=["input", "a.b"], signal=["eq5", "likelihood"])
     rows = results.table(outcome)
-    panels = curves.figure(rows, look(outcome, rows)).axes
+    panels = curves.figure(rows, look(Findings(outcome))).axes
     assert len(panels) == 4
     assert len({axes.get_ylim() for axes in panels}) == 1
     titles = {axes.get_title(loc="left"): axes.get_xlabel() for axes in panels}
@@ -89,7 +91,7 @@ def test_panels_share_the_score_axis_and_say_their_unit() -> None:
 def test_refinements_have_panels_of_their_own_with_a_line_for_them_alone() -> None:
     outcome = make(images=12, classes=5, label="argmax", refine=["none", "flip"])
     rows = results.table(outcome)
-    plain, flipped = curves.figure(rows, look(outcome, rows)).axes
+    plain, flipped = curves.figure(rows, look(Findings(outcome))).axes
     assert [axes.get_title(loc="left") for axes in (plain, flipped)] == ["refine none", "refine flip"]
     mine = rows[rows["refine"] == "flip"]
     np.testing.assert_array_equal(lines(flipped)[0].get_ydata(), mine["score"])
@@ -103,7 +105,7 @@ def test_refinements_have_panels_of_their_own_with_a_line_for_them_alone() -> No
 def test_iterations_differ_in_line_style() -> None:
     outcome = make(images=12, classes=5, label="argmax", iterations=3)
     rows = results.table(outcome)
-    style = look(outcome, rows)
+    style = look(Findings(outcome))
     axes = curves.figure(rows, style).axes[0]
     assert len({str(line._dash_pattern) for line in lines(axes)}) == 3
     assert style.dasharray(3) == "none"
@@ -111,10 +113,9 @@ def test_iterations_differ_in_line_style() -> None:
 
 
 def test_unknown_labels_get_colours_of_their_own() -> None:
-    outcome = make(images=4, classes=3, label="argmax", eps=[0, 1])
-    rows = results.table(outcome)
-    more = [rows.assign(label=f"guide {number}") for number in range(3)]
-    style = look(outcome, __import__("pandas").concat([rows, *more]))
+    outcome = make(images=4, classes=3, label=["argmax", "uniform", "top2", "ground_truth"], eps=1)
+    points = [replace(point, label=f"guide {place}") for place, point in enumerate(outcome.points)]
+    style = look(Findings(replace(outcome, points=[outcome.points[0], *points[1:]])))
     assert len(set(style.colours.values())) == 4
 
 
@@ -132,9 +133,8 @@ def test_closeup_holds_the_gains_and_not_the_oracle() -> None:
 
 def test_same_run_same_file(tmp_path: Path) -> None:
     outcome = make(images=5, classes=3, eps=[0, 1])
-    rows = results.table(outcome)
     for name in ("a", "b"):
-        curves.draw(outcome, rows, tmp_path / name)
+        curves.draw(Findings(outcome), tmp_path / name)
     assert (tmp_path / "a" / "curves.svg").read_bytes() == (tmp_path / "b" / "curves.svg").read_bytes()
 
 
@@ -143,6 +143,6 @@ def test_drawing_leaves_no_trace(tmp_path: Path) -> None:
 
     before = dict(mpl.rcParams)
     outcome = make(images=5, classes=3, eps=[0, 1])
-    curves.draw(outcome, results.table(outcome), tmp_path)
+    curves.draw(Findings(outcome), tmp_path)
     assert dict(mpl.rcParams) == before
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()

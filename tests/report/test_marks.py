@@ -11,6 +11,7 @@ import pytest
 from outcomes import make
 
 from gpsweep import counts, results, selection
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report.marks import Mark, front, marks, rivals, worth_drawing
 
@@ -29,7 +30,7 @@ def mark(cost: float, delta: float, label: str | None = "argmax") -> Mark:
 def test_each_curves_best_point_and_each_refinement_alone() -> None:
     outcome = make(**REFINED | {"label": ["argmax", "random_onehot", "ground_truth"]})
     rows = results.table(outcome)
-    found = marks(outcome, rows)
+    found = marks(Findings(outcome))
     assert [each.name for each in found] == ["argmax", "argmax + flip", "flip"], "no oracle, none best at 0"
     best = results.best(rows).index
     assert {each.place for each in found[:2]} < set(best)
@@ -42,16 +43,15 @@ def test_each_curves_best_point_and_each_refinement_alone() -> None:
 
 def test_names_tell_what_varies() -> None:
     outcome = make(**REFINED | {"label": "argmax", "layer": ["input", "a.b"], "iterations": 2})
-    names = {each.name for each in marks(outcome, results.table(outcome))}
+    names = {each.name for each in marks(Findings(outcome))}
     assert {"argmax · a.b · 2 iterations + flip", "argmax · input · 1 iteration", "flip"} < names
 
 
 def test_gains_are_those_of_images_that_had_no_part_in_choosing() -> None:
     outcome = make(**REFINED | {"info": {"select": {"seed": 3}}})
-    rows = results.table(outcome)
-    held = results.held_out(outcome, rows)
+    findings = Findings(outcome)
+    held, found = findings.held, marks(findings)
     assert held is not None
-    found = marks(outcome, rows, held)
     told = {(row["label"], row["refine"]): row for row in results.records(held)}
     for each in found[:-1]:
         assert each.label is not None
@@ -65,7 +65,7 @@ def test_gains_are_those_of_images_that_had_no_part_in_choosing() -> None:
         counts.score(counts.total(table), outcome.task) for table in (alone, outcome.base[others])
     )
     assert flip.delta == pytest.approx(float(after - before))
-    assert flip.delta != rows["delta"][flip.place]
+    assert flip.delta != findings.rows["delta"][flip.place]
 
 
 def test_the_front_gains_more_the_more_it_costs() -> None:
@@ -86,7 +86,7 @@ def test_rivals_gain_as_much_at_no_higher_cost() -> None:
 
 def test_two_costs_are_worth_a_picture() -> None:
     def drawn(outcome: Outcome) -> bool:
-        return worth_drawing(marks(outcome, results.table(outcome)))
+        return worth_drawing(marks(Findings(outcome)))
 
     assert drawn(make(label="argmax", images=12, costs={}))
     assert not drawn(make(label="argmax", images=12)), "nothing was measured"

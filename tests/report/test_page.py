@@ -13,6 +13,7 @@ import pytest
 from outcomes import INFO, make
 
 from gpsweep import counts, report, results, selection
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report import page
 from gpsweep.report.__main__ import main
@@ -56,11 +57,11 @@ class Reader(HTMLParser):
 
 
 def read(outcome: Outcome) -> Reader:
-    return Reader(page.page(outcome, results.table(outcome)))
+    return Reader(page.page(Findings(outcome)))
 
 
 def verdict(outcome: Outcome) -> dict[str, Any]:
-    return page.verdict(outcome, results.table(outcome))
+    return page.verdict(Findings(outcome))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def outcome() -> Outcome:
 
 @pytest.fixture(scope="module")
 def html(outcome: Outcome) -> str:
-    return page.page(outcome, results.table(outcome))
+    return page.page(Findings(outcome))
 
 
 def test_a_gain_is_told_with_its_interval_and_its_caveat(outcome: Outcome, html: str) -> None:
@@ -310,7 +311,7 @@ def test_class_changes() -> None:
 
 def test_a_thousand_classes_are_folded() -> None:
     outcome = make(images=20, classes=1000, label="argmax", eps=[0, 0.5])
-    html = page.page(outcome, results.table(outcome))
+    html = page.page(Findings(outcome))
     shown, folded = html.split("classes between</summary>")
     assert shown.count('<td class="bars">') == 40
     assert folded.count('<td class="bars">') == 960
@@ -345,8 +346,7 @@ def test_the_report_can_be_made_again(
     select: dict[str, Any] | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome = make(images=10, classes=4, eps=[-1, 0, 1], info={"select": select})
-    rows = results.write(outcome, tmp_path)
-    first = report.write(outcome, rows, tmp_path).read_text()
+    first = report.write(results.write(outcome, tmp_path), tmp_path).read_text()
     for name in ("report.html", "curves.svg", "curves.png"):
         (tmp_path / name).unlink()
     assert main([str(tmp_path)]) == 0

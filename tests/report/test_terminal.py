@@ -10,6 +10,7 @@ from outcomes import make
 from rich.console import Console
 
 from gpsweep import results, selection
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report.terminal import best_table
 
@@ -23,7 +24,7 @@ def shown(outcome: Outcome, width: int = 80, encoding: str = "utf-8") -> list[st
             return encoding
 
     file = File()
-    best_table(outcome, results.table(outcome), FOLDER, Console(file=file, width=width))
+    best_table(Findings(outcome), FOLDER, Console(file=file, width=width))
     return file.getvalue().splitlines()
 
 
@@ -72,7 +73,7 @@ def test_held_out_in_plain_ascii() -> None:
 
 def test_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = make(images=10, eps=[0, 0.5])
-    best_table(outcome, results.table(outcome), FOLDER)
+    best_table(Findings(outcome), FOLDER)
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert text.splitlines()[-1] == str(FOLDER / "report.html")

@@ -8,8 +8,9 @@ import pytest
 from outcomes import make
 
 from gpsweep import results
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
-from gpsweep.report.marks import marks
+from gpsweep.report.marks import marks, worth_drawing
 from gpsweep.report.page import page
 from gpsweep.report.verdict import additions, beside, cost_of, verdict
 
@@ -18,12 +19,11 @@ BOTH: dict[str, Any] = {"images": 60, "refine": ["none", "flip"], "costs": {}}
 
 def told(outcome: Outcome) -> tuple[dict[str, Any], list[str], list[dict[str, Any]], str]:
     """Return the verdict, the rivals' refinements, what is added, and the page's text."""
-    rows = results.table(outcome)
-    held = results.held_out(outcome, rows)
-    found = verdict(outcome, rows, held)
-    rivals = beside(found, rows, marks(outcome, rows, held))
-    text = " ".join(page(outcome, rows).replace("&nbsp;", " ").replace("\xa0", " ").split())
-    return found, [each.refine for each in rivals], additions(outcome, rows), text
+    findings = Findings(outcome)
+    found = verdict(findings)
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg"/>' if worth_drawing(marks(findings)) else None
+    text = " ".join(page(findings, drawing).replace("&nbsp;", " ").replace("\xa0", " ").split())
+    return found, [each.refine for each in beside(found, findings)], additions(findings), text
 
 
 def test_a_flip_that_gains_is_no_guided_perturbation() -> None:
@@ -88,8 +88,7 @@ def test_nothing_perturbed() -> None:
 
 def test_held_out_gains_are_compared_with_held_out_gains() -> None:
     outcome = make(label=["uniform", "ground_truth"], info={"select": {"seed": 0}}, **BOTH)
-    rows = results.table(outcome)
-    held = results.held_out(outcome, rows)
+    rows, held = Findings(outcome).rows, Findings(outcome).held
     assert held is not None
     found, rivals, [added], text = told(outcome)
     assert found["held"]["refine"] == "none"

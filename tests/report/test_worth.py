@@ -12,7 +12,8 @@ import pytest
 from outcomes import make
 from PIL import Image
 
-from gpsweep import report, results
+from gpsweep import report
+from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report import worth
 from gpsweep.report.look import COLOURS, INK, look, styled
@@ -32,31 +33,32 @@ def outcome(**axes: Any) -> Outcome:
 
 
 def axes_of(made: Outcome) -> Any:
-    rows = results.table(made)
+    findings = Findings(made)
     with styled():
-        return worth.figure(marks(made, rows), look(made, rows), held_out=False).axes[0]
+        return worth.figure(marks(findings), look(findings), held_out=False).axes[0]
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 def test_every_grid_can_be_drawn(grid: dict[str, Any], tmp_path: Path) -> None:
     made = outcome(**grid)
-    png, svg = worth.draw(made, results.table(made), tmp_path)
-    pixels = np.asarray(Image.open(png).convert("L"))
+    text = worth.draw(Findings(made), tmp_path)
+    assert text == (tmp_path / "cost.svg").read_text(encoding="utf-8")
+    pixels = np.asarray(Image.open(tmp_path / "cost.png").convert("L"))
     assert pixels.shape[1] >= 1000
     assert 0.003 < (pixels < 200).mean() < 0.5
-    assert float(ElementTree.parse(svg).getroot().attrib["width"].removesuffix("pt")) > 300
+    assert float(ElementTree.fromstring(text).attrib["width"].removesuffix("pt")) > 300
 
 
 def test_nothing_is_drawn_where_there_is_nothing_to_compare(tmp_path: Path) -> None:
     made = make(images=12, label="argmax")
-    assert worth.draw(made, results.table(made), tmp_path) == []
-    report.write(made, results.table(made), tmp_path)
+    assert worth.draw(Findings(made), tmp_path) is None
+    report.write(Findings(made), tmp_path)
     assert not list(tmp_path.glob("cost.*"))
 
 
 def test_marks_stand_at_their_gain_and_cost() -> None:
     made = outcome(**GRIDS["flip"])
-    axes, found = axes_of(made), marks(made, results.table(made))
+    axes, found = axes_of(made), marks(Findings(made))
     drawn = {
         (float(line.get_xdata()[0]), float(line.get_ydata()[0])): line
         for line in axes.get_lines()
@@ -82,7 +84,7 @@ def test_every_mark_is_named_and_no_name_hides_another(grid: str) -> None:
     made = outcome(**GRIDS[grid])
     axes = axes_of(made)
     names = [text.get_text() for text in axes.texts]
-    assert sorted(names) == sorted(["base", *(each.name for each in marks(made, results.table(made)))])
+    assert sorted(names) == sorted(["base", *(each.name for each in marks(Findings(made)))])
     boxes = [text.get_window_extent() for text in axes.texts]
     for one, other in combinations(boxes, 2):
         assert worth._shared(one, other) < 0.1 * min(box.width * box.height for box in (one, other))
@@ -93,21 +95,20 @@ def test_of_many_marks_those_on_the_front_are_named_and_a_legend_tells_the_rest(
     axes = axes_of(made)
     names = {text.get_text() for text in axes.texts}
     assert {"base", "flip"} < names
-    assert len(names) < len(marks(made, results.table(made)))
+    assert len(names) < len(marks(Findings(made)))
     [legend] = axes.get_figure().legends
     assert {text.get_text() for text in legend.get_texts()} == {"argmax", "uniform", "top2"}
 
 
 def test_the_axis_says_what_is_held_out() -> None:
     made = outcome(**GRIDS["flip"], info={"select": {"seed": 0}})
-    rows = results.table(made)
-    found = marks(made, rows, results.held_out(made, rows))
-    [axes] = worth.figure(found, look(made, rows), held_out=True).axes
+    findings = Findings(made)
+    [axes] = worth.figure(marks(findings), look(findings), held_out=True).axes
     assert axes.get_ylabel() == "held-out gain over the base (points)"
 
 
 def test_same_run_same_file(tmp_path: Path) -> None:
     made = outcome(**GRIDS["flip"])
     for name in ("a", "b"):
-        worth.draw(made, results.table(made), tmp_path / name)
+        worth.draw(Findings(made), tmp_path / name)
     assert (tmp_path / "a" / "cost.svg").read_bytes() == (tmp_path / "b" / "cost.svg").read_bytes()

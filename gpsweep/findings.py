@@ -1,0 +1,170 @@
+"""What an outcome's counts say, as tables: every point, each curve's best, and the gains held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpsweep import alone, cost, selection
+from gpsweep import counts as metrics
+from gpsweep.loading import MEASURES, SETTINGS, class_column
+from gpsweep.outcome import Outcome
+from gpsweep.points import columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (*SETTINGS, "samples", *MEASURES[:-1], "refine", "cost")
+# What perturbation adds to a refinement, and what it is where there is none.
+GAINS = {"added": "delta", "added_low": "delta_low", "added_high": "delta_high"}
+HELD_GAINS = {
+    "added_delta": "held_delta",
+    "added_low": "held_low",
+    "added_high": "held_high",
+    "added_p": "p_value",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """The tables of an outcome, each made when it is first asked for and then kept.
+
+    Args:
+        outcome: a finished run.
+    """
+
+    outcome: Outcome
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The table of results.csv, see :func:`table`."""
+        return table(self.outcome)
+
+    @cached_property
+    def best(self) -> pd.DataFrame:
+        """The best point of each curve and what its perturbation adds.
+
+        ``added``, ``added_low`` and ``added_high`` are its gain over the same refinement at ε = 0, which
+        without a refinement is the base; missing where ε = 0 was not run. A refined point helps if its gain
+        lies above zero, and what its perturbation adds does so too.
+        """
+        return self._with_added(selection.best(self.rows), GAINS, lambda above: selection.best(above.rows))
+
+    @cached_property
+    def split(self) -> pd.DataFrame | None:
+        """ε chosen on some of the images and judged on the others, see :func:`selection.held_out`."""
+        return selection.held_out(self.outcome, self.rows)
+
+    @cached_property
+    def held(self) -> pd.DataFrame | None:
+        """The table of selection.csv: ``split``, and where there are refinements what perturbation adds.
+
+        ``added_…`` is the held-out gain over the same refinement at ε = 0, which has to lie above zero as
+        well for a point to help, see ``best``.
+        """
+        if self.split is None or not self.refined:
+            return self.split
+        return self._with_added(self.split, HELD_GAINS, lambda above: above.split)
+
+    @property
+    def refined(self) -> bool:
+        """Whether any of the points has a refinement."""
+        return bool((self.rows["refine"] != "none").any())
+
+    @cached_property
+    def alone(self) -> dict[str, int]:
+        """The place of the first unperturbed point of each refinement but ``none``."""
+        return alone.alone(self.rows)
+
+    @cached_property
+    def unrefined(self) -> Findings:
+        """The findings of the points without a refinement, judged beside the base as ever."""
+        return Findings(alone.part(self.outcome, "none")) if self.refined else self
+
+    @cached_property
+    def above(self) -> Mapping[str, Findings]:
+        """The findings of each refinement's points with that refinement alone as their base.
+
+        A refinement that was not run alone, at ε = 0, is left out.
+        """
+        return {name: Findings(alone.on_top(self.outcome, name, place)) for name, place in self.alone.items()}
+
+    def _with_added(
+        self,
+        chosen: pd.DataFrame,
+        names: Mapping[str, str],
+        same: Callable[[Findings], pd.DataFrame | None],
+    ) -> pd.DataFrame:
+        """Add the columns of what perturbation adds, for each refinement from the table of its findings.
+
+        Args:
+            chosen: one row a curve.
+            names: new columns and those that they are taken from.
+            same: returns the table of the same curves above their refinement.
+        """
+        out = chosen.assign(**{name: chosen[column] for name, column in names.items()})
+        for refine in set(chosen["refine"]) - {"none"}:
+            mine = out["refine"] == refine
+            rows = same(self.above[refine]) if refine in self.above else None
+            for name, column in names.items():
+                out.loc[mine, name] = np.nan if rows is None else rows[column].to_numpy()
+            out.loc[mine, "helps"] &= False if rows is None else rows["helps"].to_numpy()
+        return out
+
+
+def table(outcome: Outcome, draws: int = metrics.DRAWS, seed: int = 0) -> pd.DataFrame:
+    """Return the table of results.csv: one row a point, in grid order, scores in %.
+
+    Args:
+        draws: bootstrap draws over images behind ``delta_low`` and ``delta_high``.
+        seed: of the draws.
+    """
+    import pandas as pd
+
+    totals, base = metrics.total(outcome.counts), metrics.total(outcome.base)
+    scores, clean = metrics.score(totals, outcome.task), float(metrics.score(base, outcome.task))
+    weights = metrics.resample_weights(len(outcome.ids), draws, seed)
+    bounds = metrics.paired_intervals(outcome.counts, outcome.base, weights, outcome.task)
+    content = {
+        **columns(outcome.points),
+        "samples": len(outcome.ids),
+        "score": scores,
+        "base": clean,
+        "delta": scores - clean,
+        "delta_low": bounds[:, 0],
+        "delta_high": bounds[:, 1],
+        "pixel_accuracy": metrics.accuracy(totals),
+        "seconds": np.asarray(outcome.seconds, dtype=np.float64),
+        "cost": cost.passes(outcome.points, outcome.info.get("cost")),
+    }
+    return pd.DataFrame(content, columns=list(COLUMNS), index=range(len(outcome.points)))
+
+
+def per_class(outcome: Outcome) -> pd.DataFrame:
+    """Return the table of per_class.csv: one row a point and class.
+
+    The class's own score in % is ``iou``, or ``accuracy`` in classification; it is missing where the class is
+    in neither truth nor prediction.
+    """
+    import pandas as pd
+
+    names, points = list(outcome.classes), len(outcome.points)
+    totals, base = metrics.total(outcome.counts), metrics.total(outcome.base)
+    scores = metrics.class_score(totals, outcome.task)
+    clean = np.broadcast_to(metrics.class_score(base, outcome.task), scores.shape)
+    values = columns(outcome.points)
+    content = {
+        **{axis: np.repeat(np.asarray(values[axis]), len(names)) for axis in (*SETTINGS, "refine")},
+        "class": names * points,
+        class_column(outcome.task): scores.ravel(),
+        "base": clean.ravel(),
+        "delta": (scores - clean).ravel(),
+        "tp": totals[..., metrics.TP].ravel(),
+        "fp": totals[..., metrics.FP].ravel(),
+        "fn": totals[..., metrics.FN].ravel(),
+    }
+    return pd.DataFrame(content)
