@@ -13,7 +13,7 @@ import torch
 from commands import Terminal, pictures
 from networks import CLASSES, build
 
-from gpsweep import results
+from gpsweep import findings, results
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 NET = ["model=custom", "model.net=networks.small"]
@@ -31,7 +31,7 @@ def test_one_point(terminal: Terminal) -> None:
     assert (code, err) == (0, "")
     [path] = terminal.results()
     [row] = rows(path)
-    assert list(row) == list(results.COLUMNS)
+    assert list(row) == list(findings.COLUMNS)
     assert (row["label"], row["layer"], row["eps"], row["samples"]) == ("argmax", "input", "0.5", "5")
     assert float(row["delta"]) == pytest.approx(float(row["score"]) - float(row["base"]))
     names = {p.name for p in path.parent.iterdir()}

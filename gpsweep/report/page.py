@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from gpsweep import counts as metrics
@@ -69,14 +70,7 @@ def page(findings: Findings, worth: str | None = None) -> str:
     style = looks.look(findings)
     best = findings.best.sort_values("score", ascending=False, kind="stable")
     found = verdict(findings)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        signed=signed, eps=eps_text, p=p_text, seconds=seconds_text, passes=costs_text, count=_count
-    )
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    html: str = template.render(
+    html: str = template().render(
         info={**dict.fromkeys(SHOWN), **outcome.info},
         images=len(outcome.ids),
         points=len(rows),
@@ -114,6 +108,18 @@ def page(findings: Findings, worth: str | None = None) -> str:
         cost=cost(outcome),
     )
     return html
+
+
+@cache
+def template() -> Template:
+    """Return the page without its content; to compile it takes as long as to draw a figure."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        signed=signed, eps=eps_text, p=p_text, seconds=seconds_text, passes=costs_text, count=_count
+    )
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def class_changes(outcome: Outcome, index: int | None) -> list[dict[str, Any]]:
