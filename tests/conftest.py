@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -31,17 +30,19 @@ def data_root() -> Path:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    """A terminal in an empty folder."""
+def terminal(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Terminal:
+    """A terminal in an empty folder.
+
+    Reports have no figures, which take half of a small run's time, unless a test is marked ``drawn``.
+    """
     monkeypatch.chdir(tmp_path)
+    if request.node.get_closest_marker("drawn") is None:
+        monkeypatch.setattr("gpsweep.report.curves.draw", lambda *findings: None)
+        monkeypatch.setattr("gpsweep.report.curves.panels", lambda *rows: [])
+        monkeypatch.setattr("gpsweep.report.worth.draw", lambda *findings: None)
     return Terminal(tmp_path, monkeypatch, capsys)
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures that stay empty: drawing is half of a small run's time, for tests that look at none."""
-
-    def blank(figure: Any, file: Any, *, format: str, **options: Any) -> None:
-        file.write("<svg/>" if format == "svg" else b"")
-
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank)

@@ -17,8 +17,6 @@ from networks import CLASSES
 
 from gpsweep import results
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
 AXES = ["eps=range(-1,1,0.5)", "label=argmax,random_onehot"]

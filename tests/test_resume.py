@@ -18,8 +18,6 @@ from gpsweep.outcome import Outcome
 from gpsweep.report.__main__ import main as report
 from gpsweep.store import chunk
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
 AXES = ["eps=range(-1,1,0.5)", "label=argmax,random_onehot"]

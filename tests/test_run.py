@@ -25,6 +25,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.drawn
 def test_one_point(terminal: Terminal) -> None:
     pictures(terminal.folder)
     code, out, err = terminal(*SMALL, "eps=0.5")
@@ -43,7 +44,6 @@ def test_one_point(terminal: Terminal) -> None:
     assert summary["times"]["test"] > 0
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_is_one_run_and_equals_one_job_a_point(terminal: Terminal) -> None:
     pictures(terminal.folder)
     axes = ["eps=range(-2,2,1.6)", "label=argmax,random_onehot", "layer=input,encoder.down", "signal=eq5"]

@@ -24,8 +24,6 @@ from gpsweep.cluster import Awaited
 from gpsweep.errors import GpsweepError
 from hydra_plugins.gpsweep_sweeper.fused import fuse
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "eps=-1,1", "hydra.sweep.dir=out"]
 ONE_BAD = [*SMALL, "model.net=networks.small,networks.not_a_network,networks.Skips"]

@@ -7,10 +7,11 @@
 # No postponed annotations here: Hydra runs plugins before they are in sys.modules, where dataclasses would
 # look for the names in them.
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -51,6 +52,11 @@ class FusedSweeper(BasicSweeper):
             return returned
         except GpsweepError as error:
             raise CompactHydraException(str(error)) from error
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose every job before the first one runs; one that runs here is composed at once anyway."""
+        if len(batch) > 1 or not isinstance(self.every_job.launcher, BasicLauncher):
+            super().validate_batch_is_legal(batch)
 
 
 def fuse(overrides: Iterable[Override]) -> list[str]:
