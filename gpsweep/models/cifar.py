@@ -8,16 +8,17 @@ from gpsweep.errors import GpsweepError
 
 SIDE = 32
 CONVOLUTIONS = (64, 64, 128, 128, 128)
-POOLED = (1, 2, 4)  # after which convolutions
+POOLED = (1, 2, 3)  # after which convolutions
 HIDDEN = 128
 
 
 class CifarNet(nn.Sequential):
     """Five convolutions and two fully connected layers.
 
-    The paper gives the widths alone; kernels are 3×3, and the first, second and fourth convolution are
-    followed by max-pooling: early, since the wide images of the first layers are what takes time.
-    ``features``, the 128 activations before the last layer, are what neighbours are found by.
+    The paper gives the widths alone. Kernels are 3×3; each convolution is batch-normalised, with which two
+    epochs of training reach the paper's accuracy; the first three are followed by max-pooling: early, since
+    the wide images of the first layers are what takes time. ``features``, the 128 activations before the last
+    layer, are what neighbours are found by.
 
     Shapes:
         ``(N, 3, 32, 32)``, normalised, → logits ``(N, classes)``.
@@ -27,10 +28,11 @@ class CifarNet(nn.Sequential):
         super().__init__()
         before = 3
         for number, after in enumerate(CONVOLUTIONS, 1):
-            self.add_module(f"conv{number}", nn.Conv2d(before, after, 3, padding=1))
+            self.add_module(f"conv{number}", nn.Conv2d(before, after, 3, padding=1, bias=False))
             if number in POOLED:
-                # Before the rectifier, with which it commutes: there is less left to rectify.
+                # Pooled first, there is less left to normalise and rectify.
                 self.add_module(f"pool{POOLED.index(number) + 1}", nn.MaxPool2d(2))
+            self.add_module(f"norm{number}", nn.BatchNorm2d(after))
             self.add_module(f"relu{number}", nn.ReLU())
             before = after
         self.flatten = nn.Flatten()
