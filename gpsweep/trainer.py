@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from gpsweep.errors import GpsweepError
 from gpsweep.lightning import MisconfigurationException, Trainer
+from gpsweep.memory import keep_freed
 
 # A run without srun on a machine that has it is meant so.
 SRUN = ".*`srun` command is available"
@@ -39,7 +40,7 @@ def trainer_of(cfg: DictConfig) -> Trainer:
 
 
 def bare_trainer(key: str, **options: Any) -> Trainer:
-    """Return a Trainer that logs, stores and prints nothing of its own.
+    """Return a Trainer that logs, stores and prints nothing of its own; the process is now one that computes.
 
     Args:
         key: the configuration key to name where Lightning refuses.
@@ -48,6 +49,7 @@ def bare_trainer(key: str, **options: Any) -> Trainer:
     Raises:
         GpsweepError: if there is no such accelerator or precision.
     """
+    keep_freed()
     try:
         with quiet_lightning():
             return Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **options)
