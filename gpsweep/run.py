@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,6 +26,7 @@ from gpsweep.predict import Spool, file_name, predict
 from gpsweep.prepare import prepare
 from gpsweep.progress import bar
 from gpsweep.provenance import provenance
+from gpsweep.ranks import Ranks
 from gpsweep.trainer import device_name, quiet_lightning, rank
 from gpsweep.tuning import tune_ids
 
@@ -185,24 +187,14 @@ def compute(
             on_point=on_point,
             on_batch=others.check,
         )
-        try:
-            on_ready()
-            others.wait()
-            trainer.test(module, verbose=False)
-        except RuntimeError as error:
-            if interrupts.received:
-                raise StoppedError(interrupts.received) from error
-            others.check()
-            if "DataLoader worker" in str(error):
-                raise GpsweepError(
-                    f"data.workers={cfg.data.workers}: a worker process has died, for want of memory "
-                    "perhaps; what is stored stays, and the same command goes on from there"
-                ) from error
-            raise
-        finally:
-            interrupts.restore()
-            for guide in parts.guides.values():
-                guide.save()
+        with ended_well(cfg, interrupts, others):
+            try:
+                on_ready()
+                others.wait()
+                trainer.test(module, verbose=False)
+            finally:
+                for guide in parts.guides.values():
+                    guide.save()
     spent = {"start": ready - start, "test": perf_counter() - ready}
     if rank() == 0 and parts.spool is None:
         measure_missing(
@@ -219,6 +211,30 @@ def compute(
             again=cfg.fresh,
         )
     return spent
+
+
+@contextmanager
+def ended_well(cfg: DictConfig, interrupts: Interrupts, others: Ranks) -> Iterator[None]:
+    """Name what ends the batches before their time: a signal, or the death of a process.
+
+    Raises:
+        StoppedError: if a signal asked for it.
+        GpsweepError: if a process is lost.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if interrupts.received:
+            raise StoppedError(interrupts.received) from error
+        others.check()
+        if "DataLoader worker" in str(error):
+            raise GpsweepError(
+                f"data.workers={cfg.data.workers}: a worker process has died, for want of memory perhaps; "
+                "what is stored stays, and the same command goes on from there"
+            ) from error
+        raise
+    finally:
+        interrupts.restore()
 
 
 def loader(cfg: DictConfig, source: Source, tasks: Sequence[Task]) -> DataLoader[Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import Terminal
+from hydra._internal.hydra import Hydra
 from hypothesis import settings
 
 # The networks of the tests are too small to gain from threads, and lose much where cores are shared.
@@ -41,6 +42,8 @@ def terminal(
     Reports have no figures, which take half of a small run's time, unless a test is marked ``drawn``.
     """
     monkeypatch.chdir(tmp_path)
+    # Hydra composes everything once more to look for hydra.mode, which no test sets: a third of its time.
+    monkeypatch.setattr(Hydra, "get_mode", lambda *_, **overrides: None)
     if request.node.get_closest_marker("drawn") is None:
         monkeypatch.setattr("gpsweep.report.curves.draw", lambda *findings: None)
         monkeypatch.setattr("gpsweep.report.curves.panels", lambda *rows: [])

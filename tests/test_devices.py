@@ -55,29 +55,23 @@ def undisturbed(terminal: Terminal, *more: str) -> str:
     return err
 
 
-def test_two_processes_make_the_same_counts_as_one(terminal: Terminal, tmp_path: Path) -> None:
+@pytest.mark.parametrize("images", [5, pytest.param(2, marks=pytest.mark.slow)])
+def test_two_processes_make_the_same_counts_as_one(terminal: Terminal, tmp_path: Path, images: int) -> None:
     """From three batches, which two processes do not divide, and from one."""
-    pictures(tmp_path)
-    undisturbed(terminal, "data.limit=5,2", "hydra.sweep.dir=one", "store=one-store")
-    both = run(tmp_path, "data.limit=5,2", "hydra.sweep.dir=two", "store=two-store", *devices(2))
+    pictures(tmp_path, count=images)
+    undisturbed(terminal, "hydra.sweep.dir=one", "store=one-store")
+    both = run(tmp_path, "hydra.sweep.dir=two", "store=two-store", *devices(2))
     assert both.returncode == 0, both.stderr
     assert both.stderr == ""
-    for job in ("0", "1"):
-        same(tmp_path / "one" / job, tmp_path / "two" / job)
+    same(tmp_path / "one" / "0", tmp_path / "two" / "0")
     one, two = (sorted((tmp_path / f"{n}-store").glob("*/*")) for n in ("one", "two"))
-    assert len({path.parent for path in one}) == 2
+    assert one
     names = [[f"{path.parent.name}/{path.name}" for path in paths] for paths in (one, two)]
     assert names[0] == names[1], "how many devices there are is not part of the identity"
 
 
-ENDINGS = [
-    (signal.SIGINT, 2),
-    pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),
-    pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
-]
-
-
-@pytest.mark.parametrize(("signum", "count"), ENDINGS)
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "count"), [(signal.SIGINT, 2), (signal.SIGINT, 1), (signal.SIGTERM, 1)])
 def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
     terminal: Terminal, tmp_path: Path, signum: signal.Signals, count: int
 ) -> None:
@@ -115,6 +109,7 @@ def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
     same(tmp_path / "out" / "0", tmp_path / "whole" / "0")
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_start_ends_the_run(tmp_path: Path) -> None:
     pictures(tmp_path)
     (tmp_path / "once.py").write_text(
