@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks import command, curves, networks, run, table
+from benchmarks import command, curves, networks, run, table, table6
 from benchmarks.clock import Spread, ratios, side_by_side
 from benchmarks.floor import naive
 from gpsweep.engine import curve
@@ -135,3 +135,19 @@ def test_parts_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert run.main(["--only", "unet"]) == 1, "a bound that is not kept"
     assert measured == [networks.networks()["unet"].title] * 2
     assert json.loads(out.read_text())["machine"]["quick"] is True
+
+
+def test_table_6_is_measured_only_where_its_data_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPSWEEP_DATA", str(tmp_path))
+    assert not table6.at_hand()
+    (tmp_path / "mnist").mkdir()
+    assert not table6.at_hand()
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert table6.at_hand()
+    monkeypatch.setattr(command, "run", lambda line: (400.0 - 50 * line.count("small=true"), 1.0))
+    assert [(row.item, row.value.median) for row in table6.measure()] == [("o", 350.0), ("o", 400.0)]
+    monkeypatch.chdir(tmp_path.parent)
+    monkeypatch.setenv("GPSWEEP_DATA", tmp_path.name)
+    assert not table6.at_hand(), "the command runs in another folder"
