@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch import nn
 
 from benchmarks import networks
 from benchmarks.clock import Spread, ratios, seconds, side_by_side
 from benchmarks.floor import floor, naive
 from benchmarks.networks import Bare, Network
 from benchmarks.table import Row
+from gpsweep import refine
 from gpsweep.counting import count
 from gpsweep.passes import Memo
 from gpsweep.points import Grid, decimal_range, grid
@@ -83,12 +84,20 @@ class Bench:
             "contiguous": lambda points: floor(Bare(self.other), x, points),
         }
 
-    def share(self, points: Grid) -> float:
-        """Return what share of a batch's time passes outside the network's own passes."""
+    def shares(self, points: Grid) -> tuple[float, float]:
+        """Return what share of the time passes outside the three steps, and outside the network's passes.
+
+        The steps are the network's passes and the prediction: of each pixel the class of the largest logit.
+        """
         work = self.fused(points)
-        with passes_timed(self.net) as inside:
+        with (
+            timed(self.net, "forward") as forward,
+            timed(torch.autograd, "grad") as backward,
+            timed(refine, "predicted") as predicting,
+        ):
             total = seconds(work)
-        return 1 - sum(inside) / total
+        passes = sum(forward) + sum(backward)
+        return 1 - (passes + sum(predicting)) / total, 1 - passes / total
 
 
 def measure(network: Network, effort: Effort) -> Iterator[Row]:
@@ -96,7 +105,7 @@ def measure(network: Network, effort: Effort) -> Iterator[Row]:
     bench = Bench(network, effort)
     points = grid(eps=effort.eps)
     yield from one_curve(bench, points)
-    yield bookkeeping(bench, points)
+    yield from bookkeeping(bench, points)
     yield many_curves(bench, grid(label=LABELS, layer=network.layers, eps=effort.eps))
 
 
@@ -146,12 +155,13 @@ def many_curves(bench: Bench, points: Grid) -> Row:
     return Row("c", bench.network.title, quantity, faster, "×", at_least=NAIVE_GRID, details=details)
 
 
-def bookkeeping(bench: Bench, points: Grid) -> Row:
-    """Measure what a curve spends outside the network: labels, signals, steps, counting, checks (d)."""
-    shares = Spread.of([bench.share(points) for _ in range(bench.effort.repeats)])
-    return Row(
-        "d", bench.network.title, "share of counting and bookkeeping", shares, "%", at_most=BOOKKEEPING
-    )
+def bookkeeping(bench: Bench, points: Grid) -> Iterator[Row]:
+    """Measure what a curve spends besides: labels, signals, steps, counting, checks (d)."""
+    shares = zip(*[bench.shares(points) for _ in range(bench.effort.repeats)], strict=True)
+    own, with_prediction = (Spread.of(values) for values in shares)
+    title = bench.network.title
+    yield Row("d", title, "share of counting and bookkeeping", own, "%", at_most=BOOKKEEPING)
+    yield Row("d", title, "the same with finding the largest logits", with_prediction, "%")
 
 
 def medians(times: dict[str, list[float]]) -> dict[str, Any]:
@@ -160,24 +170,17 @@ def medians(times: dict[str, list[float]]) -> dict[str, Any]:
 
 
 @contextmanager
-def passes_timed(net: nn.Module) -> Iterator[list[float]]:
-    """Collect the seconds that forward and backward passes through a network take."""
-    inside: list[float] = []
-    forward, grad = net.forward, torch.autograd.grad
+def timed(owner: Any, name: str) -> Iterator[list[float]]:
+    """Collect the seconds that each call of an owner's function takes."""
+    taken: list[float] = []
+    function = getattr(owner, name)
 
-    def timed(work: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            start = perf_counter()
-            try:
-                return work(*args, **kwargs)
-            finally:
-                inside.append(perf_counter() - start)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        start = perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            taken.append(perf_counter() - start)
 
-        return run
-
-    net.forward, torch.autograd.grad = timed(forward), timed(grad)
-    try:
-        yield inside
-    finally:
-        del net.forward
-        torch.autograd.grad = grad
+    with patch.object(owner, name, run):
+        yield taken
