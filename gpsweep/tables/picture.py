@@ -80,7 +80,8 @@ def _panel(axes: Axes, title: str, outcome: Outcome) -> None:
     axes.plot(best["eps"], best["delta"], color=colour, **mark)
     # What matters is where the curve is above the base, not how deep it falls.
     reach = max(best["delta"], best["delta_high"], SMALLEST)
-    axes.set_ylim(-2 * reach, 1.3 * reach)
+    depth = max(-2 * reach, min(-0.15 * reach, 1.1 * rows["delta_low"].min()))
+    axes.set_ylim(depth, 1.3 * reach)
     axes.set_title(f"{title}\nbase {best['base']:.2f}, best {best['score']:.2f}", loc="left", fontsize=9)
 
 
