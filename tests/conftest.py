@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +31,15 @@ def data_root() -> Path:
     return root
 
 
+GET_MODE = Hydra.get_mode
+
+
+def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    """Hydra composes everything once more to look for hydra.mode, a third of its time; few tests set it."""
+    sets = any("hydra.mode" in one or "sweeps=" in one for one in overrides)
+    return GET_MODE(hydra, config_name, overrides) if sets else None
+
+
 @pytest.fixture
 def terminal(
     request: pytest.FixtureRequest,
@@ -42,8 +52,7 @@ def terminal(
     Reports have no figures, which take half of a small run's time, unless a test is marked ``drawn``.
     """
     monkeypatch.chdir(tmp_path)
-    # Hydra composes everything once more to look for hydra.mode, which no test sets: a third of its time.
-    monkeypatch.setattr(Hydra, "get_mode", lambda *_, **overrides: None)
+    monkeypatch.setattr(Hydra, "get_mode", _mode)
     if request.node.get_closest_marker("drawn") is None:
         monkeypatch.setattr("gpsweep.report.curves.draw", lambda *findings: None)
         monkeypatch.setattr("gpsweep.report.curves.panels", lambda *rows: [])
