@@ -223,9 +223,12 @@ def ended_well(cfg: DictConfig, interrupts: Interrupts, others: Ranks) -> Iterat
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, GpsweepError) as error:
+        # A terminal's Ctrl-C reaches all processes, and another's death may be seen before the signal is.
         if interrupts.received:
             raise StoppedError(interrupts.received) from error
+        if isinstance(error, GpsweepError):
+            raise
         others.check()
         if "DataLoader worker" in str(error):
             raise GpsweepError(

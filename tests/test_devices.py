@@ -96,7 +96,7 @@ def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
     else:
         running.send_signal(signum)
     _, said = running.communicate(timeout=60)
-    assert running.returncode == 128 + signum
+    assert running.returncode == 128 + signum, said
     assert f"stopped by {signum.name}; what is stored stays" in said
     assert "Traceback" not in said
     _, alive = psutil.wait_procs(family, timeout=30)

@@ -140,6 +140,7 @@ def joblib() -> Iterator[None]:
     loky.get_reusable_executor().shutdown(wait=True)
 
 
+@pytest.mark.slow
 def test_joblib_runs_every_job_and_gives_the_same_numbers(terminal: Terminal, joblib: None) -> None:
     pictures(terminal.folder)
     sweep = ["-m", *ONE_BAD, "label=argmax,uniform"]
