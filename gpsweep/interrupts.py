@@ -70,6 +70,15 @@ class Interrupts:
         self.received = signum
 
 
+def ignore_keyboard(worker: int) -> None:
+    """Let a process that reads data leave Ctrl-C, which reaches it too, to the process it reads for.
+
+    Args:
+        worker: its number, as a ``DataLoader`` gives it.
+    """
+    signal.signal(INTERRUPT, signal.SIG_IGN)
+
+
 def hand_on(signum: int) -> None:
     """Let the scheduler run a stopped job again, if it is one of SLURM's that is to go on.
 

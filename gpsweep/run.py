@@ -17,7 +17,7 @@ from gpsweep import ranks, record, selection
 from gpsweep.data.base import Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError
-from gpsweep.interrupts import Interrupts, StoppedError
+from gpsweep.interrupts import Interrupts, StoppedError, ignore_keyboard
 from gpsweep.measure import measure_missing
 from gpsweep.module import GridModule, Task
 from gpsweep.outcome import Outcome
@@ -223,11 +223,11 @@ def ended_well(cfg: DictConfig, interrupts: Interrupts, others: Ranks) -> Iterat
     """
     try:
         yield
-    except (RuntimeError, GpsweepError) as error:
+    except (RuntimeError, OSError, EOFError, GpsweepError) as error:
         # A terminal's Ctrl-C reaches all processes, and another's death may be seen before the signal is.
         if interrupts.received:
             raise StoppedError(interrupts.received) from error
-        if isinstance(error, GpsweepError):
+        if not isinstance(error, RuntimeError):
             raise
         others.check()
         if "DataLoader worker" in str(error):
@@ -249,6 +249,7 @@ def loader(cfg: DictConfig, source: Source, tasks: Sequence[Task]) -> DataLoader
             list(range(task.batch * size, min((task.batch + 1) * size, len(source)))) for task in tasks
         ],
         num_workers=cfg.data.workers,
+        worker_init_fn=ignore_keyboard,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
     )

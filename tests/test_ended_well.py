@@ -23,7 +23,8 @@ def others(tmp_path: Any, *processes: Any) -> Ranks:
 
 
 @pytest.mark.parametrize(
-    "fault", [RuntimeError("DataLoader worker (pid 7) exited"), GpsweepError("process 1")]
+    "fault",
+    [RuntimeError("DataLoader worker (pid 7) exited"), GpsweepError("process 1"), ConnectionResetError()],
 )
 def test_ctrl_c_that_kills_another_process_first_is_a_stop(tmp_path: Any, fault: Exception) -> None:
     interrupts = Interrupts()
