@@ -231,5 +231,5 @@ def test_the_whole_way(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     [row] = rows(tmp_path / "outputs" / "tables" / "table2-small" / "table2.csv")
-    assert row["images"] == "4" and row["fixed_eps"] == "0.25" and float(row["fixed_p"]) <= 1
+    assert row["images"] == "4" and row["fixed_eps"] == "0.75" and float(row["fixed_p"]) <= 1
     assert "Table 2" in done.stdout
