@@ -24,7 +24,6 @@ from gpsweep.data.batch import Batch, Guarded, collate, content
 from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
 from gpsweep.identity import code, stamp
-from gpsweep.interrupts import ignore_keyboard
 from gpsweep.models.build import sha256
 
 BLOCK = 32
@@ -163,7 +162,6 @@ class Gallery:
             Guarded(self.source),  # type: ignore[arg-type]
             batch_size=BLOCK,
             num_workers=self.workers,
-            worker_init_fn=ignore_keyboard,
             collate_fn=collate,
         )
         for batch in loader:
