@@ -1,4 +1,4 @@
-"""The search for nearest neighbours, of all of MNIST's test images among its training images (k)."""
+"""The search for nearest neighbours, of all of MNIST's test images among its training images (n)."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ def at_hand() -> bool:
 def measure() -> Iterator[Row]:
     """Measure the row of MNIST, and both rows."""
     for title, more in (("MNIST", ["small=true"]), ("MNIST and CIFAR-10", [])):
-        wall, memory = command.run([sys.executable, "-m", "gpsweep.tables", "table6", "seeds=0", *more])
-        details = {"command": ["python", "-m", "gpsweep.tables", "table6", "seeds=0", *more], "GiB": memory}
+        line = ["-m", "gpsweep.tables", "table6", "seeds=0", *more]
+        wall, memory = command.run([sys.executable, *line])
+        details = {"command": ["python", *line], "GiB": memory}
         yield Row("o", title, "Table 6, one seed", Spread.of([wall]), "s", at_most=SECONDS, details=details)

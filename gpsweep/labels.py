@@ -45,7 +45,7 @@ LabelStrategy = Callable[[Tensor, Hints], Tensor]
 
 def argmax(z: Tensor, hints: Hints) -> Tensor:
     """All mass on the most likely class: Guided Perturbations itself (paper, Sec. 3.1)."""
-    return _one_hot(_likeliest(z), z)
+    return _one_hot(likeliest(z), z)
 
 
 def random_onehot(z: Tensor, hints: Hints) -> Tensor:
@@ -73,8 +73,8 @@ def uniform(z: Tensor, hints: Hints) -> Tensor:
 
 def top2(z: Tensor, hints: Hints) -> Tensor:
     """Mass ½ on each of the two most likely classes (paper, Sec. 5)."""
-    first = _likeliest(z).unsqueeze(1)
-    second = _likeliest(z.scatter(1, first, -torch.inf)).unsqueeze(1)
+    first = likeliest(z).unsqueeze(1)
+    second = likeliest(z.scatter(1, first, -torch.inf)).unsqueeze(1)
     return torch.zeros_like(z).scatter_(1, first, 0.5).scatter_(1, second, 0.5)
 
 
@@ -107,7 +107,8 @@ STRATEGIES: dict[str, LabelStrategy] = {
 }
 
 
-def _likeliest(z: Tensor) -> Tensor:
+def likeliest(z: Tensor) -> Tensor:
+    """Return the class of the largest score, ``(N, …)``, of scores ``(N, C, …)``."""
     # max takes the same class as argmax, in much less time where classes are not the last dimension.
     return z.max(1).indices
 

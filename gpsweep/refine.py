@@ -18,6 +18,7 @@ from gpsweep.data.base import SEGMENTATION
 from gpsweep.data.batch import Batch
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
+from gpsweep.labels import likeliest
 from gpsweep.passes import Memo
 from gpsweep.views import IDENTITY, View, colours, sizes_of
 
@@ -72,7 +73,7 @@ class Refinement:
                 scores = crf_of(softmax[IDENTITY], batch, self.crf)
             else:
                 scores = sum((softmax[view] for view in views[1:]), softmax[IDENTITY]) / len(views)
-            yield name, predicted(scores)
+            yield name, likeliest(scores)
 
     def identity(self) -> dict[str, Any]:
         """Return what could change a number of the refinements that are asked for."""
@@ -107,12 +108,6 @@ class Refinement:
                     f"refine={view.refine}: the network fails on the first sample at {height} × {width} "
                     f"pixels: {type(error).__name__}: {error}"
                 ) from error
-
-
-def predicted(scores: Tensor) -> Tensor:
-    """Return the class of the largest score, ``(N, H, W)`` or ``(N,)``, of scores ``(N, C, …)``."""
-    # max takes the same class as argmax, in less time.
-    return scores.max(1).indices
 
 
 def refinement(

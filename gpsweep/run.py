@@ -26,7 +26,6 @@ from gpsweep.predict import Spool, file_name, predict
 from gpsweep.prepare import prepare
 from gpsweep.progress import bar
 from gpsweep.provenance import provenance
-from gpsweep.ranks import Ranks
 from gpsweep.trainer import device_name, quiet_lightning, rank
 from gpsweep.tuning import tune_ids
 
@@ -214,7 +213,7 @@ def compute(
 
 
 @contextmanager
-def ended_well(cfg: DictConfig, interrupts: Interrupts, others: Ranks) -> Iterator[None]:
+def ended_well(cfg: DictConfig, interrupts: Interrupts, others: ranks.Ranks) -> Iterator[None]:
     """Name what ends the batches before their time: a signal, or the death of a process.
 
     Raises:

@@ -71,11 +71,11 @@ def test_what_is_measured_again_takes_its_rows_place(tmp_path: Path) -> None:
 
 def test_nothing_stays_on_the_network() -> None:
     bench = curves.Bench(networks.tiny(), BARELY)
-    before = torch.autograd.grad, refine.predicted
-    own, with_prediction = bench.shares(grid(eps=BARELY.eps))
-    assert 0 < own < with_prediction < 1
+    before = torch.autograd.grad, refine.likeliest
+    whole, without_prediction = bench.shares(grid(eps=BARELY.eps))
+    assert 0 < without_prediction < whole < 1
     assert "forward" not in vars(bench.net)
-    assert (torch.autograd.grad, refine.predicted) == before
+    assert (torch.autograd.grad, refine.likeliest) == before
 
 
 @pytest.mark.parametrize(

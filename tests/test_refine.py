@@ -18,7 +18,7 @@ from torch import nn
 from gpsweep import counting, crf, results
 from gpsweep.crf import Crf, refined
 from gpsweep.errors import GpsweepError
-from gpsweep.points import REFINES, Point
+from gpsweep.points import Point
 from gpsweep.refine import Refinement, crf_of, refinement
 from gpsweep.views import IDENTITY, View, colours
 
@@ -53,7 +53,7 @@ def rows(folder: Path) -> dict[tuple[str, float], list[str]]:
 
 
 def test_the_views_of_a_refinement_begin_with_the_identity() -> None:
-    made = refinement(REFINES, task="segmentation", scales=(0.5, 1, 2, 0.5))
+    made = refinement(["flip", "multiscale"], task="segmentation", scales=(0.5, 1, 2, 0.5))
     assert made.views("none") == made.views("crf") == [IDENTITY]
     assert made.views("flip") == [IDENTITY, View(mirrored=True)]
     assert made.views("multiscale") == [IDENTITY, View(scale=0.5), View(scale=2)]

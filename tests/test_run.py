@@ -46,7 +46,7 @@ def test_one_point(terminal: Terminal) -> None:
 
 def test_a_sweep_is_one_run_and_equals_one_job_a_point(terminal: Terminal) -> None:
     pictures(terminal.folder)
-    axes = ["eps=range(-2,2,1.6)", "label=random_onehot", "layer=input,encoder.down", "signal=eq5"]
+    axes = ["eps=range(-2,2,1.6)", "label=argmax,random_onehot", "layer=input,encoder.down", "signal=eq5"]
     assert terminal("-m", *SMALL, *axes)[0] == 0
     [fused] = terminal.results()
     basic_dir = terminal.folder / "basic"
@@ -56,7 +56,7 @@ def test_a_sweep_is_one_run_and_equals_one_job_a_point(terminal: Terminal) -> No
     jobs = [
         rows(path)[0] for path in sorted(basic_dir.glob("*/results.csv"), key=lambda p: int(p.parent.name))
     ]
-    assert len(jobs) == 3 * 2
+    assert len(jobs) == 3 * 2 * 2
 
     def key(row: dict[str, Any]) -> tuple[str, ...]:
         return tuple(row[axis] for axis in ("label", "layer", "eps"))
