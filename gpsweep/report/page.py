@@ -100,7 +100,6 @@ def page(findings: Findings, worth: str | None = None) -> str:
         split="" if held is None else selection.split_text(outcome),
         test=TESTS[outcome.task],
         curves_shown=CURVES_SHOWN,
-        constant=[axis for axis in results.CURVE if best[axis].nunique() == 1],
         shared=[a for a in results.CURVE[1:] if best[a].nunique() == 1 and best[a].iloc[0] != "none"],
         varying=[axis for axis in results.CURVE[1:] if best[axis].nunique() > 1],
         changes=class_changes(found["outcome"], found["index"]),

@@ -39,6 +39,7 @@ PROBE = """
   document.body.dataset.probe = JSON.stringify({
     sizes: boxes.map(box => [Math.round(box.width), Math.round(box.height)]),
     wide: document.documentElement.scrollWidth, window: innerWidth, fetched,
+    cut: [...document.querySelectorAll('.scroll')].map(box => box.scrollWidth - box.clientWidth),
   });
 });</script>
 """
@@ -50,9 +51,10 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no Chromium on the path")
     folder = tmp_path_factory.mktemp("run")
     outcome = make(
-        label=["argmax", "uniform", "ground_truth"],
+        label=["argmax", "random_onehot", "ground_truth"],
         layer=["input", "encoder.layer1"],
         info={"select": {"seed": 0}},
+        costs={},
     )
     return report.write(Findings(outcome), folder)
 
@@ -79,10 +81,12 @@ def test_drawings_have_a_size_and_nothing_is_fetched(html: Path, width: int, tmp
     match = re.search(r'data-probe="([^"]*)"', dom)
     assert match, "the page did not load"
     found = json.loads(unescape(match[1]))
-    assert len(found["sizes"]) == 4
+    assert len(found["sizes"]) == 5
     assert all(w > 320 and h > 200 for w, h in found["sizes"])
     assert found["fetched"] == []
     assert found["wide"] <= found["window"], "the page scrolls sideways"
+    assert len(found["cut"]) == 3
+    assert not any(found["cut"]), "a table is cut off"
     assert "Guided perturbations help" in dom
 
 
