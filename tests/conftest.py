@@ -41,20 +41,19 @@ def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
 
 
 @pytest.fixture
-def terminal(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Terminal:
-    """A terminal in an empty folder.
-
-    Reports have no figures, which take half of a small run's time, unless a test is marked ``drawn``.
-    """
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Hydra, "get_mode", _mode)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures, which take half of a small run's time, unless a test is marked ``drawn``."""
     if request.node.get_closest_marker("drawn") is None:
         monkeypatch.setattr("gpsweep.report.curves.draw", lambda *findings: None)
         monkeypatch.setattr("gpsweep.report.curves.panels", lambda *rows: [])
         monkeypatch.setattr("gpsweep.report.worth.draw", lambda *findings: None)
+
+
+@pytest.fixture
+def terminal(
+    undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Terminal:
+    """A terminal in an empty folder, its reports :func:`undrawn`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Hydra, "get_mode", _mode)
     return Terminal(tmp_path, monkeypatch, capsys)

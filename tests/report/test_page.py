@@ -19,6 +19,8 @@ from gpsweep.report import page
 from gpsweep.report.__main__ import main
 from gpsweep.sparse import Counts
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 class Reader(HTMLParser):
     """Collect the tags, the attributes and the text of a page, and check that its tags are closed."""
@@ -200,6 +202,7 @@ def test_inner_layers_and_iterations_are_named() -> None:
     assert re.search(r"at ε = 0\.\d in layer a\.b", absolute)
 
 
+@pytest.mark.drawn
 def test_everything_asked_for_is_on_the_page() -> None:
     outcome = make(images=30, layer=["input", "a.b"], eps=[-0.5, 0, 0.5], iterations=2)
     text = read(outcome).text
@@ -238,6 +241,7 @@ def test_the_plain_neighbours_are_told_beside_guided_perturbations() -> None:
     assert "k-NN" not in read(make(**task, info={"knn": {"k": 5}})).text
 
 
+@pytest.mark.drawn
 def test_a_bare_outcome_makes_a_page() -> None:
     text = read(replace(make(images=5, classes=3, eps=[0, 1]), info={})).text
     assert "network on data" in text
@@ -245,6 +249,7 @@ def test_a_bare_outcome_makes_a_page() -> None:
     assert "None" not in text
 
 
+@pytest.mark.drawn
 def test_names_are_inert() -> None:
     evil = "<script>alert(1)</script>"
     info = {key: evil for key in ("dataset", "model", "command", "config", "device", "git_commit")}
@@ -270,6 +275,7 @@ def test_nothing_is_fetched(html: str) -> None:
     assert len(html) < 1_000_000
 
 
+@pytest.mark.drawn
 def test_two_drawings_share_no_id() -> None:
     seen = read(make(images=30, layer=["input", "a.b"], eps=[-0.5, 0, 0.5]))
     ids = [value for name, value in seen.attributes if name == "id"]
@@ -341,6 +347,7 @@ def test_seconds(number: float, text: str) -> None:
     assert page.seconds_text(number) == text
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("select", [None, {"tune": ["image_00003"]}])
 def test_the_report_can_be_made_again(
     select: dict[str, Any] | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]

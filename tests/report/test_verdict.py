@@ -14,6 +14,8 @@ from gpsweep.report.marks import marks, worth_drawing
 from gpsweep.report.page import page
 from gpsweep.report.verdict import additions, beside, cost_of, verdict
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 BOTH: dict[str, Any] = {"images": 60, "refine": ["none", "flip"], "costs": {}}
 
 

@@ -29,7 +29,7 @@ GRIDS: dict[str, dict[str, Any]] = {
 
 
 def outcome(**axes: Any) -> Outcome:
-    return make(images=24, costs={}, **axes)
+    return make(images=24, costs={}, **{"eps": [-0.6, -0.3, -0.1, 0, 0.1, 0.3, 0.6]} | axes)
 
 
 def axes_of(made: Outcome) -> Any:

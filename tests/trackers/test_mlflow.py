@@ -14,8 +14,12 @@ from finished import Finished
 from gpsweep.errors import GpsweepError
 from gpsweep.trackers.mlflow import LONGEST, MLflow, quiet
 
-pytest.importorskip("mlflow")
-pytest.importorskip("sqlalchemy")
+
+@pytest.fixture(autouse=True)
+def installed() -> None:
+    """Here, since to import it takes seconds: only the process that runs these tests shall pay."""
+    pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
 
 
 def client(folder: Path) -> Any:
