@@ -14,7 +14,7 @@ from gpsweep.data.archive import from_tar, from_zip, opened, opened_zip
 from gpsweep.data.arrays import Arrays
 from gpsweep.data.base import CLASSIFICATION, Sample, Source, check_ids, checked_limit, checked_size
 from gpsweep.data.cifar_batches import SIDE, Labelled, binary_batch, python_batch
-from gpsweep.data.decode import read_image, resize_image, to_tensor
+from gpsweep.data.decode import Picture, read_image, resize_image, to_tensor
 from gpsweep.data.files import Files, Item, is_file, stamp
 from gpsweep.errors import GpsweepError, listing, unknown
 
@@ -126,7 +126,7 @@ def _batches(found: Path, split: str) -> tuple[list[Path], list[Labelled]]:
     return paths, [python_batch(contents[name], found / name, key=KEY) for name in names]
 
 
-class Picture(NamedTuple):
+class Entry(NamedTuple):
     """A picture in a tree of ``train|test/CLASS/NAME.jpg``."""
 
     stem: str
@@ -134,7 +134,7 @@ class Picture(NamedTuple):
     path: str
 
 
-def _pictures(names: Sequence[str], split: str, where: Path) -> list[Picture]:
+def _pictures(names: Sequence[str], split: str, where: Path) -> list[Entry]:
     """Find a split's pictures among file names; classes alternate, so that a limit leaves all of them."""
     parts = [(name, match) for name in names if (match := PICTURE.fullmatch(name)) and match[1] == split]
     folders = {match[2] for _, match in parts}
@@ -143,10 +143,10 @@ def _pictures(names: Sequence[str], split: str, where: Path) -> list[Picture]:
             f"{KEY}: {where} has {len(folders)} classes in {split}: {listing(sorted(folders))}; "
             f"expected {listing(CLASSES)}"
         )
-    return sorted(Picture(match[3], CLASSES.index(match[2]), name) for name, match in parts)
+    return sorted(Entry(match[3], CLASSES.index(match[2]), name) for name, match in parts)
 
 
-def _name(pictures: Sequence[Picture], split: str) -> str:
+def _name(pictures: Sequence[Entry], split: str) -> str:
     """Name the data set so that compressed pictures are not taken for the original."""
     lossless = all(picture.path.lower().endswith(".png") for picture in pictures)
     return f"cifar10-{'png' if lossless else 'jpeg'}-{split}"
@@ -169,7 +169,7 @@ def _tree(found: Path, split: str, limit: int | None, size: int | Sequence[int] 
 
 
 class Zipped:
-    """Pictures in a zip archive, held in memory as they are compressed."""
+    """Pictures in a zip archive, held in memory: compressed, and those that were read decoded as well."""
 
     task = CLASSIFICATION
     classes = CLASSES
@@ -200,18 +200,27 @@ class Zipped:
         self.ids = [f"{split}/{CLASSES[label]}/{stem}" for stem, label, _ in chosen]
         check_ids(self.ids, key=KEY, where=path)
         self.labels = [picture.label for picture in chosen]
+        self.decoded: dict[int, Picture] = {}
 
     def __len__(self) -> int:
         return len(self.contents)
 
     def __getitem__(self, index: int) -> Sample:
-        name = self.ids[index]
-        image = read_image(self.path / name, key=KEY, content=self.contents[index])
-        if image.shape[:2] != (SIDE, SIDE):
-            raise GpsweepError(f"{KEY}: {name} of {self.path} has {image.shape[:2]} pixels; expected 32×32")
-        return Sample(
-            image=to_tensor(resize_image(image, self.size)), target=torch.tensor(self.labels[index]), id=name
-        )
+        image = to_tensor(resize_image(self._picture(index), self.size))
+        return Sample(image=image, target=torch.tensor(self.labels[index]), id=self.ids[index])
+
+    def _picture(self, index: int) -> Picture:
+        """Decode a picture when it is first read: each epoch would take as long again."""
+        image = self.decoded.get(index)
+        if image is None:
+            name = self.ids[index]
+            image = read_image(self.path / name, key=KEY, content=self.contents[index])
+            if image.shape[:2] != (SIDE, SIDE):
+                raise GpsweepError(
+                    f"{KEY}: {name} of {self.path} has {image.shape[:2]} pixels; expected 32×32"
+                )
+            self.decoded[index] = image
+        return image
 
     def stamp(self) -> str:
         """Return a short hash over the size of the archive, wherever it lies."""
