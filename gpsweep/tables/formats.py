@@ -6,6 +6,7 @@ import csv
 import re
 from io import StringIO
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from gpsweep.atomic import save
@@ -15,6 +16,7 @@ from gpsweep.tables.sheet import Sheet, spans
 if TYPE_CHECKING:
     from rich.console import Console
 
+NAME = 13  # characters of a line that are left to names at least, on the terminal
 LATEX = {
     "\\": r"\textbackslash{}",
     "^": r"\textasciicircum{}",
@@ -118,18 +120,32 @@ def escaped(text: str) -> str:
 
 
 def show(sheet: Sheet, console: Console | None = None) -> None:
-    """Print a table; where it is still wider than the terminal its cells are folded."""
+    """Print a table; on a narrow terminal its names are folded first, its numbers only if need be."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = console or Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     columns = sheet.brief()
-    for column in columns:
-        table.add_column(escape(column.heading), justify="left" if column.words else "right", overflow="fold")
-    for row in sheet.rows(columns):
+    rows = sheet.rows(columns)
+    lines = [[line for cell in cells for line in cell.splitlines()] for cells in zip(*rows, strict=True)]
+    widths = [max(map(len, c.heading.split() + cells)) for c, cells in zip(columns, lines, strict=True)]
+    # Two characters part the columns.
+    whole = sum(NAME if c.words else width + 2 for c, width in zip(columns, widths, strict=True))
+    several = len(rows) < max(map(len, lines), default=0)
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), leading=int(several)
+    )
+    for column, width in zip(columns, widths, strict=True):
+        heading, fixed = escape(column.heading), not column.words and whole <= console.width
+        table.add_column(
+            fill(heading, width, break_long_words=False) if fixed else heading,
+            justify="left" if column.words else "right",
+            overflow="fold",
+            no_wrap=fixed,
+        )
+    for row in rows:
         table.add_row(*map(escape, row))
     console.print()
     console.print(f"{sheet.title} — {sheet.measure}", markup=False, soft_wrap=True)
