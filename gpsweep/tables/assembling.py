@@ -55,7 +55,7 @@ def sheet(name: str, definition: Definition, ended: Sequence[Ended], *, small: b
         title=f"{definition.source}{', small' if small else ''}: {variant.title}",
         measure=definition.measure,
         entries=entries,
-        notes=[*notes, *_explained(done, small=small)],
+        notes=list(dict.fromkeys([*notes, *_explained(done, small=small)])),
         small=small,
     )
 
