@@ -30,7 +30,7 @@ SWEEP = (
 TITLE = "embedded default, 160 points"
 SHARDS = 8
 
-# ADE20K's validation set, every label and signal at the input and three layers.
+# ADE20K's validation set, four labels at the input and three layers.
 IMAGES, CLASSES, BATCH = 2000, 150, 4
 LABELS, LAYERS = ["argmax", "random_onehot", "uniform", "top2"], ["input", "layer2", "layer3", "layer4"]
 PRESENT = 12  # classes in an image's truth; a few more are predicted

@@ -47,7 +47,7 @@ def bare_trainer(key: str, **options: Any) -> Trainer:
         options: further arguments of the Trainer.
 
     Raises:
-        GpsweepError: if there is no such accelerator or precision.
+        GpsweepError: if there is no such accelerator or device.
     """
     keep_freed()
     try:

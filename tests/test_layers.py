@@ -94,8 +94,15 @@ def test_rows_of_the_table() -> None:
 
 
 def test_the_command_prints_the_table_or_one_message(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data.limit=1", "model=custom", "model.net=networks.small"]) == 0
+    line = [
+        "data.limit=1",
+        "model=custom",
+        "model.net=networks.small",
+        "+model.aliases.deep=encoder.down.3.relu",
+    ]
+    assert main(line) == 0
     out = capsys.readouterr().out
+    assert "deep@2 = encoder.down.3.relu@2" in out
     assert "encoder.down.3.relu@1" in out
     assert "net." not in out
     assert main(["model=custom", "model.net=networks.absent"]) == 1

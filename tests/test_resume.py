@@ -170,8 +170,11 @@ def test_report_merges_the_shards_of_several_models(
     assert terminal("-m", *SMALL, "model.std=1,2", *shards)[0] == 0
     for path in Path("parts").glob("*/counts.npz"):
         path.unlink()
+    half = ["eps=-1,1", "shards=2", "shard=0", "hydra.sweep.dir=parts/half"]
+    assert terminal("-m", *SMALL, "model.std=3", *half)[0] == 0
     capsys.readouterr()
-    assert report(["parts"]) == 0
+    with pytest.warns(UserWarning, match="is not complete"):
+        assert report(["parts"]) == 0
     made = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert len(made) == 2
     assert all(path.name == "report.html" and path.parent.parent.name == "merged" for path in made)

@@ -57,14 +57,17 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
         repeats: forward passes whose median time counts.
 
     Returns:
-        name, output shapes, and the share of the forward time that follows the layer, 0 to 1.
+        names, as in ``stage1 = stages.0``, output shapes, and the share of the forward time that follows the
+        layer, 0 to 1.
     """
     passes = []
     for _ in range(repeats):
         start = perf_counter()
         calls, _ = layers.trace(net, x)
         passes.append((calls, perf_counter() - start))
-    names = {path: name for name, path in reversed(list(layers.aliases(net).items()))}
+    names: dict[str, list[str]] = {}
+    for name, path in layers.aliases(net).items():
+        names.setdefault(path, []).insert(0, name)  # other names before the path itself
     runs = Counter(done.call.path for done in passes[0][0])
     table = [(layers.INPUT, shape_text(tuple(x.shape)), 1.0)]
     for i, done in enumerate(passes[0][0]):
@@ -73,7 +76,8 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
             continue
         number = f"@{done.call.number}" if runs[path] > 1 else ""
         share = median(1 - calls[i].seconds / total for calls, total in passes)
-        table.append((names.get(path, path) + number, shape_text(done.shape), max(share, 0.0)))
+        name = " = ".join(f"{name}{number}" for name in names.get(path, [path]))
+        table.append((name, shape_text(done.shape), max(share, 0.0)))
     return table
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from gpsweep import record, results
+from gpsweep.errors import GpsweepError
 from gpsweep.findings import Findings
 from gpsweep.outcome import COUNTS, read
 
@@ -38,21 +40,32 @@ def render(folder: Path) -> list[Path]:
     Returns:
         the paths of the reports.
 
+    Warns:
+        UserWarning: of runs whose batches are not all there; the others go on.
+
     Raises:
-        GpsweepError: if there are no counts, or batches of a run are still missing.
+        GpsweepError: if there are no counts, or batches of every run are still missing.
     """
     if (folder / COUNTS).is_file():
         return [write(Findings(read(folder)), folder)]
     found = record.noted(folder)
     if not found:
         read(folder)  # says what is missing
-    reports = []
+    reports, missing = [], []
     for each, place in zip(found, places(folder, found), strict=True):
         if (each.folder / COUNTS).is_file():
             reports += render(each.folder)
             continue
-        outcome = record.outcome(each.store, each.points, each.info)
+        try:
+            outcome = record.outcome(each.store, each.points, each.info)
+        except GpsweepError as error:
+            missing.append(error)
+            continue
         reports.append(write(results.write(outcome, place), place))
+    if missing and not reports:
+        raise missing[0]
+    for incomplete in missing:
+        warnings.warn(str(incomplete), stacklevel=2)
     return reports
 
 

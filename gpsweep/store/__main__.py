@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
@@ -42,8 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|gc")
     listing = commands.add_parser("ls", help="list what is stored")
     pruning = commands.add_parser("gc", help="remove leftovers of killed runs and damaged files")
+    default = Path(os.environ.get("GPSWEEP_STORE", "outputs/store"))  # as in conf/config.yaml
     for command in (listing, pruning):
-        command.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path("outputs/store"))
+        command.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=default)
     pruning.add_argument(
         "--older", metavar="DAYS", type=float, help="also what nobody has added to for so long"
     )

@@ -26,7 +26,7 @@ class Line:
         where: axis → value, what picks the curve out of the run.
         base: the paper's score without perturbation, in %.
         gp: the paper's score with it, in %.
-        eps: the ε that the paper names.
+        eps: an ε that was not tuned here, at which the gain is told as well.
         seconds: the paper's time for an image.
     """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gpsweep.results import decimal
 from gpsweep.tables.entries import SPREAD, Entry
 
-CHOSEN = {"at the paper’s ε": "fixed", "tuned on the same images": "same", "held out": "held"}
+CHOSEN = {"at a given ε": "fixed", "tuned on the same images": "same", "held out": "held"}
 """How ε was chosen, and what the numbers of it begin with."""
 
 

@@ -1,4 +1,4 @@
-"""MLflow: one MLflow run a gpsweep run, whose step is a whole number of thousandths of ε."""
+"""MLflow: one MLflow run a gpsweep run, whose step is ε in thousandths, or finer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorBoard: scalars over ε, whose step is a whole number of thousandths of ε."""
+"""TensorBoard: scalars over ε, whose step is ε in thousandths, or finer."""
 
 from __future__ import annotations
 

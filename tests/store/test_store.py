@@ -186,6 +186,14 @@ def test_ls_and_gc(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert not store.folder.exists()
 
 
+def test_ls_looks_where_runs_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GPSWEEP_STORE", str(filled(store).folder.parent))
+    assert main(["ls"]) == 0
+    assert store.key in capsys.readouterr().out
+
+
 def test_ls_says_where_there_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ls", str(tmp_path)]) == 1
     assert "expected a store" in capsys.readouterr().err
