@@ -93,14 +93,12 @@ def test_rows_of_the_table() -> None:
     assert 1 > table["first"][1] > table["shared@2"][1] > table["head"][1] >= 0
 
 
-def test_the_command_prints_the_table_or_one_message(capsys: pytest.CaptureFixture[str]) -> None:
-    line = [
-        "data.limit=1",
-        "model=custom",
-        "model.net=networks.small",
-        "+model.aliases.deep=encoder.down.3.relu",
-    ]
-    assert main(line) == 0
+def test_the_command_prints_the_table_or_one_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    alias = "+model.aliases.deep=encoder.down.3.relu"
+    assert main(["data.limit=1", "model=custom", "model.net=networks.small", alias]) == 0
     out = capsys.readouterr().out
     assert "deep@2 = encoder.down.3.relu@2" in out
     assert "encoder.down.3.relu@1" in out
