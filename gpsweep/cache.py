@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -56,7 +57,9 @@ class Cache:
                 raise ValueError("it was kept for something else")
             return arrays
         except (BadZipFile, EOFError, KeyError, NotImplementedError, OSError, ValueError) as error:
-            aside = path.replace(path.with_name(f"{path.name}.damaged"))
+            aside = path.with_name(f"{path.name}.damaged")
+            with suppress(OSError):  # another process may have done it, or the folder be read-only
+                path.replace(aside)
             warnings.warn(f"{path}: damaged, made anew; set aside as {aside.name} ({error})", stacklevel=2)
             return None
 

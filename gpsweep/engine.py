@@ -149,7 +149,7 @@ def curve(
     hints = Hints(target, sample_ids, seed, valid, random_unit, class_map)
     if sample_ids is not None and len(sample_ids) != len(x):
         raise GpsweepError(f"sample_ids: expected one per sample, {len(x)}, came {len(sample_ids)}")
-    if net.training:
+    if any(module.training for module in net.modules()):
         raise GpsweepError(
             "net: expected a network in evaluation mode, came one in training; call net.eval()"
         )
@@ -299,8 +299,10 @@ class _Walk:
         moved = [self.passes.moved(layer, start, direction, e) for e in eps]
         if len(eps) == 1:
             return [self.passes.forward(layer, moved[0])]
-        stacked = [torch.cat(parts) for parts in zip(*moved, strict=True)]
-        return self.passes.forward(layer, stacked, len(eps)).chunk(len(eps))
+        found = self.passes.together(layer, moved)
+        if found is None:
+            return [self.passes.forward(layer, each) for each in moved]
+        return found
 
     def trajectory(
         self, point: Point, direction: list[Tensor], clean: Tensor

@@ -6,10 +6,13 @@ weights' content, the code that computes, the data, how batches are composed, se
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+import re
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,12 +23,20 @@ from gpsweep.data.base import Source
 from gpsweep.data.batch import content
 from gpsweep.models.build import sha256 as weights_sha256
 
+ADDRESS = re.compile(
+    r" at 0x[0-9a-f]+"
+)  # as of a function in a module's description: another in each process
 PACKAGE = Path(__file__).resolve().parent
+INSTALLED = tuple({sysconfig.get_path(place) for place in ("stdlib", "platstdlib", "purelib", "platlib")})
 # What turns a batch into counts; a change of any of these files makes other numbers possible.
 ENGINE = (
     "counting.py",
     "crf.py",
+    "data/arrays.py",
     "data/batch.py",
+    "data/decode.py",
+    "data/files.py",
+    "data/legend.py",
     "engine.py",
     "gallery.py",
     "gradients.py",
@@ -34,6 +45,7 @@ ENGINE = (
     "layers/__init__.py",
     "logits.py",
     "memory.py",
+    "models/class_map.py",
     "models/pixels.py",
     "neighbours.py",
     "passes.py",
@@ -44,8 +56,10 @@ ENGINE = (
     "tally.py",
     "views.py",
 )
-# Where data and weights lie, and what a network is called, says nothing of their content.
-WORDS = ("root", "images", "masks", "labels", "sbd", "checkpoint", "name")
+# Where data and weights lie, and what a network is called, says nothing of their content. Whatever a source
+# or a network of the user's own is told may matter.
+OF_MODELS = ("checkpoint", "name")
+OF_SOURCES = ("root", "images", "masks", "labels", "sbd")
 OPTIONS = (
     "seed",
     "random_unit",
@@ -72,8 +86,9 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
         "device": device,
         "model": {
             "weights": weights_sha256(net),
-            "code": code(net),
-            "settings": _settings(cfg.model),
+            "code": code(net, target_of(cfg.model.net)),
+            "structure": _digest(ADDRESS.sub("", str(net)).encode(), *_buffers(net)),
+            "settings": _settings(cfg.model, OF_MODELS),
         },
         "data": {
             "task": source.task,
@@ -82,7 +97,9 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
             "ids": _digest(*(name.encode() for name in source.ids)),
             "files": stamp(source),
             "first": content([source[0]]),
-            "settings": _settings(cfg.data.source),
+            "settings": _settings(
+                cfg.data.source, OF_SOURCES if target_of(cfg.data.source).startswith("gpsweep.") else ()
+            ),
         },
         "batch_size": cfg.data.batch_size,
         **{key: _plain(cfg[key]) for key in OPTIONS},
@@ -95,29 +112,66 @@ def stamp(source: Source) -> str | None:
     return str(said()) if callable(said) else None
 
 
-def code(net: nn.Module) -> str:
-    """Return the hash of the source of every module class in a network, torch's own left to its version."""
-    files = set()
-    for module in net.modules():
-        kind = type(module)
-        if not kind.__module__.startswith("torch."):
-            try:
-                files.add(Path(inspect.getfile(kind)))
-            except (OSError, TypeError):
-                continue  # made in a notebook: there is no file to read
-    return _digest(*sorted(path.read_bytes() for path in files if path.is_file()))
+def code(net: nn.Module, target: str = "") -> str:
+    """Return the hash of the source of a network, torch's own left to its version.
+
+    It is that of every class of its modules and of those they derive from, of what builds it, and, of code
+    that is not installed, of all that these import.
+
+    Args:
+        net: the network.
+        target: dotted name of what built it.
+    """
+    kinds = {base for module in net.modules() for base in type(module).__mro__}
+    names = {kind.__module__ for kind in kinds}
+    parts = target.split(".")
+    names |= {".".join(parts[:end]) for end in range(1, len(parts))}
+    files: dict[str, bytes] = {}
+    waiting = {name for name in names if name.partition(".")[0] not in ("torch", "builtins", "typing")}
+    while waiting:
+        name = waiting.pop()
+        path = Path(getattr(sys.modules.get(name), "__file__", None) or "")
+        if name in files or path.suffix != ".py" or not path.is_file():
+            continue  # such as a class that was made in a notebook
+        files[name] = path.read_bytes()
+        if _own(name, path):
+            waiting |= {_module_of(value) for value in vars(sys.modules[name]).values()} - files.keys()
+    return _digest(*sorted(files.values()))
 
 
-def _settings(node: Any) -> Any:
-    """Return a node's values without those that only say where something lies."""
+def target_of(node: Any) -> str:
+    """Return the dotted name of what a node of the configuration builds."""
+    return str(node.get("_target_", "")) if isinstance(node, Mapping | DictConfig) else str(node)
+
+
+def _own(name: str, path: Path) -> bool:
+    """Whether a module may change though no version does: one of the user's, or of the networks here."""
+    if name.startswith("gpsweep."):
+        return name.startswith("gpsweep.models.")
+    return not any(path.is_relative_to(place) for place in INSTALLED)
+
+
+def _module_of(value: Any) -> str:
+    """Name the module that a value is, or was defined in, if it can change what a network computes."""
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    path = Path(getattr(sys.modules.get(name), "__file__", None) or "") if isinstance(name, str) else Path()
+    return str(name) if path.suffix == ".py" and _own(str(name), path) else ""
+
+
+def _buffers(net: nn.Module) -> list[bytes]:
+    """Return all buffers, those among them that are not among the weights."""
+    return [
+        name.encode() + buffer.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        for name, buffer in sorted(net.named_buffers())
+    ]
+
+
+def _settings(node: Any, without: Sequence[str]) -> Any:
+    """Return a node's values without some of its keys, as JSON has them."""
     content = _plain(node)
     if not isinstance(content, Mapping):
         return content
-    return {
-        str(key): _settings(value) if isinstance(value, Mapping) else value
-        for key, value in content.items()
-        if key not in WORDS
-    }
+    return {str(key): _settings(value, ()) for key, value in content.items() if key not in without}
 
 
 def _plain(value: Any) -> Any:

@@ -112,6 +112,8 @@ class EveryJob(Launcher):
         Raises:
             CompactHydraException: naming the jobs that failed.
         """
+        if not self.ended:
+            raise CompactHydraException("gpsweep: the sweep has no jobs; expected a value for each axis")
         failed = [job for job in self.ended if not done(job)]
         if len(self.ended) == 1:
             if failed:

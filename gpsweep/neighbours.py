@@ -94,7 +94,10 @@ class _Search:
         # In any order of summation, D products of 32 bits are off by less than about D·u·‖q‖‖x‖.
         unit = torch.finfo(block.dtype).eps / 2
         size = block.square().sum(1).sqrt()
-        return table, (2 * (block.shape[1] + 8) * unit * self.largest * (size + self.largest)).double()
+        bound = (2 * (block.shape[1] + 8) * unit * self.largest * (size + self.largest)).double()
+        # The distances in 64 bits that estimates are compared with are rounded as well.
+        fine = torch.finfo(torch.float64).eps / 2
+        return table, bound + (block.shape[1] + 8) * fine * (size + self.largest).double().square()
 
     def measured(self, queries: Tensor, candidates: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the k nearest of some candidates ``(N, count)`` by distance in 64 bits, then by row."""

@@ -75,7 +75,7 @@ def read(folder: Path) -> Outcome:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return _unpack(dict(arrays))
-    except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError, ZlibError) as error:
+    except (BadZipFile, ZlibError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise GpsweepError(
             f"{path}: expected the counts of a run, but they cannot be read: {error}"
         ) from None

@@ -13,6 +13,7 @@ from gpsweep.atomic import check_writable
 from gpsweep.config import instance
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
+from gpsweep.data.files import Files
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.gallery import Gallery
 from gpsweep.identity import identity
@@ -120,9 +121,15 @@ def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
         memory_format=cfg.memory_format,
         workers=cfg.data.workers,
     )
-    same = training is not None and training.name == source.name
+    same = training is not None and _same_images(training, source)
     choices = {key: cfg.knn[key] for key in ("k", "weights", "at", "combine")}
     return KnnGuide(gallery, leave_out=same, **choices)
+
+
+def _same_images(training: Source, source: Source) -> bool:
+    """Whether an id names the same image in both; two folders of pictures may bear one name."""
+    places = [{item.image for item in one.items} for one in (training, source) if isinstance(one, Files)]
+    return training.name == source.name and (len(places) < 2 or not places[0].isdisjoint(places[1]))
 
 
 def grid_of(cfg: DictConfig) -> points.Grid:
@@ -140,10 +147,12 @@ def grid_of(cfg: DictConfig) -> points.Grid:
         _check_whole(cfg, key, least)
     if cfg.shard >= cfg.shards:
         raise GpsweepError(f"shard={cfg.shard}: expected 0 to {cfg.shards - 1}, as shards={cfg.shards}")
-    axes = OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(points.AXES)), resolve=True)
-    assert isinstance(axes, dict)
+    axes = {
+        axis: OmegaConf.to_container(cfg[axis], resolve=True) if OmegaConf.is_config(cfg[axis]) else cfg[axis]
+        for axis in points.AXES
+    }
     labels = (*points.LABELS, *points.GUIDES)
-    return points.grid(labels=labels, **{str(key): value for key, value in axes.items()})
+    return points.grid(labels=labels, **axes)
 
 
 def _check_whole(cfg: DictConfig, key: str, least: int, expected: str = "a whole number") -> None:

@@ -25,6 +25,10 @@ def _measured(measure: Callable[[], int]) -> int:
     return measure()
 
 
+# Of the spread of logits: by so much points that share a pass may differ from what they are alone.
+ROUNDED, COARSELY_ROUNDED = 0.01, 0.2
+
+
 @dataclass
 class Memo:
     """What a caller keeps from batch to batch of one network and one precision, to examine only once.
@@ -32,6 +36,8 @@ class Memo:
     Args:
         replays: per layer name, its site and how to compute only what follows it.
         trusted: per layer name, whether that was found to equal the full forward pass.
+        several: whether one of the layers gives several tensors.
+        apart: per layer name, whether points that share a forward pass were found not to change each other.
         changes_input: whether the network changes its input in place.
         mode_matters: whether a pass with gradients rounds otherwise than one without, as fused attention
             does; what replays stand on is then recorded in a pass of either kind.
@@ -44,6 +50,8 @@ class Memo:
 
     replays: dict[str, layers.Replay] = field(default_factory=dict)
     trusted: dict[str, bool] = field(default_factory=dict)
+    several: bool = False
+    apart: dict[str, bool] = field(default_factory=dict)
     changes_input: bool = False
     mode_matters: bool = False
     points_per_forward: int | None = None
@@ -120,23 +128,29 @@ class Passes:
         return "precision.gradient" if self.mixed else "precision"
 
     def examine(self, names: Sequence[str]) -> None:
-        """Find out, on one sample and once for each layer, where layers are and what precedes them."""
+        """Find out, on one batch and once for each layer, where layers are and what precedes them.
+
+        On the whole batch, since a network may run a module once for each sample.
+        """
         new = [name for name in _inner(names) if name not in self.memo.replays]
         if not new:
             return
         for name in new:
             layers.find(self.net, name)
-        sample = self.x[:1].clone()
+        x = self.x.clone()
         with self.predicting():
-            calls, _ = layers.trace(self.net, sample)
-        self.memo.changes_input = sample._version > 0
+            calls, _ = layers.trace(self.net, x)
+        self.memo.changes_input = x._version > 0
         for name in new:
-            self.memo.replays[name] = layers.replay_of(calls, layers.site(calls, self.net, name))
+            self.memo.replays[name] = replay = layers.replay_of(calls, layers.site(calls, self.net, name))
+            self.memo.several |= layers.several(calls, replay.site)
 
     def clean(self, names: Sequence[str]) -> State:
         """Run the clean passes, and record activations and what replays need."""
         inner = _inner(names)
-        leaf = self.x.detach().requires_grad_(layers.INPUT in names)
+        # Of several tensors of a layer one may depend on another, and its gradient goes through that one: as
+        # long as they are no leaves, which they would be where nothing before them asks for a gradient.
+        leaf = self.x.detach().requires_grad_(layers.INPUT in names or self.memo.several)
         with self.pulling(), layers.recorded(self.net, self._replays(inner)) as self.guided:
             z = pick(self.net(leaf.clone()), self.output)
         activations = self.guided.activations
@@ -215,6 +229,38 @@ class Passes:
         with self.predicting():
             return widened(self.following(layer, moved, times))
 
+    def together(self, layer: str, moved: Sequence[list[Tensor]]) -> Sequence[Tensor] | None:
+        """Return the logits of several points from one pass; None if the network does not keep them apart.
+
+        Once for each layer the first of them is compared with what it is alone.
+        """
+        known = self.memo.apart.get(layer)
+        if known is False:
+            return None
+        stacked = [torch.cat(parts) for parts in zip(*moved, strict=True)]
+        try:
+            found = self.forward(layer, stacked, len(moved)).chunk(len(moved))
+        except RuntimeError as error:
+            if known or memory.exhausted(error):
+                raise
+            found = ()
+        if known is None:
+            self.memo.apart[layer] = bool(found) and self._alike(found[0], self.forward(layer, moved[0]))
+            if not self.memo.apart[layer]:
+                self.memo.room = 1
+                warnings.warn(
+                    f"points_per_forward: in this network samples of a batch depend on each other after "
+                    f"layer={layer}; going on with 1",
+                    stacklevel=2,
+                )
+                return None
+        return found
+
+    def _alike(self, one: Tensor, other: Tensor) -> bool:
+        """Compare logits, up to what another size of a batch may change by rounding."""
+        tolerance = ROUNDED * other.std() if self.precision == "32" else COARSELY_ROUNDED * other.std()
+        return one.shape == other.shape and not bool((one - other).abs().max() > tolerance)
+
     def following(self, layer: str, moved: list[Tensor], times: int = 1) -> Tensor:
         """Run what follows a layer's moved tensors in a pass of the kind that one is in."""
         if layer == layers.INPUT:
@@ -225,13 +271,13 @@ class Passes:
         """Return the logits with a layer giving ``moved``, by replay or from a full forward pass."""
         how = self.memo.replays[layer]
         recording = self.guided if torch.is_grad_enabled() else self.plain
-        activation = layers.with_tensors(recording.activations[how.site], moved)
         x = self.x
         if times > 1:
             x = torch.cat([x] * times)
             recording = layers.repeated(recording, len(self.x), times)
         elif self.memo.changes_input:
             x = x.clone()
+        activation = layers.with_tensors(recording.activations[how.site], moved)
         way = (
             layers.replayed(self.net, how, recording, activation)
             if replay

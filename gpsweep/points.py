@@ -182,9 +182,13 @@ def grid(
 
 
 def _values(key: str, value: Any) -> list[Any]:
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy's or torch's
+        return [value.item()]
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy's or torch's
+        return [value.item()]
     if isinstance(value, str) or not isinstance(value, Iterable):
         return [value]
-    values = [inner for item in value for inner in _values(key, item)] if value else []
+    values = [inner for item in value for inner in _values(key, item)]
     if not values:
         raise GpsweepError(f"{key}=[]: expected a value or a list of values, came an empty list")
     return values

@@ -92,7 +92,9 @@ def prepare(
         )
     if refinement is not None:
         refinement.check(net, sample, grid.layer, options)
-    return Prepared({**options, "refinement": refinement}, memo)
+        refinement.memos.clear()
+    # What is known of one sample here is found out again on the first batch, on the device that computes it.
+    return Prepared({**options, "refinement": refinement}, Memo())
 
 
 def check_logits(

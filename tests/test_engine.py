@@ -435,3 +435,87 @@ def test_classes_of_networks() -> None:
         [(_, logits)] = curve(build(name), x, eps=1, output=output_of(name))
         assert logits.shape[1] == CLASSES
         assert not logits.requires_grad
+
+
+class Reversing(nn.Module):
+    """A list, one of whose tensors follows from the other, and a decoder that changes it."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            found = self.first(x).tanh()
+            return [found, self.second(found).tanh()]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.block, self.head = self.Encoder(), nn.Conv2d(4, 4, 1), nn.Conv2d(4, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.encoder(x)
+        parts.reverse()
+        return self.head(self.block(parts.pop()) * parts.pop())
+
+
+def test_a_decoder_may_change_the_list_that_it_is_given() -> None:
+    torch.manual_seed(0)
+    net, x = Reversing().eval(), torch.randn(2, 3, 6, 7)
+    together = list(curve(net, x, [0.1, 0.2, 0.3], layer="block"))
+    for point, logits in together:
+        [(_, alone)] = curve(net, x, point.eps, layer="block")
+        assert logits.equal(alone)
+
+
+def test_a_layers_gradient_does_not_depend_on_the_other_layers() -> None:
+    torch.manual_seed(0)
+    net, x = Reversing().eval(), torch.randn(2, 3, 6, 7)
+    [(_, alone)] = curve(net, x, 0.5, layer="encoder")
+    both = {point.layer: logits for point, logits in curve(net, x, 0.5, layer=["input", "encoder"])}
+    assert alone.equal(both["encoder"])
+    assert alone.equal(naive(net, x, Point(layer="encoder", eps=0.5), torch.zeros(2, 6, 7).long()))
+
+
+class EachAlone(nn.Module):
+    """A layer that runs once for each sample, and one that runs on as many prototypes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.prototypes = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("words", torch.randn(3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = torch.cat([self.layer(one[None]) for one in x])
+        return found @ self.prototypes(self.words).T
+
+
+def test_a_layer_that_runs_once_a_sample_is_refused() -> None:
+    with pytest.raises(GpsweepError, match="the module runs 3 times in a pass; say which"):
+        list(curve(EachAlone().eval(), torch.randn(3, 4), 0.5, layer="layer"))
+
+
+def test_points_that_change_each_other_do_not_ride_together() -> None:
+    torch.manual_seed(0)
+    net, x = EachAlone().eval(), torch.randn(3, 4)
+    with pytest.warns(UserWarning, match="samples of a batch depend on each other after layer=prototypes"):
+        together = dict(curve(net, x, [0.1, 0.2, 0.3], layer="prototypes", points_per_forward=2))
+    assert all(
+        logits.equal(together[point]) for point, logits in curve(net, x, [0.1, 0.2, 0.3], layer="prototypes")
+    )
+
+
+def test_a_part_in_training_is_noticed() -> None:
+    net = nn.Sequential(nn.Conv2d(3, CLASSES, 1), nn.BatchNorm2d(CLASSES)).eval()
+    net[1].train()
+    with pytest.raises(GpsweepError, match="evaluation mode"):
+        curve(net, torch.randn(2, 3, 4, 4), 0.5)
+    assert int(net[1].num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize(
+    "eps", [torch.linspace(-1, 1, 3), torch.linspace(-1, 1, 3).numpy(), [torch.tensor(-1), 0, 1]]
+)
+def test_eps_may_be_an_array(eps: Any) -> None:
+    found = curve(nn.Conv2d(3, CLASSES, 1).eval(), torch.randn(2, 3, 4, 4), eps)
+    assert [point.eps for point, _ in found] == [-1, 0, 1]

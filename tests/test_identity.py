@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -63,3 +68,39 @@ def test_content_is_of_what_is_seen() -> None:
     other = sample | {"target": torch.ones(2, 2).long()}
     assert identity.content([sample]) == identity.content([sample | {"id": "b"}])
     assert identity.content([sample]) != identity.content([other])
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Write a user's modules, and return the hash of the network that one of them builds."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def made(activation: str) -> str:
+        (tmp_path / "users_parts.py").write_text(
+            f"from torch import nn\n\ndef act(): return nn.{activation}()\n"
+        )
+        (tmp_path / "users_nets.py").write_text(
+            "from torch import nn\nfrom users_parts import act\n\n"
+            "class Net(nn.Module):\n    def forward(self, x):\n        return act()(x)\n\n"
+            "def build(): return Net()\n\ndef plain(): return nn.Sequential(nn.Flatten())\n"
+        )
+        for name in ("users_parts", "users_nets"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        nets = importlib.import_module("users_nets")
+        return code(nets.build()) + code(nets.plain(), "users_nets.plain")
+
+    return made
+
+
+def test_what_a_users_network_imports_and_what_builds_it_are_part_of_it(user: Callable[[str], str]) -> None:
+    relu, tanh, again = user("ReLU"), user("Tanh"), user("ReLU")
+    half = len(relu) // 2
+    assert relu == again
+    assert relu[:half] != tanh[:half]
+    assert relu[half:] != tanh[half:]
+
+
+def test_what_a_users_network_is_told_is_part_of_it() -> None:
+    told = {"name": "a", "checkpoint": "b", "net": {"_target_": "nets.net", "name": "c", "root": "d"}}
+    assert identity._settings(told, identity.OF_MODELS) == {"net": told["net"]}

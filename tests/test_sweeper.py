@@ -77,6 +77,12 @@ def test_an_interval_has_no_points() -> None:
         fused("eps=interval(0,1)")
 
 
+def test_a_sweep_of_nothing_is_one_message(terminal: Terminal) -> None:
+    code, _, err = terminal("-m", "seed=range(0,0)", "eps=1")
+    assert code == 1
+    assert "the sweep has no jobs" in err
+
+
 @pytest.mark.parametrize("more", [[], ["hydra.sweeper.max_batch_size=1"]], ids=["at once", "in batches"])
 def test_a_job_that_fails_does_not_keep_others_from_running(terminal: Terminal, more: list[str]) -> None:
     pictures(terminal.folder)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from gpsweep.data.base import CLASSIFICATION, Sample, checked_size
 from gpsweep.data.decode import resize_image, to_tensor
-from gpsweep.data.files import stamp
 
 
 class Arrays:
@@ -27,7 +26,6 @@ class Arrays:
         classes: Sequence[str],
         images: NDArray[np.uint8],
         labels: NDArray[np.integer],
-        files: Sequence[Path],
         size: int | Sequence[int] | None = None,
     ) -> None:
         """Hold the samples.
@@ -38,14 +36,12 @@ class Arrays:
             classes: names of the classes.
             images: ``(n, H, W)``, grey, or ``(n, H, W, 3)``, RGB.
             labels: ``(n,)``, numbers of classes.
-            files: what they were read from.
             size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
         """
         self.name = f"{name}-{split}"
         self.classes = tuple(classes)
         self.images = images
         self.labels = labels
-        self.files = tuple(files)
         self.ids = [f"{split}/{number:05d}" for number in range(len(images))]
         self.size = checked_size(size)
 
@@ -60,5 +56,9 @@ class Arrays:
         return Sample(image=to_tensor(resize_image(image, self.size)), target=target, id=self.ids[index])
 
     def stamp(self) -> str:
-        """Return a short hash over the sizes of the files, wherever they lie."""
-        return stamp(((path.name, [path]) for path in self.files), key="data.root")
+        """Return a short hash over images and labels."""
+        digest = hashlib.sha256()
+        for values in (self.images, self.labels):
+            digest.update(f"{values.dtype} {values.shape}\n".encode())
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()[:16]

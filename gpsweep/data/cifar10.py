@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from gpsweep.data.arrays import Arrays
 from gpsweep.data.base import CLASSIFICATION, Sample, Source, check_ids, checked_limit, checked_size
 from gpsweep.data.cifar_batches import SIDE, Labelled, binary_batch, python_batch
 from gpsweep.data.decode import Picture, read_image, resize_image, to_tensor
-from gpsweep.data.files import Files, Item, is_file, stamp
+from gpsweep.data.files import Files, Item, is_file
 from gpsweep.errors import GpsweepError, listing, unknown
 
 KEY = "data.root"
@@ -65,14 +66,13 @@ def cifar10(
         return Zipped(found, split=split, limit=count, size=size)
     if found.is_dir() and not _has_batches(found):
         return _tree(found, split, limit, size)
-    files, parts = _batches(found, split)
+    parts = _batches(found, split)
     return Arrays(
         name="cifar10",
         split=split,
         classes=CLASSES,
         images=np.concatenate([part.images for part in parts])[:count],
         labels=np.concatenate([part.labels for part in parts])[:count],
-        files=files,
         size=size,
     )
 
@@ -99,31 +99,23 @@ def _batch_files(folder: Path, split: str) -> list[Path]:
     return [folder / f"{name}{ending}" for ending in ("", ".bin") for name in BATCHES[split]]
 
 
-def _batches(found: Path, split: str) -> tuple[list[Path], list[Labelled]]:
-    """Read all batches of a split, from a folder or an archive, whichever form they have.
-
-    Returns:
-        the files they came from, and the batches.
-    """
+def _batches(found: Path, split: str) -> list[Labelled]:
+    """Read all batches of a split, from a folder or an archive, whichever form they have."""
     names = BATCHES[split]
     if found.is_dir():
-        paths = [path for path in _batch_files(found, split) if is_file(path)]
         contents = {}
-        for path in paths:
+        for path in filter(is_file, _batch_files(found, split)):
             with opened(path, key=KEY) as stream:
                 contents[path.name] = stream.read()
     else:
-        paths = [found]
         contents = from_tar(found, {path.name for path in _batch_files(found, split)}, key=KEY)
     binary = f"{names[0]}.bin" in contents
     absent = [name for name in (f"{name}.bin" if binary else name for name in names) if name not in contents]
     if absent:
         raise GpsweepError(f"{KEY}: {listing(absent)} missing in {found}; expected {LAYOUT}")
     if binary:
-        return paths, [
-            binary_batch(contents[f"{name}.bin"], found / f"{name}.bin", key=KEY) for name in names
-        ]
-    return paths, [python_batch(contents[name], found / name, key=KEY) for name in names]
+        return [binary_batch(contents[f"{name}.bin"], found / f"{name}.bin", key=KEY) for name in names]
+    return [python_batch(contents[name], found / name, key=KEY) for name in names]
 
 
 class Entry(NamedTuple):
@@ -223,5 +215,8 @@ class Zipped:
         return image
 
     def stamp(self) -> str:
-        """Return a short hash over the size of the archive, wherever it lies."""
-        return stamp([(self.path.name, [self.path])], key=KEY)
+        """Return a short hash over the pictures' bytes, wherever the archive lies."""
+        digest = hashlib.sha256()
+        for name, content in zip(self.ids, self.contents, strict=True):
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+        return digest.hexdigest()[:16]

@@ -35,6 +35,9 @@ PROBED = 32
 PROBED_PIXELS = 4_000_000
 
 
+UNCOMPRESSED = frozenset({".bmp", ".tif", ".tiff"})  # may be edited and keep their size
+
+
 class Item(NamedTuple):
     """One sample on disk: its truth is a mask, or the number of its class, or nobody tells it."""
 
@@ -129,9 +132,8 @@ class Files:
         return Sample(image=to_tensor(resize_image(image, self.size)), target=target, id=item.id)
 
     def stamp(self) -> str:
-        """Return a short hash over ids and the sizes of all files, wherever they lie."""
-        parts = ((item.id, [part for part in item[1:] if isinstance(part, Path)]) for item in self.items)
-        return stamp(parts, key=self.image_key)
+        """Return a short hash over ids, masks and the sizes of images, wherever they lie."""
+        return stamp(((item.id, *_looked_at(item)) for item in self.items), key=self.image_key)
 
     def _mask(self, image: Path, path: Path, size: Size, legend: Legend) -> Targets:
         mask = self.reader(path, key=self.mask_key)
@@ -180,11 +182,20 @@ def missing(
     )
 
 
-def stamp(samples: Iterable[tuple[str, Sequence[Path]]], *, key: str) -> str:
-    """Hash names and the sizes of files in bytes: quick, and another value where a file was edited.
+def _looked_at(item: Item) -> tuple[list[Path], list[Path]]:
+    """Return the files of a sample whose size tells an edit, and those that have to be read for it."""
+    masks = [item.truth] if isinstance(item.truth, Path) else []
+    if item.image.suffix.lower() in UNCOMPRESSED:
+        return [], [item.image, *masks]
+    return [item.image], masks
+
+
+def stamp(samples: Iterable[tuple[str, Sequence[Path], Sequence[Path]]], *, key: str) -> str:
+    """Hash names, the sizes of some files and the content of others: another value where a file was edited.
 
     Args:
-        samples: a name, which is part of the hash, and its files, of which only the sizes are.
+        samples: a name, which is part of the hash, the files of which the sizes are, and those of which the
+            content is.
         key: the configuration key behind the files.
 
     Returns:
@@ -195,8 +206,10 @@ def stamp(samples: Iterable[tuple[str, Sequence[Path]]], *, key: str) -> str:
     """
     digest = hashlib.sha256()
     try:
-        for name, paths in samples:
-            digest.update(f"{name}\0{[path.stat().st_size for path in paths]}\n".encode())
+        for name, sized, read in samples:
+            digest.update(f"{name}\0{[path.stat().st_size for path in (*sized, *read)]}\n".encode())
+            for path in read:
+                digest.update(path.read_bytes())
     except OSError as error:
         raise GpsweepError(f"{key}: {error.filename} cannot be looked at: {error.strerror}") from error
     return digest.hexdigest()[:16]

@@ -105,9 +105,15 @@ def _images(top: Path, images: str, masks: Path | None) -> tuple[Path, list[str]
 def _walk(base: Path, suffixes: frozenset[str]) -> list[str]:
     """List files below ``base`` by suffix, sorted, without hidden ones."""
     found: list[str] = []
+    seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(base, followlinks=True):
         here = Path(place)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        status = here.stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [(here / name).relative_to(base).as_posix() for name in names if _wanted(name, suffixes)]
     return sorted(found)
 

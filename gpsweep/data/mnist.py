@@ -68,7 +68,6 @@ def mnist(
         classes=CLASSES,
         images=images[:count],
         labels=labels[:count],
-        files=paths,
         size=size,
     )
 

@@ -149,6 +149,12 @@ def site(calls: Sequence[Finished], net: nn.Module, name: str) -> Call:
     return Call(found.path, max(found.number, 1))
 
 
+def several(calls: Sequence[Finished], where: Call) -> bool:
+    """Say whether a call gave more than one floating-point tensor, or another container than a tensor."""
+    done = next(done for done in calls if done.call == where)
+    return not (isinstance(done.shape, tuple) and all(isinstance(length, int) for length in done.shape))
+
+
 def replay_of(calls: Sequence[Finished], where: Call) -> Replay:
     """Choose the outermost calls that had finished before ``where`` ran."""
     at = next(done for done in calls if done.call == where)
@@ -212,8 +218,9 @@ def replayed(net: nn.Module, replay: Replay, recording: Recording, activation: A
     """
     outputs: dict[Call, Callable[[], Any]] = {replay.site: lambda: activation}
     for call in replay.before:
-        give = partial(tree_map_only, Tensor, torch.clone) if call in replay.fragile else _same
-        outputs[call] = partial(give, recording.outputs[call])
+        # In new lists and dicts each time: what follows may change theirs.
+        give = torch.clone if call in replay.fragile else _same
+        outputs[call] = partial(tree_map_only, Tensor, give, recording.outputs[call])
     with ExitStack() as stack:
         for path in {call.path for call in outputs}:
             stack.enter_context(_forward_replaced(net.get_submodule(path), path, outputs))

@@ -189,7 +189,7 @@ def _blob(message: memoryview, layer: str) -> Tensor:
     field, kind = (DOUBLE_DATA, "<f8") if parts[DOUBLE_DATA] else (DATA, "<f4")
     joined = parts[field][0] if len(parts[field]) == 1 else b"".join(parts[field])
     values = np.frombuffer(joined, kind).astype(np.float32)
-    if values.size != prod(shape):
+    if values.size != prod(shape) or not all(0 <= extent < 2**31 for extent in shape):
         raise ValueError(f"layer {layer} has {values.size} values for a blob of shape {tuple(shape)}")
     return torch.from_numpy(values).reshape(shape)
 

@@ -195,10 +195,10 @@ class Store:
                 f"{self.folder}: batch {batch} of {self.batches} is not complete; "
                 "the command that made it goes on where it stopped"
             )
-        if len({(chunk.content, *chunk.ids) for chunk in used}) > 1:
+        if len({(chunk.content, chunk.base.tobytes(), *chunk.ids) for chunk in used}) > 1:
             raise GpsweepError(
                 f"{self.folder}: the images or masks of batch {batch} ({used[0].ids[0]}, …) have changed "
-                "since they were counted first; fresh=true computes all of it again"
+                "since they were counted first, or the network has; fresh=true computes all of it again"
             )
         return _chosen(used, [place[point] for point in points], points)
 

@@ -102,7 +102,8 @@ def show(entries: list[Entry]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("key", "model", "data"):
+    table.add_column("key", no_wrap=True)  # to be copied into gc --key
+    for heading in ("model", "data"):
         table.add_column(heading, overflow="fold")
     for heading in ("batches", "files", "size", "changed"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -26,7 +26,8 @@ class Csv:
         from pytorch_lightning.loggers import CSVLogger
 
         content = tracked(folder)
-        target = Path(self.dir) if self.dir else folder / "csv"
+        # Jobs of a sweep each have a folder of their own.
+        target = Path(self.dir, folder.name if sweep is not None else "") if self.dir else folder / "csv"
         for left in ("metrics.csv", "hparams.yaml"):
             (target / left).unlink(missing_ok=True)
         steps = content.steps()

@@ -148,16 +148,13 @@ def stamped(source: Source) -> str:
 
 
 @pytest.mark.parametrize("form", PUBLISHED)
-def test_stamps_follow_the_files_not_their_place(tmp_path: Path, form: str) -> None:
+def test_stamps_follow_the_pictures_not_their_place(tmp_path: Path, form: str) -> None:
     (tmp_path / "here").mkdir()
     PUBLISHED[form](tmp_path / "here")
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     here, there = (cifar10(root=str(tmp_path / name)) for name in ("here", "there"))
     assert stamped(here) == stamped(there)
-    path = next(
-        path for path in sorted((tmp_path / "there").rglob("*")) if path.is_file() and "data" not in path.name
-    )
-    path.write_bytes(path.read_bytes() + b"x")
+    there.images[0, 0, 0] ^= 1  # type: ignore[attr-defined]
     assert stamped(here) != stamped(there)
 
 

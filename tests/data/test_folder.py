@@ -259,3 +259,9 @@ def test_real_folder_equals_its_family(data_root: Path) -> None:
         folder(
             images=str(base / "JPEGImages" / "2008_008376.*"), masks=str(data_root / "context59"), classes=60
         )
+
+
+def test_a_link_that_leads_back_is_followed_once(pets: Path) -> None:
+    found = folder(images=str(pets)).ids
+    (next(path for path in pets.iterdir() if path.is_dir()) / "loop").symlink_to(pets)
+    assert folder(images=str(pets)).ids == found

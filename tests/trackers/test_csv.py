@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 from finished import Finished
 
@@ -28,3 +29,9 @@ def test_another_folder(finished: Finished) -> None:
     target = finished.folder.parent / "deep" / "there"
     Csv(dir=str(target)).log(finished.folder)
     assert (target / "metrics.csv").is_file()
+
+
+def test_jobs_of_a_sweep_share_no_file(sweep: Path, tmp_path: Path) -> None:
+    for number in ("0", "1"):
+        Csv(dir=str(tmp_path / "all")).log(sweep / number, sweep=sweep)
+    assert len(list((tmp_path / "all").glob("*/metrics.csv"))) == 2
