@@ -11,7 +11,7 @@ from gpsweep.counts import is_segmentation
 from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report.marks import marks
-from gpsweep.report.verdict import additions, cost_of, costs_text
+from gpsweep.report.verdict import additions, cost_of, costs_text, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +66,9 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
     if len(chosen) > SHOWN:
         where = results.RESULTS if held is None else results.SELECTION
         console.print(f"{len(chosen) - SHOWN} more curves in {where}")
+    if verdict(findings)["kind"] == "chance":
+        console.print("No more gains lie above zero than chance would put there, or images are too few.")
+        console.print()
     refined = _refined(findings)
     for line in refined:
         console.print(line, markup=False, soft_wrap=True)

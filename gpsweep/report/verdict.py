@@ -14,6 +14,9 @@ from gpsweep.report.marks import Mark, marks, rivals
 if TYPE_CHECKING:
     import pandas as pd
 
+# With fewer images no exact test of a difference reaches 5 %, whatever the bootstrap's interval.
+LEAST = 6
+
 
 def verdict(findings: Findings) -> dict[str, Any]:
     """Say whether guided perturbations help.
@@ -25,8 +28,10 @@ def verdict(findings: Findings) -> dict[str, Any]:
     nothing was chosen and nothing is held out.
 
     Returns:
-        ``kind``: ``yes``, ``no``, ``oracle`` (nothing else was run: it sees the answers and never counts as
-        help), ``still`` (nothing was perturbed) or ``mixed`` (a refinement's part in the gain is not known);
+        ``kind``: ``yes``, ``no``, ``chance`` (intervals of gains lie above zero, but no more than chance
+        would put there, or images are too few to tell), ``oracle`` (nothing else was run: it sees the answers
+        and never counts as help), ``still`` (nothing was perturbed) or ``mixed`` (a refinement's part in the
+        gain is not known);
         ``row``: the best point on all images; ``index``: its place in ``outcome`` if it perturbs at all;
         ``held``: the row of the held-out table that the verdict is about; ``over``: the refinement that is
         the base; ``helpful`` of ``judged`` points have an interval above zero, ``chance`` would put that many
@@ -50,7 +55,7 @@ def beside(found: dict[str, Any], findings: Findings) -> list[Mark]:
     known = marks(findings)
     if found["kind"] == "still":
         return [mark for mark in known if mark.label is None]
-    if found["kind"] not in ("yes", "no") or found["over"]:
+    if found["kind"] not in ("yes", "no", "chance") or found["over"]:
         return []
     row, delta = found["held"] or found["row"], "held_delta" if found["held"] else "delta"
     if not row["eps"]:
@@ -137,6 +142,10 @@ def _told(findings: Findings) -> dict[str, Any]:
     pick = selection.overall(held) if held is not None and len(judged) > 1 else None
     if pick is not None:
         kind, pick = "yes" if pick["helps"] else "no", pick | {"eps": pick["tune_eps"]}
+    chance = round(len(judged) * (1 - metrics.LEVEL) / 2)
+    few = len(findings.outcome.ids) < LEAST or (len(judged) > 1 and len(above) <= chance)
+    if kind == "yes" and pick is None and few:
+        kind = "chance"
     return {
         "kind": kind,
         "row": row,
@@ -144,7 +153,7 @@ def _told(findings: Findings) -> dict[str, Any]:
         "index": row["index"] if row["eps"] else None,
         "helpful": len(above),
         "judged": len(judged),
-        "chance": round(len(judged) * (1 - metrics.LEVEL) / 2),
+        "chance": chance,
         "bound": _top(bound) if len(judged) and len(bound) else None,
     }
 

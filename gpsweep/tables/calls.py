@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,10 +30,16 @@ def call(command: Sequence[str], label: str, folder: Path) -> None:
     for log in folder.glob(f"*/{LOG}"):
         log.unlink()
     tell(f"{label}: {shlex.join(['python', *command[1:]])}")
-    try:
-        code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
-    except KeyboardInterrupt:
-        raise StoppedError(STOPPED) from None
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        # Whoever ends the table means the command that is running as well; it ends after the batch in hand.
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise StoppedError(STOPPED) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
     if code < 0 or code >= SIGNALLED:
         raise StoppedError(STOPPED)
     if code:

@@ -111,3 +111,23 @@ def test_plain_runs_speak_of_no_refinement() -> None:
     assert "cost: × forward" in costly
     assert "plain forward pass</dt><dd>4 ms" in costly
     assert "<dt>Perturbed at input</dt><dd>12.8 ms, 3.2 × forward</dd>" in costly
+
+
+@pytest.mark.parametrize(
+    ("points", "images", "kind", "says"),
+    [
+        (19, 20, "yes", "Guided perturbations help:"),
+        (40, 20, "chance", "1 of the 40 points have an interval above zero; if no point did anything"),
+        (19, 5, "chance", "5 images are too few to tell a gain from chance"),
+        (1, 5, "chance", "5 images are too few to tell a gain from chance"),
+    ],
+)
+def test_no_more_gains_than_chance_would_give_are_no_help(
+    points: int, images: int, kind: str, says: str
+) -> None:
+    eps = [n / 10 for n in range(1, points + 1)]
+    findings = Findings(make(label="random_onehot", eps=eps, images=images))
+    findings.rows["delta_low"] = [0.1] + [-1.0] * (points - 1)
+    assert verdict(findings)["kind"] == kind
+    assert says in " ".join(page(findings, None).split())
+    assert ("Not told from chance" in page(findings, None)) == (kind == "chance")

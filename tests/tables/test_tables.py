@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -228,3 +229,18 @@ def test_the_whole_way(tmp_path: Path) -> None:
     [row] = rows(tmp_path / "outputs" / "tables" / "table2-small" / "table2.csv")
     assert row["images"] == "4" and row["fixed_eps"] == "0.75" and float(row["fixed_p"]) <= 1
     assert "Table 2" in done.stdout
+
+
+def test_a_table_that_is_ended_ends_what_it_runs(tmp_path: Path) -> None:
+    waits = [sys.executable, "-c", "import time; time.sleep(60)"]
+    code = (
+        "import os, signal, threading; from pathlib import Path; from gpsweep.tables import calls; "
+        "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start(); "
+        f"calls.call({waits!r}, 'a', Path('.'))"
+    )
+    start = perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=50
+    )
+    assert "StoppedError" in done.stderr
+    assert perf_counter() - start < 40
