@@ -23,7 +23,7 @@ from gpsweep.data.base import CLASSIFICATION, Source
 from gpsweep.data.batch import Batch, Guarded, collate, content
 from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
-from gpsweep.identity import code, stamp
+from gpsweep.identity import code, stamp, structure
 from gpsweep.models.build import sha256
 
 BLOCK = 32
@@ -190,9 +190,7 @@ class Gallery:
 
 def _identity_of_net(net: nn.Module) -> str:
     """Hash weights, code, structure, and the preprocessing that a wrapper keeps outside its weights."""
-    digest = hashlib.sha256(f"{sha256(net)} {code(net)} {net}".encode())
-    for name, buffer in sorted(net.named_buffers()):
-        digest.update(name.encode() + buffer.detach().cpu().contiguous().numpy().tobytes())
+    digest = hashlib.sha256(f"{sha256(net)} {code(net)} {structure(net)}".encode())
     digest.update(" ".join(str(getattr(net, key, "")) for key in ("channels", "output", "divisor")).encode())
     return digest.hexdigest()
 

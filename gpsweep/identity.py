@@ -87,7 +87,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
         "model": {
             "weights": weights_sha256(net),
             "code": code(net, target_of(cfg.model.net)),
-            "structure": _digest(ADDRESS.sub("", str(net)).encode(), *_buffers(net)),
+            "structure": structure(net),
             "settings": _settings(cfg.model, OF_MODELS),
         },
         "data": {
@@ -158,12 +158,13 @@ def _module_of(value: Any) -> str:
     return str(name) if path.suffix == ".py" and _own(str(name), path) else ""
 
 
-def _buffers(net: nn.Module) -> list[bytes]:
-    """Return all buffers, those among them that are not among the weights."""
-    return [
+def structure(net: nn.Module) -> str:
+    """Return the hash of how a network is put together, and of its buffers, weights or not."""
+    buffers = [
         name.encode() + buffer.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         for name, buffer in sorted(net.named_buffers())
     ]
+    return _digest(ADDRESS.sub("", str(net)).encode(), *buffers)
 
 
 def _settings(node: Any, without: Sequence[str]) -> Any:

@@ -34,7 +34,6 @@ from gpsweep.errors import GpsweepError, listing, unknown
 PROBED = 32
 PROBED_PIXELS = 4_000_000
 
-
 UNCOMPRESSED = frozenset({".bmp", ".tif", ".tiff"})  # may be edited and keep their size
 
 
