@@ -84,7 +84,7 @@ def prepare(
         memo = Memo()
         z = logits()
         warnings.warn("memory_format=channels_last: the network needs contiguous activations", stacklevel=2)
-    check_logits(z, source, sample["image"], class_map=class_map)
+    check_logits(z, source, sample["image"], class_map=class_map, stated=cfg.model.classes)
     lost = [name for n, name in enumerate(source.classes) if class_map is not None and n not in class_map]
     if lost:
         warnings.warn(
@@ -98,7 +98,12 @@ def prepare(
 
 
 def check_logits(
-    z: torch.Tensor, source: Source, image: torch.Tensor, *, class_map: Sequence[int] | None = None
+    z: torch.Tensor,
+    source: Source,
+    image: torch.Tensor,
+    *,
+    class_map: Sequence[int] | None = None,
+    stated: int | None = None,
 ) -> None:
     """Check that logits fit the data's task and classes.
 
@@ -106,6 +111,8 @@ def check_logits(
         z: of one image.
         image: ``(1, 3, H, W)``.
         class_map: see :func:`gpsweep.models.class_map.class_map`.
+        stated: how many output channels the configuration says that the network has; as many as the data has
+            classes where it says nothing, and then there may be more.
 
     Raises:
         GpsweepError: if they do not.
@@ -126,3 +133,5 @@ def check_logits(
             f"model.classes: the network has {z.shape[1]} output channels, expected at least "
             f"{max(2, len(source.classes))}, the classes of data={source.name}"
         )
+    if stated not in (None, len(source.classes), z.shape[1]):
+        raise GpsweepError(f"model.classes={stated}: the network has {z.shape[1]} output channels")

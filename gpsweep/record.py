@@ -91,10 +91,15 @@ def outcome(
         times: ``start`` and ``test``, the seconds of this process.
 
     Raises:
-        GpsweepError: if batches are missing.
+        GpsweepError: if batches are missing, or no image has a truth.
     """
     merged = store.merge(points)
     data = store.identity["data"]
+    if not merged.base[..., [0, 2]].any():
+        raise GpsweepError(
+            f"data: all {len(merged.ids)} masks of {info.get('dataset', 'the data')} are void throughout; "
+            "there is nothing to score"
+        )
     spent = {"shared": merged.shared, "points": sum(merged.seconds)}
     return Outcome(
         points=list(points),

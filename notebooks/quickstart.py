@@ -153,9 +153,9 @@ _ = axis.legend(frameon=False)
 # %%
 for label in run.label.values:
     line = run.sel(label=label)
-    best = line.isel(eps=line.score.argmax("eps").item())
+    best = line.sel(eps=line.score.idxmax("eps"))
     change = (best.iou - best.class_base).fillna(0)
-    gains = change["class"][change.argmax()].item()
+    gains = change.idxmax("class").item()
     print(f"{label}: ε = {best.eps.item():g}, {best.delta.item():+.2f} points; most for class {gains}")
 
 # %% [markdown]

@@ -101,9 +101,18 @@ def test_a_long_pass_is_measured_once() -> None:
     net = Net(Clock(), 1.5)
     measured(net, points(refine="flip", eps=0), budget=1000)
     assert net.passes == 1 + 2
-    quick = Net(Clock(), 0.001)
+    quick = Net(Clock(), 0.06)
     measured(quick, points(refine="flip", eps=0), budget=1000)
     assert quick.passes == 4 * (1 + 2)
+
+
+def test_short_work_is_repeated_more_often() -> None:
+    clock = Clock()
+    often, seldom = Net(clock, 0.001), Net(clock, 0.05)
+    for net in (often, seldom):
+        measure.measure(net, batch(), [], classes=CLASSES, clock=clock)
+    assert often.passes == 1 + measure.MOST
+    assert seldom.passes == 1 + measure.REPEATS
 
 
 def test_what_does_not_fit_into_the_budget_is_left_out() -> None:

@@ -68,6 +68,7 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("model.channels=HSV", "model.channels=HSV"),
         ("model.std=0", "model.std"),
         ("data.classes=9", "model.classes: the network has 5 output channels, expected at least 9"),
+        ("model.classes=8", "model.classes=8: the network has 5 output channels"),
         ("+model.aliases.deep=encodr", "model.aliases.deep=encodr: unknown. Did you mean encoder"),
     ],
 )
@@ -206,3 +207,11 @@ def test_the_traceback_is_there_for_who_asks(terminal: Terminal, monkeypatch: py
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(CompactHydraException, match="label=argmx: unknown"):
         terminal("label=argmx")
+
+
+def test_masks_that_are_void_throughout(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    for path in (terminal.folder / "masks").iterdir():
+        Image.new("L", (16, 12), 255).save(path)
+    message = refused(terminal, *SMALL, "eps=1")
+    assert "data: all 5 masks of folder-images are void throughout; there is nothing to score" in message

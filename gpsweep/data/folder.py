@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -42,7 +43,8 @@ def folder(
         size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
 
     Returns:
-        The data set; ids are the images' relative paths, for segmentation without suffix.
+        The data set; ids are the images' relative paths, for segmentation without suffix. Without ``masks``
+        and ``split`` the classes alternate, so that a limit leaves all of them.
 
     Raises:
         GpsweepError: naming the key, what was expected and what came.
@@ -55,6 +57,8 @@ def folder(
     where = base if split is None else list_file(base if root is None else top, split)
     if split is not None:
         names = _chosen(names, base, where, checked_limit(limit))
+    elif truth is None:
+        names = _alternating(names)
     if truth is None:
         labels, legend, items = _labelled(base, names, classes, void)
     else:
@@ -201,6 +205,17 @@ def _labelled(
         )
     numbers = {label: number for number, label in enumerate(labels)}
     return labels, None, [Item(name, base / name, numbers[name.split("/")[0]]) for name in names]
+
+
+def _alternating(names: Sequence[str]) -> list[str]:
+    """Order images so that classes alternate: a limit leaves all of them."""
+    before: Counter[str] = Counter()
+    places = []
+    for name in sorted(names):
+        label = name.split("/")[0]
+        places.append((before[label], name))
+        before[label] += 1
+    return [name for _, name in sorted(places)]
 
 
 def _class_names(classes: Classes) -> tuple[str, ...]:

@@ -97,11 +97,16 @@ def split(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def whole(rows: pd.DataFrame) -> tuple[float, float]:
     """Return score limits that hold every curve with its band, and the base line."""
-    bounds = (rows["base"] + rows[column] for column in ("delta_low", "delta_high"))
-    values = [*rows["score"], *rows["base"], *(value for bound in bounds for value in bound)]
+    values = [*rows["score"], *rows["base"], *(value for bound in band(rows) for value in bound)]
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 1.0
     return float(low - margin), float(high + margin)
+
+
+def band(rows: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[float]]:
+    """Return the interval of the gain around the base, as scores: none lies below 0 or above 100 %."""
+    low, high = ((rows["base"] + rows[side]).clip(0.0, 100.0) for side in ("delta_low", "delta_high"))
+    return low, high
 
 
 def closeup(rows: pd.DataFrame) -> tuple[float, float] | None:
@@ -186,8 +191,7 @@ def _lines(axes: Axes, part: pd.DataFrame, style: Look, limits: tuple[float, flo
     for row in results.records(results.best(part)):
         mine = (part["label"] == row["label"]) & (part["iterations"] == row["iterations"])
         curve, colour = part[mine].sort_values("eps"), style.colours[row["label"]]
-        low, high = curve["base"] + curve["delta_low"], curve["base"] + curve["delta_high"]
-        axes.fill_between(curve["eps"], low, high, color=colour, alpha=0.14, linewidth=0)
+        axes.fill_between(curve["eps"], *band(curve), color=colour, alpha=0.14, linewidth=0)
         line: dict[str, Any] = {"linestyle": style.dashes(row["iterations"])}
         if len(curve) <= FEW:
             line |= {"marker": ".", "markersize": 4}
@@ -200,9 +204,10 @@ def _lines(axes: Axes, part: pd.DataFrame, style: Look, limits: tuple[float, flo
 
 def _dots(axes: Axes, part: pd.DataFrame, style: Look, limits: tuple[float, float]) -> None:
     names = []
+    axes.vlines(
+        range(len(part)), *band(part), colors=[style.colours[x] for x in part["label"]], linewidth=1.6
+    )
     for place, row in enumerate(results.records(part)):
-        bounds = (row["base"] + row[side] for side in ("delta_low", "delta_high"))
-        axes.vlines(place, *bounds, color=style.colours[row["label"]], linewidth=1.6)
         _mark(axes, place, row, style)
         several = len(style.iterations) > 1
         names.append(f"{row['label']}\n{times_text(row['iterations'])}" if several else row["label"])

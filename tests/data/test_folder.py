@@ -209,6 +209,15 @@ def test_sub_folders_are_classes(pets: Path) -> None:
     assert source[0]["target"].shape == ()
 
 
+def test_a_limit_leaves_all_classes(pets: Path, picture: Maker) -> None:
+    for name in ("b", "c", "d"):
+        picture(pets / "cat" / f"{name}.jpg")
+    whole = folder(images=str(pets))
+    assert [name.split("/")[0] for name in folder(images=str(pets), limit=2).ids] == ["cat", "dog"]
+    assert len(whole.ids) == 6
+    assert [name.split("/")[0] for name in whole.ids][-2:] == ["cat", "cat"]
+
+
 def test_classes_may_be_given(pets: Path) -> None:
     source = folder(images=str(pets), classes=["dog", "fish", "cat", "bird"])
     assert source.classes == ("dog", "fish", "cat", "bird")

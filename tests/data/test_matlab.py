@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,32 @@ def test_cut_short(tmp_path: Path, compressed: bool, share: float) -> None:
         read_label_map(tmp_path / "a.mat", key=KEY)
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_changed_byte_is_an_error_or_changes_no_more_than_labels(tmp_path: Path, compressed: bool) -> None:
+    """In a process of its own: what it is to be kept from is ending the process."""
+    labels = (LABELS % 256).astype(np.uint8)
+    savemat(tmp_path / "a.mat", {"LabelMap": labels}, do_compression=compressed)
+    script = f"""
+from pathlib import Path
+from gpsweep.data.matlab import read_label_map
+from gpsweep.errors import GpsweepError
+path, read, refused = Path({str(tmp_path / "a.mat")!r}), 0, 0
+content = path.read_bytes()
+for place in range({matlab.HEADER}, len(content)):
+    for bit in (0, 1, 3, 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << bit
+        path.write_bytes(damaged)
+        try:
+            read += read_label_map(path, key="data.masks").ndim == 2
+        except GpsweepError:
+            refused += 1
+print(read + refused == 4 * (len(content) - {matlab.HEADER}), refused > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
+
+
 def test_a_bomb_is_not_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matlab, "LARGEST", 100_000)
     savemat(tmp_path / "a.mat", {"LabelMap": np.zeros((1000, 1000), dtype=np.uint8)}, do_compression=True)
@@ -81,7 +109,7 @@ def test_a_bomb_is_not_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_many_small_bombs_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matlab, "LARGEST", 100_000)
     savemat(tmp_path / "a.mat", {"x": 1})
-    deflated = zlib.compress(bytes(40_000))
+    deflated = zlib.compress(struct.pack("<2I", 2, 39_992) + bytes(39_992))
     element = struct.pack("<2I", 15, len(deflated)) + deflated
     (tmp_path / "a.mat").write_bytes((tmp_path / "a.mat").read_bytes()[:128] + 3 * element)
     with pytest.raises(GpsweepError, match=r"a\.mat was not read"):

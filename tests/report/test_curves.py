@@ -76,6 +76,14 @@ def test_lines_bands_and_markers_are_the_tables() -> None:
     assert f"base\n{rows['base'].iloc[0]:.2f}" in [text.get_text() for text in axes.texts]
 
 
+def test_bands_are_scores() -> None:
+    rows = results.table(make(images=12, classes=5))
+    rows["delta_low"], rows["delta_high"] = -200.0, 200.0
+    low, high = curves.band(rows)
+    assert (set(low), set(high)) == ({0.0}, {100.0})
+    assert curves.whole(rows) == (-5.0, 105.0)
+
+
 def test_panels_share_the_score_axis_and_say_their_unit() -> None:
     outcome = make(images=12, classes=5, label="argmax", layer=["input", "a.b"], signal=["eq5", "likelihood"])
     rows = results.table(outcome)
