@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 SHOWN = 12
 ROOMY = 7  # more columns than these stand closer, to find room in 80 characters
 FULL = 9  # with more, costs are left to the report
+SEVERAL = 3  # more axes than these share one column
 
 
 def best_table(findings: Findings, folder: Path, console: Console | None = None) -> None:
     """Print the best point of each curve, the best curves first, and where the report lies.
 
+    The oracle's curves, which would fill a table, come last, and of them only the best.
     Where ε was chosen on some of the images, what its gain is on the others stands beside it.
 
     Args:
@@ -36,8 +38,8 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
 
     console = console or Console(highlight=False)
     outcome, rows, held = findings.outcome, findings.rows, findings.held
-    chosen = findings.best.sort_values("score", ascending=False, kind="stable")
-    varying = [axis for axis in results.CURVE if axis == "label" or chosen[axis].nunique() > 1]
+    chosen = _ranked(findings.best, "score")
+    varying = [axis for axis in results.CURVE if axis == "label" or findings.best[axis].nunique() > 1]
     score = "mIoU" if is_segmentation(outcome.task) else "accuracy"
     base = f"base {rows['base'].iloc[0]:.2f}"
     if (outcome.info.get("knn") or {}).get("accuracy") is not None:
@@ -54,7 +56,7 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
         cells = _plain_cells(chosen)
         headings = ["eps", score, "gain", "95 % interval", "cost", "helps"]
     else:
-        chosen = held.sort_values("same_delta", ascending=False, kind="stable")
+        chosen = _ranked(held, "same_delta")
         cells = _held_cells(chosen, rows)
         headings = ["tuned\neps", "\ngain", "held\neps", "out\ngain", "\n95 % interval", "\ncost", "\nhelps"]
     costly = bool(outcome.info.get("cost")) and len(varying) + len(headings) <= FULL
@@ -63,9 +65,8 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
     console.print()
     console.print(_table(chosen, varying, headings, cells))
     console.print()
-    if len(chosen) > SHOWN:
-        where = results.RESULTS if held is None else results.SELECTION
-        console.print(f"{len(chosen) - SHOWN} more curves in {where}")
+    if more := len(findings.best if held is None else held) - len(chosen):
+        console.print(f"{more} more curves in {results.RESULTS if held is None else results.SELECTION}")
     if verdict(findings)["kind"] == "chance":
         console.print("No more gains lie above zero than chance would put there, or images are too few.")
         console.print()
@@ -76,6 +77,15 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
         console.print()
     console.print("Report:")
     console.print(str(folder / "report.html"), markup=False, soft_wrap=True)
+
+
+def _ranked(best: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return the curves to be shown, the best first, after them the best of the oracle's."""
+    import pandas as pd
+
+    ranked = best.sort_values(by, ascending=False, kind="stable")
+    oracle = ranked["label"] == results.ORACLE
+    return pd.concat([ranked[~oracle].head(SHOWN), ranked[oracle].head(1)])
 
 
 def _table(
@@ -89,13 +99,16 @@ def _table(
     gap = 0 if len(varying) + len(headings) > ROOMY else 1
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
     above = "\n" * headings[-1].count("\n")
-    for axis in varying:
-        table.add_column(above + ("iter" if axis == "iterations" else axis), overflow="fold")
+    names = ["iter" if axis == "iterations" else axis for axis in varying]
+    joined = len(varying) > SEVERAL
+    for name in [", ".join(names)] if joined else names:
+        table.add_column(above + name, overflow="fold")
     for heading in headings[:-1]:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column(headings[-1])
-    for row, numbers in zip(results.records(chosen.head(SHOWN)), cells, strict=False):
-        table.add_row(*(escape(str(row[axis])) for axis in varying), *numbers)
+    for row, numbers in zip(results.records(chosen), cells, strict=True):
+        told = [escape(str(row[axis])) for axis in varying]
+        table.add_row(*([", ".join(told)] if joined else told), *numbers)
     return table
 
 
@@ -186,4 +199,4 @@ def _fixed(chosen: pd.DataFrame, varying: list[str]) -> str:
     """Say once what all curves share."""
     shared = {axis: chosen[axis].iloc[0] for axis in results.CURVE if axis not in varying}
     told = ", ".join(f"{axis} {value}" for axis, value in shared.items() if value != "none")
-    return f"best point of each curve; {told}"
+    return "best point of each curve" + f"; {told}" * bool(told)

@@ -135,3 +135,27 @@ def test_plain_runs_speak_of_no_refinement_and_no_cost() -> None:
     text = "\n".join(shown(make(images=10, eps=[0, 0.5])))
     assert "refine" not in text
     assert "cost" not in text
+
+
+def test_where_every_axis_varies_a_curve_takes_two_lines_at_most_and_the_oracle_one_row() -> None:
+    outcome = make(
+        images=12,
+        classes=5,
+        label=["argmax", "uniform", "ground_truth"],
+        signal=["eq5", "cross_entropy"],
+        layer=["input", "encoder.layer1.0.conv1"],
+        step=["sign", "rms"],
+        iterations=2,
+        refine=["none", "flip"],
+        eps=[-0.5, 0, 0.5],
+    )
+    text = shown(outcome)
+    assert all(len(line) <= 80 for line in text[:-1])
+    [rule] = [place for place, line in enumerate(text) if line.startswith("───")]
+    table = text[rule + 1 : text.index("", rule)]
+    assert len(table) <= 2 * 13
+    assert "best point of each curve" in text
+    oracles = [place for place, line in enumerate(table) if line.startswith("ground_truth, ")]
+    assert len(oracles) == 1
+    assert oracles[0] >= len(table) - 2
+    assert f"{3 * 2**5 - 13} more curves in results.csv" in text
