@@ -25,6 +25,7 @@ from gpsweep.atomic import check_writable, save
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import collate
 from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import terminated_at_once
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
@@ -168,7 +169,7 @@ def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], he
         batch_size=cfg.data.batch_size,
         collate_fn=collate,
     )
-    with quiet_lightning():
+    with quiet_lightning(), terminated_at_once():
         trainer = bare_trainer(
             f"accelerator={cfg.accelerator}",
             accelerator=cfg.accelerator,
@@ -230,6 +231,9 @@ def main(cfg: DictConfig) -> float:
         record = fit(cfg, folder)
     except GpsweepError as error:
         raise CompactHydraException(f"gpsweep: {error}") from error
+    except (KeyboardInterrupt, SystemExit):
+        print("gpsweep: stopped; no weights were written", file=sys.stderr)
+        raise
     show(record, command(cfg, hydra_cfg.runtime.choices, folder / WEIGHTS))
     return float(record["score"])
 

@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 INTERRUPT, TERMINATE = signal.SIGINT, signal.SIGTERM
 # SLURM sends either of them some time before a job's end, as --signal asks it to.
@@ -41,18 +42,20 @@ class Interrupts:
     def __init__(self, *, keyboard: bool = True) -> None:
         self.received: int | None = None
         self.heard = ((INTERRUPT,) if keyboard else ()) + (TERMINATE, *WARNINGS)
-        self._before: dict[int, Any] = {}
+        # Whose they are now: in between Lightning takes them as well, and gives them back before we do.
+        self._before = {signum: signal.getsignal(signum) for signum in self.heard}
 
     def listen(self) -> None:
         """Take over the signals; only the main thread can."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {signum: signal.signal(signum, self._note) for signum in self.heard}
+            for signum in self.heard:
+                signal.signal(signum, self._note)
 
     def restore(self) -> None:
-        """Give the signals back."""
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-        self._before = {}
+        """Give the signals back to whose they were when this was made."""
+        if threading.current_thread() is threading.main_thread():
+            for signum, handler in self._before.items():
+                signal.signal(signum, signal.SIG_DFL if handler is None else handler)
 
     def at_point(self) -> None:
         """Raise what need not wait for the end of the batch."""
@@ -99,6 +102,19 @@ def hand_on(signum: int) -> None:
         signal.raise_signal(getattr(signal, f"SIG{name}"))  # submitit requeues and ends the process
     elif job is not None:
         subprocess.run(["scontrol", "requeue", job], check=False)
+
+
+@contextmanager
+def terminated_at_once() -> Iterator[None]:
+    """End the process at once where a scheduler asks for it, not with Lightning's code 0."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(TERMINATE, leave)
+    try:
+        yield
+    finally:
+        signal.signal(TERMINATE, before)
 
 
 def leave(signum: int, frame: FrameType | None) -> None:

@@ -17,7 +17,7 @@ from gpsweep import ranks, record, selection
 from gpsweep.data.base import Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError
-from gpsweep.interrupts import Interrupts, StoppedError, ignore_keyboard
+from gpsweep.interrupts import Interrupts, StoppedError, ignore_keyboard, terminated_at_once
 from gpsweep.measure import measure_missing
 from gpsweep.module import GridModule, Task
 from gpsweep.outcome import Outcome
@@ -162,15 +162,16 @@ def compute(
         refinement=parts.refinement,
     )
     prepared.memo.settle = parts.store.settle
-    interrupts = Interrupts(keyboard=rank() == 0)
     total = sum(len(task.points) for task in tasks)
     trainer = parts.trainer
     with (
+        terminated_at_once(),
         quiet_lightning(),
         ranks.further(trainer.num_devices, cfg, folder) as others,
         bar(cfg.progress if rank() == 0 else False, -(-total // trainer.world_size)) as on_point,
     ):
         ready = perf_counter()
+        interrupts = Interrupts(keyboard=rank() == 0)
         module = GridModule(
             parts.net,
             tasks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from gpsweep.data.base import VOID
 from gpsweep.errors import GpsweepError
 from gpsweep.fit import check, main
 from gpsweep.models.build import build, sha256
-from gpsweep.training import Augment, class_weights
+from gpsweep.training import Augment, TrainingModule, class_weights
 
 RECIPES = sorted(path.stem for path in Path(config.conf_folder(), "fit").glob("*.yaml"))
 TINY = ("data.limit=8", "batch_size=4", "epochs=1")
@@ -142,6 +143,24 @@ def striped() -> tuple[torch.Tensor, torch.Tensor]:
     image = torch.zeros(4, 3, 12, 16)
     image[:, 0] = 10.0 * target
     return image, target
+
+
+def test_a_training_that_is_ended_says_so_and_leaves_no_weights(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = TrainingModule.training_step
+
+    def ended(*args: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return step(*args)
+
+    monkeypatch.setattr(TrainingModule, "training_step", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    code, _, err = fit("fit=scenes", *TINY)
+    assert code == 128 + signal.SIGTERM
+    assert "gpsweep: stopped; no weights were written" in err
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_augmentation_is_none_unless_asked_for() -> None:

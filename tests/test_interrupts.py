@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import Terminal
 
 from gpsweep.interrupts import WARNINGS, hand_on, leave
 
@@ -107,3 +108,10 @@ def test_only_the_first_process_requeues_and_the_others_end_without_an_error(
         hand_on(signum)
     assert end.value.code == 0
     assert not asked.exists()
+
+
+def test_signals_are_whose_they_were_after_a_run(terminal: Terminal) -> None:
+    heard = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
+    before = {signum: signal.getsignal(signum) for signum in heard}
+    assert terminal("data.limit=2", "eps=1", "progress=false")[0] == 0
+    assert {signum: signal.getsignal(signum) for signum in heard} == before

@@ -18,14 +18,20 @@ from gpsweep.report.marks import Mark, front, marks, worth_drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
 SIZE = (5.2, 3.4)  # inches
 WIDE = 12  # costs that differ by a larger factor are drawn on a logarithmic axis
 TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
-NAMED = 12  # more marks than these are named only where they are on the front
+NAMED = 12  # more marks than these have names and intervals only where they are on the front
+LONG = 30  # characters of a name on one line
+OUTSIDE = 5.0  # how much worse it is for a name to leave the axes than to hide something
 APART = 7.0  # pt between marks of one cost
 STEP = 5.0  # pt by which names are moved up and down
+STEPS = sorted(range(-20, 21), key=abs)
+AWAY = 3.0  # pt² that a name may hide rather than be moved a step away
+FAR = 35.0  # pt from its mark: a line leads to a name
 Line = tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -83,10 +89,11 @@ def figure(found: Sequence[Mark], style: Look, *, held_out: bool) -> Figure:
     lines = _front(axes, best)
     axes.plot(1, 0, marker="o", markersize=5.5, color=MUTED, markeredgecolor=PAPER, zorder=3)
     base = Mark(-1, "base", None, "none", 1.0, 0.0, 0.0, 0.0)
-    spots = [Spot(base, 0.0, MUTED), *_spread(axes, known, style)]
+    few = len(known) <= NAMED
+    named = [base, *(mark for mark in known if few or mark.label is None or mark in best)]
+    spots = [Spot(base, 0.0, MUTED), *_spread(axes, known, style, named)]
     axes.set_xlabel("cost of an image (forward passes of the bare network)")
     axes.set_ylabel(f"{'held-out ' if held_out else ''}gain over the base (points)")
-    few = len(known) <= NAMED
     if not few:
         labels = [label for label in style.colours if any(mark.label == label for mark in known)]
         picture.legend(
@@ -98,7 +105,7 @@ def figure(found: Sequence[Mark], style: Look, *, held_out: bool) -> Figure:
             columnspacing=1.4,
         )
     lines.append(((axes.get_xlim()[0], 0.0), (axes.get_xlim()[1], 0.0)))
-    _names(axes, spots, lines, [base, *(m for m in known if few or m.label is None or m in best)])
+    _names(axes, spots, lines, named)
     return picture
 
 
@@ -141,8 +148,8 @@ def _front(axes: Axes, best: Sequence[Mark]) -> list[Line]:
     return pieces
 
 
-def _spread(axes: Axes, known: Sequence[Mark], style: Look) -> list[Spot]:
-    """Draw the marks, those of one cost side by side."""
+def _spread(axes: Axes, known: Sequence[Mark], style: Look, named: Sequence[Mark]) -> list[Spot]:
+    """Draw the marks, those of one cost side by side; those without a name are pale and have no interval."""
     from matplotlib.transforms import ScaledTranslation
 
     picture, spots = axes.get_figure(), []
@@ -152,7 +159,9 @@ def _spread(axes: Axes, known: Sequence[Mark], style: Look) -> list[Spot]:
         aside = APART * (number - (same[0] + same[-1]) / 2)
         where = axes.transData + ScaledTranslation(aside / 72, 0, picture.dpi_scale_trans)
         colour = style.colours[mark.label] if mark.label else INK
-        axes.vlines(mark.cost, mark.low, mark.high, color=colour, linewidth=1.2, alpha=0.6, transform=where)
+        if mark in named:
+            interval: dict[str, Any] = {"color": colour, "linewidth": 1.2, "alpha": 0.6}
+            axes.vlines(mark.cost, mark.low, mark.high, transform=where, zorder=2.5, **interval)
         axes.plot(
             mark.cost,
             mark.delta,
@@ -162,7 +171,8 @@ def _spread(axes: Axes, known: Sequence[Mark], style: Look) -> list[Spot]:
             markerfacecolor=PAPER if mark.label and mark.refine != "none" else colour,
             markeredgecolor=colour if mark.label and mark.refine != "none" else PAPER,
             transform=where,
-            zorder=3,
+            alpha=1.0 if mark in named else 0.35,
+            zorder=3 if mark in named else 2,
         )
         spots.append(Spot(mark, aside, colour))
     return spots
@@ -184,7 +194,8 @@ def _names(axes: Axes, spots: Sequence[Spot], lines: Sequence[Line], named: Sequ
         )
         x += spot.aside * point
         taken.append(Bbox([[x - 4 * point, y - 4 * point], [x + 4 * point, y + 4 * point]]))
-        taken.append(Bbox([[x - point, low], [x + point, high]]))
+        if spot.mark in named:
+            taken.append(Bbox([[x - point, low], [x + point, high]]))
     for line in lines:
         (left, low), (right, high) = sorted(map(axes.transData.transform, line), key=tuple)
         taken.append(Bbox([[left - point, low - point], [right + point, high + point]]))
@@ -192,29 +203,41 @@ def _names(axes: Axes, spots: Sequence[Spot], lines: Sequence[Line], named: Sequ
     for spot in sorted(spots, key=lambda spot: -spot.mark.delta):
         if spot.mark not in named:
             continue
-        text = axes.annotate(
-            spot.mark.name,
-            (spot.mark.cost, spot.mark.delta),
-            (0, 0),
-            textcoords="offset points",
-            fontsize=8,
-            color=spot.colour,
-            va="center",
-            ha="left",
-        )
-        text.set_in_layout(False)
+        text = _name(axes, spot, (0, 0), "left")
         start = text.get_window_extent()  # laid out once; elsewhere it is the same box
+        text.remove()
         tried: list[tuple[float, Bbox, tuple[float, float], str]] = []
         for side, ha in ((1, "left"), (-1, "right")):
-            for step in (0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6):
-                at = (spot.aside + 7 * side, step * STEP)
+            for step in STEPS:
+                at = (7.0 * side, step * STEP)
                 box = start.translated(at[0] * point - (side < 0) * start.width, at[1] * point)
-                hidden = sum(_shared(box, other) for other in taken) + box.width * box.height
-                hidden -= _shared(box, inside)
-                tried.append((hidden + 0.01 * (abs(step) + (side < 0)), box, at, ha))
+                hidden = sum(_shared(box, other) for other in taken)
+                hidden += OUTSIDE * (box.width * box.height - _shared(box, inside))
+                tried.append((hidden + AWAY * point**2 * (abs(step) + (side < 0)), box, at, ha))
         hidden, box, at, ha = min(tried, key=lambda each: each[0])
-        text.set(position=at, ha=ha)
+        _name(axes, spot, at, ha).set_in_layout(False)
         taken.append(box)
+
+
+def _name(axes: Axes, spot: Spot, at: tuple[float, float], ha: str) -> Annotation:
+    """Write a mark's name so many pt from it, with a line to it where that is far."""
+    from matplotlib.transforms import ScaledTranslation
+
+    picture = axes.get_figure(root=True)
+    assert picture is not None
+    style: dict[str, Any] = {"fontsize": 8, "color": spot.colour, "va": "center", "ha": ha}
+    if abs(at[1]) > FAR:
+        end = (0 if ha == "left" else 1, 0.5)
+        line = {"linewidth": 0.5, "shrinkA": 0, "shrinkB": 4, "relpos": end}
+        style["arrowprops"] = {"arrowstyle": "-", "color": spot.colour, **line}
+    return axes.annotate(
+        _folded(spot.mark.name),
+        (spot.mark.cost, spot.mark.delta),
+        at,
+        xycoords=axes.transData + ScaledTranslation(spot.aside / 72, 0, picture.dpi_scale_trans),
+        textcoords="offset points",
+        **style,
+    )
 
 
 def _shared(one: Bbox, other: Bbox) -> float:
@@ -222,3 +245,15 @@ def _shared(one: Bbox, other: Bbox) -> float:
     width = min(one.x1, other.x1) - max(one.x0, other.x0)
     height = min(one.y1, other.y1) - max(one.y0, other.y0)
     return float(max(width, 0) * max(height, 0))
+
+
+def _folded(name: str) -> str:
+    """Break a long name between its parts."""
+    lines = [""]
+    for part in name.split(" · "):
+        joined = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(joined) > LONG and lines[-1]:
+            lines.append(part)
+        else:
+            lines[-1] = joined
+    return "\n".join(lines)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from gpsweep.errors import GpsweepError
 from gpsweep.jobs import LOG
@@ -31,8 +32,14 @@ def call(command: Sequence[str], label: str, folder: Path) -> None:
         log.unlink()
     tell(f"{label}: {shlex.join(['python', *command[1:]])}")
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        # Whoever ends the table means the command that is running as well; it ends after the batch in hand.
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        asked: list[int] = []
+
+        def end(signum: int, frame: FrameType | None) -> None:
+            # Whoever ends the table means the command that is running as well, and those that would follow.
+            asked.append(signum)
+            process.terminate()
+
+        before = signal.signal(signal.SIGTERM, end)
         try:
             code = process.wait()
         except KeyboardInterrupt:
@@ -40,7 +47,7 @@ def call(command: Sequence[str], label: str, folder: Path) -> None:
             raise StoppedError(STOPPED) from None
         finally:
             signal.signal(signal.SIGTERM, before)
-    if code < 0 or code >= SIGNALLED:
+    if asked or code < 0 or code >= SIGNALLED:
         raise StoppedError(STOPPED)
     if code:
         raise GpsweepError(_said(folder) or f"It ended with code {code}; see above")

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from outcomes import make
 from PIL import Image
 
@@ -98,6 +99,21 @@ def test_of_many_marks_those_on_the_front_are_named_and_a_legend_tells_the_rest(
     assert len(names) < len(marks(Findings(made)))
     [legend] = axes.get_figure().legends
     assert {text.get_text() for text in legend.get_texts()} == {"argmax", "uniform", "top2"}
+
+
+def test_long_names_of_many_marks_can_be_read() -> None:
+    layers = ["input", "encoder.layer1.0.conv1", "decoder.blocks.2.conv2.1"]
+    many = {"label": ["argmax", "uniform"], "step": ["sign", "rms"], "refine": ["none", "flip"]}
+    axes = axes_of(outcome(**many, layer=layers, signal=["eq5", "cross_entropy"], iterations=2))
+    axes.get_figure().draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the lines to their marks
+    assert len(boxes) >= 5
+    for one, other in combinations(boxes, 2):
+        assert worth._shared(one, other) < 0.1 * min(box.width * box.height for box in (one, other))
+    inside = axes.get_window_extent()
+    assert all(worth._shared(box, inside) > 0.9 * box.width * box.height for box in boxes)
+    intervals = [path for lines in axes.collections for path in lines.get_segments()]
+    assert len(intervals) == len(boxes) - 1
 
 
 def test_the_axis_says_what_is_held_out() -> None:

@@ -231,11 +231,13 @@ def test_the_whole_way(tmp_path: Path) -> None:
     assert "Table 2" in done.stdout
 
 
-def test_a_table_that_is_ended_ends_what_it_runs(tmp_path: Path) -> None:
-    waits = [sys.executable, "-c", "import time; time.sleep(60)"]
+@pytest.mark.parametrize("first", ["", "import signal, sys; signal.signal(15, lambda *_: sys.exit(0)); "])
+def test_a_table_that_is_ended_ends_what_it_runs(first: str, tmp_path: Path) -> None:
+    """And nothing follows it, even where what it runs has come to its end by then."""
+    waits = [sys.executable, "-c", f"{first}import time; time.sleep(60)"]
     code = (
         "import os, signal, threading; from pathlib import Path; from gpsweep.tables import calls; "
-        "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start(); "
+        "threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM)).start(); "
         f"calls.call({waits!r}, 'a', Path('.'))"
     )
     start = perf_counter()
