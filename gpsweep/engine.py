@@ -256,10 +256,28 @@ class _Walk:
             )
         else:
             directions = step(pulled[curve.layer])
-        if curve.layer == layers.INPUT or self.layer_scale == "absolute":
+        if curve.layer == layers.INPUT:
             return directions
         clean = self.passes.activation(curve.layer)
+        if "rms" in (self.layer_scale, curve.step):
+            self.check_batch_first(curve.layer, clean)
+        if self.layer_scale == "absolute":
+            return directions
         return [rms(h) * d for h, d in zip(clean, directions, strict=True)]
+
+    def check_batch_first(self, layer: str, clean: list[Tensor]) -> None:
+        """Refuse a layer whose first dimension is not the batch's: it has no RMS of an image.
+
+        Raises:
+            GpsweepError: naming the layer and its shape.
+        """
+        count = len(self.passes.x)
+        for h in clean:
+            if h.dim() > 1 and len(h) != count:
+                raise GpsweepError(
+                    f"layer={layer}: gives {tuple(h.shape)} for a batch of {count}, expected it first, "
+                    "for the RMS of each image. Take another layer, or layer_scale=absolute step=sign"
+                )
 
     def along(self, curve: Point, direction: list[Tensor], clean: Tensor) -> Iterator[tuple[Point, Tensor]]:
         """Yield the points of one curve and of its counterparts with more iterations."""

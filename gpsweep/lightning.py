@@ -1,16 +1,22 @@
 """Lightning, imported without what its metrics would want: half of the time before the first batch.
 
 Lightning imports torchmetrics, which imports torchvision, scipy's signal processing and matplotlib wherever
-they are installed, for metrics and plots that gpsweep has no use for: about two seconds at every start.
+they are installed, for metrics and plots that gpsweep has no use for: about two seconds at every start. It
+imports torch's compiler as well, to recognise modules that were compiled, as ours are not: one second more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
 
 from lightning_utilities.core import imports
 from lightning_utilities.core.imports import RequirementCache
+
+COMPILER = "torch._dynamo"
 
 
 @contextmanager
@@ -38,7 +44,27 @@ def hidden(*packages: str) -> Iterator[None]:
             vars(cache).pop("available", None)
 
 
-with hidden("torchvision", "scipy", "matplotlib"):
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Let imports within the block find a stand-in for torch's compiler, unless it is there already."""
+    if COMPILER in sys.modules:
+        yield
+        return
+    stand_in = ModuleType(COMPILER)
+    vars(stand_in).update(OptimizedModule=type("OptimizedModule", (), {}), disable=_unchanged)
+    sys.modules[COMPILER] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[COMPILER]  # whoever asks again gets the real one
+
+
+def _unchanged(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
+    """Keep a function from being compiled, which nobody does here."""
+    return function
+
+
+with hidden("torchvision", "scipy", "matplotlib"), without_compiler():
     from lightning_fabric.utilities.exceptions import MisconfigurationException
     from pytorch_lightning import LightningModule, Trainer, seed_everything
 

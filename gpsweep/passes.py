@@ -36,7 +36,6 @@ class Memo:
     Args:
         replays: per layer name, its site and how to compute only what follows it.
         trusted: per layer name, whether that was found to equal the full forward pass.
-        several: whether one of the layers gives several tensors.
         apart: per layer name, whether points that share a forward pass were found not to change each other.
         changes_input: whether the network changes its input in place.
         mode_matters: whether a pass with gradients rounds otherwise than one without, as fused attention
@@ -50,7 +49,6 @@ class Memo:
 
     replays: dict[str, layers.Replay] = field(default_factory=dict)
     trusted: dict[str, bool] = field(default_factory=dict)
-    several: bool = False
     apart: dict[str, bool] = field(default_factory=dict)
     changes_input: bool = False
     mode_matters: bool = False
@@ -142,15 +140,14 @@ class Passes:
             calls, _ = layers.trace(self.net, x)
         self.memo.changes_input = x._version > 0
         for name in new:
-            self.memo.replays[name] = replay = layers.replay_of(calls, layers.site(calls, self.net, name))
-            self.memo.several |= layers.several(calls, replay.site)
+            self.memo.replays[name] = layers.replay_of(calls, layers.site(calls, self.net, name))
 
     def clean(self, names: Sequence[str]) -> State:
         """Run the clean passes, and record activations and what replays need."""
         inner = _inner(names)
-        # Of several tensors of a layer one may depend on another, and its gradient goes through that one: as
-        # long as they are no leaves, which they would be where nothing before them asks for a gradient.
-        leaf = self.x.detach().requires_grad_(layers.INPUT in names or self.memo.several)
+        # Whether or not the input's gradient is wanted: neither logits nor gradients, of several tensors of a
+        # layer for one, are to depend on which other layers a grid holds.
+        leaf = self.x.detach().requires_grad_()
         with self.pulling(), layers.recorded(self.net, self._replays(inner)) as self.guided:
             z = pick(self.net(leaf.clone()), self.output)
         activations = self.guided.activations

@@ -494,6 +494,37 @@ def test_a_layer_that_runs_once_a_sample_is_refused() -> None:
         list(curve(EachAlone().eval(), torch.randn(3, 4), 0.5, layer="layer"))
 
 
+class SequenceFirst(nn.Module):
+    """A network whose inner layer puts positions before the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix, self.head = nn.Conv2d(3, 6, 1), nn.Linear(6, 6), nn.Conv2d(6, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        positions: Tensor = self.mix(h.flatten(2).permute(2, 0, 1))
+        return self.head(positions.permute(1, 2, 0).reshape(h.shape))
+
+
+def test_an_image_has_no_rms_where_the_batch_is_not_first() -> None:
+    # Where weights ask for gradients, this linear layer rounds otherwise; the engine asks for none.
+    net, x = SequenceFirst().eval().requires_grad_(False), torch.randn(2, 3, 4, 4)
+    for options in ({}, {"layer_scale": "absolute", "step": "rms"}):
+        with pytest.raises(GpsweepError, match=r"layer=mix: gives \(16, 2, 6\) for a batch of 2"):
+            list(curve(net, x, 0.5, layer="mix", **options))
+    [(point, logits)] = curve(net, x, 0.5, layer="mix", layer_scale="absolute")
+    assert logits.equal(naive(net, x, point, torch.zeros(2, 4, 4), scale="absolute"))
+
+
+def test_logits_do_not_depend_on_the_layers_of_the_grid() -> None:
+    net, x = SequenceFirst().eval(), torch.randn(2, 3, 4, 4)
+    alone = dict(curve(net, x, [0, 0.5], layer="mix", layer_scale="absolute"))
+    beside = dict(curve(net, x, [0, 0.5], layer=["input", "mix"], layer_scale="absolute"))
+    assert all(logits.equal(beside[point]) for point, logits in alone.items())
+    assert alone[Point(layer="mix", eps=0)].equal(beside[Point(layer="input", eps=0)])
+
+
 def test_points_that_change_each_other_do_not_ride_together() -> None:
     torch.manual_seed(0)
     net, x = EachAlone().eval(), torch.randn(3, 4)

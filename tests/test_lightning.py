@@ -24,7 +24,18 @@ def test_a_start_is_spared_what_it_does_not_need() -> None:
     code = (
         "import sys, gpsweep.run; "
         "unwanted = {'torchvision', 'matplotlib', 'scipy.signal', 'pandas', 'timm', 'sklearn'}; "
+        "unwanted.add('torch._dynamo'); "
         "found = unwanted & set(sys.modules); "
         "assert not found, found; import torchmetrics.utilities.imports as i; assert i._TORCHVISION_AVAILABLE"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_network_may_be_compiled_nevertheless() -> None:
+    code = (
+        "import gpsweep.lightning, torch; from torch._dynamo import OptimizedModule, disable; "
+        "assert isinstance(torch.compile(torch.nn.Identity(), backend='eager'), OptimizedModule); "
+        "net = torch.compile(torch.nn.Identity(), backend='eager'); assert net(torch.ones(2)).sum() == 2; "
+        "assert gpsweep.lightning.Trainer(logger=False, enable_checkpointing=False, barebones=False)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

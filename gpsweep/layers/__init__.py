@@ -149,12 +149,6 @@ def site(calls: Sequence[Finished], net: nn.Module, name: str) -> Call:
     return Call(found.path, max(found.number, 1))
 
 
-def several(calls: Sequence[Finished], where: Call) -> bool:
-    """Say whether a call gave more than one floating-point tensor, or another container than a tensor."""
-    done = next(done for done in calls if done.call == where)
-    return not (isinstance(done.shape, tuple) and all(isinstance(length, int) for length in done.shape))
-
-
 def replay_of(calls: Sequence[Finished], where: Call) -> Replay:
     """Choose the outermost calls that had finished before ``where`` ran."""
     at = next(done for done in calls if done.call == where)
