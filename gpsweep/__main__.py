@@ -30,11 +30,12 @@ def main(cfg: DictConfig) -> float | None:
     except GpsweepError as error:
         raise CompactHydraException(f"gpsweep: {error}") from error
     from gpsweep import report, results
-    from gpsweep.interrupts import StoppedError, hand_on
+    from gpsweep.interrupts import StoppedError, hand_on, hear_scheduler
     from gpsweep.report.terminal import best_table
     from gpsweep.run import run
 
     gc.enable()
+    hear_scheduler()
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         outcome = run(cfg, folder, command())

@@ -32,6 +32,7 @@ class Cache:
     Args:
         folder: the folder, which is made; None keeps nothing.
         option: the configuration key that names it.
+        fresh: whether what is there is left unread, to be made anew.
 
     Raises:
         GpsweepError: if it cannot be written.
@@ -39,6 +40,7 @@ class Cache:
 
     folder: Path | None
     option: str
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         if self.folder is not None:
@@ -47,7 +49,7 @@ class Cache:
     def read(self, name: str, key: Key) -> Arrays | None:
         """Return what was kept under a key, every array held against its checksum; None if nothing was."""
         path = self.path(name, key)
-        if path is None or not path.is_file():
+        if self.fresh or path is None or not path.is_file():
             return None
         try:
             # The archive keeps a checksum of each array, which reading to its end compares.

@@ -14,6 +14,7 @@ from gpsweep import counts as metrics
 from gpsweep.loading import MEASURES, SETTINGS, class_column
 from gpsweep.outcome import Outcome
 from gpsweep.points import columns
+from gpsweep.significance import p_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,24 @@ class Findings:
         without a refinement is the base; missing where ε = 0 was not run. A refined point helps if its gain
         lies above zero, and what its perturbation adds does so too.
         """
-        return self._with_added(selection.best(self.rows), GAINS, lambda above: selection.best(above.rows))
+        return self._with_added(self.clear, GAINS, lambda above: above.clear)
+
+    @cached_property
+    def clear(self) -> pd.DataFrame:
+        """The best point of each curve; it ``helps`` if the exact test bears out what its interval says.
+
+        Where a handful of images differ, a bootstrap interval is too narrow.
+        """
+        found = selection.best(self.rows)
+        found["helps"] = [
+            bool(helps) and self.p_value(place) < 1 - metrics.LEVEL
+            for place, helps in zip(found.index, found["helps"], strict=True)
+        ]
+        return found
+
+    def p_value(self, place: int) -> float:
+        """Return the p-value of a point's gain over the base, see :mod:`gpsweep.significance`."""
+        return p_value(self.outcome.counts[place], self.outcome.base, self.outcome.task)
 
     @cached_property
     def split(self) -> pd.DataFrame | None:

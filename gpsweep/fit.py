@@ -24,7 +24,7 @@ from gpsweep import config, counts
 from gpsweep.atomic import check_writable, save
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import collate
-from gpsweep.errors import GpsweepError
+from gpsweep.errors import GpsweepError, listing
 from gpsweep.interrupts import terminated_at_once
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
@@ -83,7 +83,12 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     asked = OmegaConf.to_container(cfg, resolve=True)  # before the data fills in what it leaves open
     seed_everything(cfg.seed, verbose=False)
     held: Source = config.instance(cfg.data.source, "data.source")
-    source: Source = config.instance(OmegaConf.merge(cfg.data.source, cfg.train), "train")
+    source: Source = config.instance(training(cfg), "train")
+    if tuple(source.classes) != tuple(held.classes):
+        raise GpsweepError(
+            f"train: its classes are {listing(source.classes)}, those of data={held.name} "
+            f"{listing(held.classes)}; expected the same in the same order"
+        )
     samples = [source[number] for number in range(len(source))]
     net = build(cfg.model, classes=len(held.classes))
     module = prepared(cfg, net, samples, held)
@@ -108,6 +113,20 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     return record
 
 
+def training(cfg: DictConfig) -> Any:
+    """Return the configuration of the training set: the data's own, with what ``train`` changes in it.
+
+    Raises:
+        GpsweepError: for a key of ``train`` that the data does not have.
+    """
+    strange = [str(key) for key in cfg.train if key not in cfg.data.source]
+    if strange:
+        raise GpsweepError(
+            f"train.{strange[0]}: unknown to this data; expected some of {listing(list(cfg.data.source))}"
+        )
+    return OmegaConf.merge(cfg.data.source, cfg.train)
+
+
 def check(cfg: DictConfig) -> None:
     """Check the numbers of a recipe.
 
@@ -117,6 +136,11 @@ def check(cfg: DictConfig) -> None:
     for key, least in (("epochs", 1), ("batch_size", 1), ("decay", 0), ("balance", 0), ("seed", 0)):
         if not cfg[key] >= least:
             raise GpsweepError(f"{key}={cfg[key]}: expected a number ≥ {least}")
+    if not cfg.data.batch_size >= 1:
+        raise GpsweepError(f"data.batch_size={cfg.data.batch_size}: expected a number ≥ 1")
+    for key in ("scale", "crop"):
+        if cfg.augment[key] is not None and len(cfg.augment[key]) != 2:
+            raise GpsweepError(f"augment.{key}={cfg.augment[key]}: expected two numbers")
     if not cfg.rate > 0:
         raise GpsweepError(f"rate={cfg.rate}: expected a number > 0")
     low, high = cfg.augment.scale
@@ -210,12 +234,22 @@ def show(record: Mapping[str, Any], command: str) -> None:
     console.print(command, soft_wrap=True, markup=False)
 
 
-def command(cfg: DictConfig, choices: Mapping[str, Any], weights: Path) -> str:
-    """Return the command that draws the curves of the trained network."""
+def command(cfg: DictConfig, choices: Mapping[str, Any], weights: Path, overrides: Sequence[str] = ()) -> str:
+    """Return the command that draws the curves of the trained network.
+
+    Args:
+        cfg: the recipe.
+        choices: the names of its data and model.
+        weights: what it was trained to.
+        overrides: how the recipe was called; what it says of data and network holds for the command as well,
+            save that a training on few images is no reason to judge on few.
+    """
     path = weights.relative_to(Path.cwd()) if weights.is_relative_to(Path.cwd()) else weights
     labels = "knn" if cfg.model.get("features") else "argmax,random_onehot,uniform,top2"
     parts = ["python", "-m", "gpsweep", "-m", f"eps={cfg.eps}", f"label={labels}"]
     parts += [f"data={choices['data']}", f"model={choices['model']}", f"model.checkpoint={path}"]
+    own, not_own = ("data.", "+data.", "model.", "+model."), ("data.limit=", "model.checkpoint=")
+    parts += [each for each in overrides if each.startswith(own) and not each.startswith(not_own)]
     return shlex.join(parts)
 
 
@@ -234,7 +268,8 @@ def main(cfg: DictConfig) -> float:
     except (KeyboardInterrupt, SystemExit):
         print("gpsweep: stopped; no weights were written", file=sys.stderr)
         raise
-    show(record, command(cfg, hydra_cfg.runtime.choices, folder / WEIGHTS))
+    overrides = list(hydra_cfg.overrides.task)
+    show(record, command(cfg, hydra_cfg.runtime.choices, folder / WEIGHTS, overrides))
     return float(record["score"])
 
 

@@ -23,7 +23,7 @@ from gpsweep.data.base import CLASSIFICATION, Source
 from gpsweep.data.batch import Batch, Guarded, collate, content
 from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
-from gpsweep.identity import code, stamp, structure
+from gpsweep.identity import code, code_of, engine, stamp, structure
 from gpsweep.models.build import sha256
 
 BLOCK = 32
@@ -62,6 +62,7 @@ class Gallery:
         *,
         features: str | None,
         cache: Path | None = None,
+        fresh: bool = False,
         memory_format: MemoryFormat = "channels_last",
         workers: int = 0,
     ) -> None:
@@ -74,11 +75,11 @@ class Gallery:
                 "model.features: label=knn expects the layer whose output neighbours are found by, came none"
             )
         try:
-            layers.find(net, features)
+            self.call = layers.find(net, features)
         except GpsweepError as error:
             raise GpsweepError(f"model.features={str(error).removeprefix('layer=')}") from None
         self.net, self.source, self.layer = net, source, features
-        self.cache = Cache(cache, "knn.cache")
+        self.cache = Cache(cache, "knn.cache", fresh)
         self.memory_format, self.workers = memory_format, workers
         self.shape = tuple(source[0]["image"].shape)
         self.device: torch.device | None = None
@@ -113,9 +114,10 @@ class Gallery:
         """
         return {
             "network": _identity_of_net(self.net),
-            "features": self.layer,
+            "features": str(self.call),  # whatever alias it was called by
             "data": _identity_of_source(self.source),
             "computing": f"{device} {self.memory_format} blocks of {BLOCK}, torch {torch.__version__}",
+            "engine": engine(),
         }
 
     def describe(self, x: Tensor) -> Tensor:
@@ -197,7 +199,8 @@ def _identity_of_net(net: nn.Module) -> str:
 
 def _identity_of_source(source: Source) -> str:
     """Hash names, ids, what files look like from outside, and images spread over the data."""
-    digest = hashlib.sha256(f"{source.name} {source.classes} {stamp(source)}\n".encode())
+    about = f"{source.name} {source.classes} {stamp(source)} {code_of(type(source).__mro__)}\n"
+    digest = hashlib.sha256(about.encode())
     digest.update("\n".join(source.ids).encode())
     rows = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)).tolist()
     digest.update(content([source[row] for row in rows]).encode())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from gpsweep import layers
 from gpsweep.cache import Arrays
 from gpsweep.gallery import BLOCK, Gallery
 from gpsweep.passes import Memo, Passes
@@ -94,7 +95,8 @@ class Gradients:
 
     def _key(self, which: Which) -> dict[str, str]:
         signal, layer, _ = which
-        return {**self.gallery.key, "signal": signal, "layer": layer}
+        where = layer if layer == layers.INPUT else str(layers.find(self.gallery.net, layer))
+        return {**self.gallery.key, "signal": signal, "layer": where}
 
     def _block(self, which: Which, number: int) -> Block:
         block = self._blocks.get((which, number))

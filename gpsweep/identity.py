@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -81,7 +81,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
         device: the kind of device, ``cpu`` or ``cuda``.
     """
     return {
-        "engine": _digest(*((PACKAGE / name).read_bytes() for name in ENGINE)),
+        "engine": engine(),
         "torch": torch.__version__,
         "device": device,
         "model": {
@@ -97,6 +97,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
             "ids": _digest(*(name.encode() for name in source.ids)),
             "files": stamp(source),
             "first": content([source[0]]),
+            "code": code_of(type(source).__mro__, target_of(cfg.data.source)),
             "settings": _settings(
                 cfg.data.source, OF_SOURCES if target_of(cfg.data.source).startswith("gpsweep.") else ()
             ),
@@ -106,6 +107,11 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
     }
 
 
+def engine() -> str:
+    """Return the hash of what turns a batch into counts."""
+    return _digest(*((PACKAGE / name).read_bytes() for name in ENGINE))
+
+
 def stamp(source: Source) -> str | None:
     """Return what the data's files look like from outside, or None where a source does not say."""
     said = getattr(source, "stamp", None)
@@ -113,16 +119,24 @@ def stamp(source: Source) -> str | None:
 
 
 def code(net: nn.Module, target: str = "") -> str:
-    """Return the hash of the source of a network, torch's own left to its version.
-
-    It is that of every class of its modules and of those they derive from, of what builds it, and, of code
-    that is not installed, of all that these import.
+    """Return the hash of the source of a network: of the classes of all its modules, and of what builds it.
 
     Args:
         net: the network.
         target: dotted name of what built it.
     """
-    kinds = {base for module in net.modules() for base in type(module).__mro__}
+    return code_of((base for module in net.modules() for base in type(module).__mro__), target)
+
+
+def code_of(kinds: Iterable[type], target: str = "") -> str:
+    """Return the hash of the source of classes and of what builds them, torch's own left to its version.
+
+    Of code that is not installed it is that of all that these import as well.
+
+    Args:
+        kinds: the classes, and those they derive from.
+        target: dotted name of what built them.
+    """
     names = {kind.__module__ for kind in kinds}
     parts = target.split(".")
     names |= {".".join(parts[:end]) for end in range(1, len(parts))}
@@ -145,9 +159,9 @@ def target_of(node: Any) -> str:
 
 
 def _own(name: str, path: Path) -> bool:
-    """Whether a module may change though no version does: one of the user's, or of the networks here."""
+    """Whether a module may change though no version does: the user's, or a network's or data's here."""
     if name.startswith("gpsweep."):
-        return name.startswith("gpsweep.models.")
+        return name.startswith(("gpsweep.models.", "gpsweep.data."))
     return not any(path.is_relative_to(place) for place in INSTALLED)
 
 

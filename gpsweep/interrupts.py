@@ -73,13 +73,17 @@ class Interrupts:
         self.received = signum
 
 
-def ignore_keyboard(worker: int) -> None:
-    """Let a process that reads data leave Ctrl-C, which reaches it too, to the process it reads for.
+def leave_signals(worker: int) -> None:
+    """Let a process that reads data leave what reaches it too to the process it reads for.
+
+    Ctrl-C and a scheduler's warnings go to all processes; it would have inherited handlers that requeue the
+    job. SIGTERM is how it is ended itself.
 
     Args:
         worker: its number, as a ``DataLoader`` gives it.
     """
-    signal.signal(INTERRUPT, signal.SIG_IGN)
+    for signum in (INTERRUPT, *WARNINGS):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def hand_on(signum: int) -> None:
@@ -102,6 +106,15 @@ def hand_on(signum: int) -> None:
         signal.raise_signal(getattr(signal, f"SIG{name}"))  # submitit requeues and ends the process
     elif job is not None:
         subprocess.run(["scontrol", "requeue", job], check=False)
+
+
+def hear_scheduler() -> None:
+    """Within a job of SLURM's, hand on its signals in all that a run does, not in its batches alone."""
+    if "SLURM_JOB_ID" not in os.environ or threading.current_thread() is not threading.main_thread():
+        return
+    for signum in (TERMINATE, *WARNINGS):
+        if signal.getsignal(signum) is signal.SIG_DFL:  # not submitit's
+            signal.signal(signum, leave)
 
 
 @contextmanager

@@ -157,6 +157,10 @@ class KnnGuide:
         found = self.neighbours(x, sample_ids)
         return vote(found.classes, found.weights)
 
+    def forget(self) -> None:
+        """Forget the neighbours of the images that came last: finding them is part of a prediction's cost."""
+        self._last = None
+
     def neighbours(self, x: Tensor, sample_ids: Sequence[str] | None = None) -> Found:
         """Return the neighbours of images, which are kept for the next call with the same ones."""
         last = self._last

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -128,8 +128,25 @@ def measure(
         work: Callable[[], object] = partial(predict, net, batch, setting.refine, options)
         if setting.iterations:
             work = partial(count, net, batch, [point], classes=classes, options=options, memo=memo)
+        guide = options.get("guides", {}).get(setting.label_kind)
+        if guide is not None:
+            work = partial(_guided, guide, work)
+            work()  # what is to be known of training images
         found.append(cost.Cost(setting, seconds(work) / images, bare / images, device_name))
     return found
+
+
+class Forgetful(Protocol):
+    """A guide that keeps what it knows of the images that came last."""
+
+    def forget(self) -> None:
+        """Forget it."""
+
+
+def _guided(guide: Forgetful, work: Callable[[], object]) -> None:
+    """Do what is to be timed as for images that the guide has not seen."""
+    guide.forget()
+    work()
 
 
 def predict(net: nn.Module, batch: Batch, refine: str, options: Mapping[str, Any]) -> None:

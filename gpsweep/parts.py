@@ -118,6 +118,7 @@ def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
         training,
         features=cfg.model.get("features"),
         cache=Path(cfg.knn.cache) if cfg.knn.cache else None,
+        fresh=cfg.fresh,
         memory_format=cfg.memory_format,
         workers=cfg.data.workers,
     )
@@ -147,6 +148,11 @@ def grid_of(cfg: DictConfig) -> points.Grid:
         _check_whole(cfg, key, least)
     if cfg.shard >= cfg.shards:
         raise GpsweepError(f"shard={cfg.shard}: expected 0 to {cfg.shards - 1}, as shards={cfg.shards}")
+    if cfg.fresh and cfg.shards > 1:
+        raise GpsweepError(
+            f"fresh=true shards={cfg.shards}: a shard cannot tell the others' new counts from old ones; "
+            "expected shards=1, or another store: store=FOLDER"
+        )
     axes = {
         axis: OmegaConf.to_container(cfg[axis], resolve=True) if OmegaConf.is_config(cfg[axis]) else cfg[axis]
         for axis in points.AXES

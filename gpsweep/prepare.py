@@ -48,6 +48,8 @@ def prepare(
     """
     if cfg.model.checkpoint is None and cfg.model.get("weights", "own") is None:
         warnings.warn("model.checkpoint=null: the network's weights are random", stacklevel=2)
+    elif cfg.model.checkpoint is None and cfg.model.get("encoder") is not None:
+        warnings.warn("model.checkpoint=null: all weights but the encoder's are random", stacklevel=2)
     options = {
         "seed": cfg.seed,
         "random_unit": cfg.random_unit,

@@ -6,17 +6,26 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from gpsweep import cost
 from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError
-from gpsweep.outcome import Outcome, plain
+from gpsweep.outcome import COUNTS, Outcome, plain
 from gpsweep.points import Point, columns, from_columns
 from gpsweep.store import Merged, Store
 
 RECORD = "run.json"
+OUTPUTS = (
+    COUNTS,
+    *(f"{name}.csv" for name in ("results", "per_class", "selection")),
+    *(f"{name}.{kind}" for name in ("curves", "cost") for kind in ("png", "svg")),
+    "summary.json",
+    "report.html",
+)
+"""What a finished run leaves in its folder besides."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,24 @@ class Record:
     info: Mapping[str, Any]
 
     def same_as(self, other: Record) -> bool:
-        """Say whether another is a shard of the same run."""
-        return self.store.folder.samefile(other.store.folder) and self.points == other.points
+        """Say whether another is a shard of the same run, which ε is chosen in in the same way."""
+        same = self.store.folder.samefile(other.store.folder) and self.points == other.points
+        return same and self.info.get("select") == other.info.get("select")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the results of the whole run lie in this folder."""
+        return (self.folder / COUNTS).is_file()
 
 
 def note(folder: Path, store: Store, points: Sequence[Point], info: Mapping[str, Any]) -> Path:
-    """Write a run's note into its folder; the store is named from there, so that both can move together."""
+    """Write a run's note into its folder; the store is named from there, so that both can move together.
+
+    Results of another run that was in this folder before are removed: they would be taken for this one's.
+    """
+    if (folder / RECORD).is_file() and not _same(folder, Record(folder, store, list(points), plain(info))):
+        for name in OUTPUTS:
+            (folder / name).unlink(missing_ok=True)
     content = {
         "store": os.path.relpath(store.folder.resolve(), folder.resolve()),
         "points": columns(points),
@@ -50,8 +71,18 @@ def note(folder: Path, store: Store, points: Sequence[Point], info: Mapping[str,
     return save(folder / RECORD, json.dumps(content, indent=1).encode() + b"\n")
 
 
+def _same(folder: Path, this: Record) -> bool:
+    """Say whether a folder's note is one of this run's."""
+    try:
+        return this.same_as(read(folder / RECORD))
+    except (GpsweepError, OSError):
+        return False
+
+
 def noted(folder: Path) -> list[Record]:
-    """Return the notes in a folder and all below it, those of a run's further shards left out.
+    """Return the notes in a folder and all below it, one for all shards of a run: that with its results.
+
+    A folder with results of its own is never left out.
 
     Raises:
         GpsweepError: if a note is no note, or its store is gone.
@@ -59,7 +90,11 @@ def noted(folder: Path) -> list[Record]:
     found: list[Record] = []
     for path in sorted(folder.glob(f"**/{RECORD}")):
         record = read(path)
-        if not any(record.same_as(other) for other in found):
+        alike = [place for place, other in enumerate(found) if record.same_as(other)]
+        open_ones = [place for place in alike if not found[place].finished]
+        if record.finished and open_ones:
+            found[open_ones[0]] = record
+        elif record.finished or not alike:
             found.append(record)
     return found
 
@@ -111,6 +146,7 @@ def outcome(
         seconds=merged.seconds,
         info={
             **info,
+            "finished": datetime.now(UTC).isoformat("T", "seconds"),
             "device": ", ".join(merged.devices),
             "points_per_forward": max(merged.points_per_forward),
             "times": {**(times or {}), **spent},

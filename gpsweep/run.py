@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +17,7 @@ from gpsweep import ranks, record, selection
 from gpsweep.data.base import Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError
-from gpsweep.interrupts import Interrupts, StoppedError, ignore_keyboard, terminated_at_once
+from gpsweep.interrupts import Interrupts, StoppedError, leave_signals, terminated_at_once
 from gpsweep.measure import measure_missing
 from gpsweep.module import GridModule, Task
 from gpsweep.outcome import Outcome
@@ -78,6 +78,8 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
     if rank() > 0:
         return None
     left = parts.store.missing(wanted, range(parts.store.batches))
+    if left and cfg.shards == 1:
+        raise lost(left, parts.store.batches, parts.store.folder)
     if left:
         tell(
             f"shard {cfg.shard} of {cfg.shards} is done; {len(left)} of {parts.store.batches} batches are "
@@ -104,6 +106,8 @@ def submit(cfg: DictConfig, parts: Parts, spool: Spool, folder: Path) -> None:
     if rank() > 0:
         return
     left = spool.missing(parts.wanted)
+    if left and cfg.shards == 1:
+        raise lost(left, spool.batches, spool.folder)
     if left:
         tell(
             f"shard {cfg.shard} of {cfg.shards} is done; {len(left)} of {spool.batches} batches are left to "
@@ -115,6 +119,14 @@ def submit(cfg: DictConfig, parts: Parts, spool: Spool, folder: Path) -> None:
         path = folder / file_name(point, parts.grid)
         spool.submit(point, path)
         print(path)
+
+
+def lost(left: Collection[int], batches: int, folder: Path) -> GpsweepError:
+    """Build the error for batches that are computed and yet not there: removed, or not to be seen yet."""
+    return GpsweepError(
+        f"store: {len(left)} of {batches} batches are not in {folder}, though all were computed; were they "
+        "removed, or does another machine's disk show them later? The same command computes what is missing"
+    )
 
 
 def missing(cfg: DictConfig, parts: Parts) -> list[Task]:
@@ -176,7 +188,7 @@ def compute(
             parts.net,
             tasks,
             loader=lambda own: loader(cfg, parts.source, own),
-            keep=parts.keeper.put,
+            keep=parts.store.replace if cfg.fresh and parts.spool is None else parts.keeper.put,
             evaluate=None if parts.spool is None else predict,
             classes=parts.classes,
             options={**prepared.options, "guides": parts.guides},
@@ -192,6 +204,7 @@ def compute(
                 on_ready()
                 others.wait()
                 trainer.test(module, verbose=False)
+                interrupts.at_batch()  # what came as the last batch ended
             finally:
                 for guide in parts.guides.values():
                     guide.save()
@@ -249,7 +262,7 @@ def loader(cfg: DictConfig, source: Source, tasks: Sequence[Task]) -> DataLoader
             list(range(task.batch * size, min((task.batch + 1) * size, len(source)))) for task in tasks
         ],
         num_workers=cfg.data.workers,
-        worker_init_fn=ignore_keyboard,
+        worker_init_fn=leave_signals,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
     )

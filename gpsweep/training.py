@@ -115,9 +115,11 @@ class TrainingModule(LightningModule):
         self.totals = torch.zeros(classes, 3, dtype=torch.int64)
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch; void is ignored."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Loss of one batch; void is ignored, and a batch that is nothing else teaches nothing."""
         image, target = self.augment(batch["image"], batch["target"])
+        if bool((target == VOID).all()):
+            return None
         logits = self.net(image.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits, target, weight=self.class_weights, ignore_index=VOID)
         if not torch.isfinite(loss):
@@ -156,6 +158,8 @@ def class_weights(targets: Sequence[Tensor], channels: int, balance: float) -> T
         return None
     counts = sum(torch.bincount(one[one != VOID].flatten(), minlength=channels) for one in targets)
     assert isinstance(counts, Tensor)
+    if not counts.any():
+        raise GpsweepError("train: all masks are void throughout; there is nothing to learn")
     share = counts / counts.sum()
     weights = share.clamp(min=1e-6) ** -balance
     return weights / (weights * share).sum()

@@ -46,6 +46,8 @@ def tune_ids(cfg: DictConfig, source: Source) -> list[str] | None:
 
 
 def _ids_of_split(cfg: DictConfig, split: object) -> list[str]:
+    if "split" not in cfg.source:
+        raise GpsweepError(f"{KEY}={split}: this data has no splits; expected the path of a list of ids")
     node = OmegaConf.merge(cfg.source, {"split": split})
     if "limit" in node:
         node.limit = None

@@ -15,6 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from PIL import Image
 
 from gpsweep import config
 from gpsweep.data.base import VOID
@@ -115,6 +116,9 @@ def test_recipes_on_real_data(
         (["rate=0"], "rate=0.0: expected a number > 0"),
         (["augment.scale=[2,1]"], "augment.scale=[2.0, 1.0]"),
         (["augment.crop=[500,10]"], "augment.crop=[500, 10]"),
+        (["augment.crop=[288]"], "augment.crop=[288]: expected two numbers"),
+        (["data.batch_size=0"], "data.batch_size=0: expected a number ≥ 1"),
+        (["+train.images=a"], "train.images: unknown to this data"),
         (["batch_size=9"], "batch_size=9: expected at most the 8 training samples"),
         (["train.split=test"], "data.split=test: unknown"),
         (["accelerator=abacus"], "accelerator=abacus"),
@@ -213,3 +217,29 @@ def test_rare_classes_weigh_more() -> None:
 def test_a_recipe_is_checked() -> None:
     with pytest.raises(GpsweepError, match="balance=-1"):
         check(composed("balance=-1"))
+
+
+def test_classes_of_training_and_held_out_data_are_the_same(fit: Fit, tmp_path: Path) -> None:
+    for part, classes in (("held", "abc"), ("own", "ac")):
+        for name in classes:
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(tmp_path / part / name / "1.png")
+    data = ["data=folder", "data.images=held", "+train.images=own", "train.split=null"]
+    code, _, err = fit("fit=cifar", *data, "batch_size=1", "epochs=1")
+    assert code != 0
+    assert "train: its classes are a, c, those of data=folder-held a, b, c" in err
+
+
+def test_the_command_that_is_printed_keeps_what_was_said_of_data_and_network(fit: Fit) -> None:
+    _, out, _ = fit("fit=scenes", *TINY, "model.stages=[[4],[4],[8]]")
+    words = shlex.split(out.strip().splitlines()[-1])
+    assert words[-1] == "model.stages=[[4],[4],[8]]"
+    assert not any(word.startswith(("epochs", "batch_size", "fit", "data.limit")) for word in words)
+
+
+def test_a_batch_of_void_alone_teaches_nothing() -> None:
+    module = TrainingModule(torch.nn.Conv2d(3, 2, 1), classes=2, augment=Augment(), rate=1.0, decay=0.0)
+    void = {"image": torch.zeros(1, 3, 4, 4), "target": torch.full((1, 4, 4), VOID)}
+    assert module.training_step(void, 0) is None
+    with pytest.raises(GpsweepError, match="void throughout"):
+        class_weights([void["target"]], 2, 1.0)

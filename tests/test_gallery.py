@@ -129,3 +129,23 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GpsweepError, match=r"model\.features=hidden: expected finite numbers"):
         found.prepare(CPU)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_key_knows_what_an_alias_stands_for_and_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, data = wrapped(trained().net), digits()
+    own = net.layer_aliases
+    net.layer_aliases = own | {"deep": "net.hidden"}
+    named = Gallery(net, data, features="deep").identity("cpu")
+    assert named == Gallery(net, data, features="hidden").identity("cpu")
+    net.layer_aliases = own | {"deep": "net.conv1"}
+    other = Gallery(net, data, features="deep").identity("cpu")
+    assert other["features"] != named["features"]
+    monkeypatch.setattr("gpsweep.gallery.engine", lambda: "another")
+    assert Gallery(net, data, features="deep").identity("cpu") != other
+
+
+def test_fresh_reads_nothing_that_was_kept(tmp_path: Path) -> None:
+    gallery(cache=tmp_path)
+    data = digits()
+    gallery(data, cache=tmp_path, fresh=True)
+    assert len(data.reads) >= len(data)

@@ -104,3 +104,20 @@ def test_what_a_users_network_imports_and_what_builds_it_are_part_of_it(user: Ca
 def test_what_a_users_network_is_told_is_part_of_it() -> None:
     told = {"name": "a", "checkpoint": "b", "net": {"_target_": "nets.net", "name": "c", "root": "d"}}
     assert identity._settings(told, identity.OF_MODELS) == {"net": told["net"]}
+
+
+def test_the_code_of_a_source_is_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for number in (1, 2, 1):
+        text = f"class Data:\n    pass\n\ndef data(): return Data()\n# class {number}\n"
+        (tmp_path / "users_data.py").write_text(text)
+        sys.modules.pop("users_data", None)
+        importlib.invalidate_caches()
+        kind = importlib.import_module("users_data").Data
+        found.append(identity.code_of(kind.__mro__, "users_data.data"))
+    assert found[0] == found[2] != found[1]
+    for name in ("camvid", "cityscapes"):
+        importlib.import_module(f"gpsweep.data.{name}")
+        found.append(identity.code_of((), f"gpsweep.data.{name}.{name}"))
+    assert len(set(found)) == 4

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from commands import Terminal
 
-from gpsweep.interrupts import WARNINGS, hand_on, leave
+from gpsweep.interrupts import WARNINGS, hand_on, hear_scheduler, leave, leave_signals
 
 STATES = {
     "running": "JobState=RUNNING Reason=None PreemptTime=None",
@@ -115,3 +115,25 @@ def test_signals_are_whose_they_were_after_a_run(terminal: Terminal) -> None:
     before = {signum: signal.getsignal(signum) for signum in heard}
     assert terminal("data.limit=2", "eps=1", "progress=false")[0] == 0
     assert {signum: signal.getsignal(signum) for signum in heard} == before
+
+
+def test_within_a_job_all_signals_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    hear_scheduler()
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL, "outside SLURM"
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    own = signal.signal(signal.SIGUSR2, lambda *_: None)
+    submitits = signal.getsignal(signal.SIGUSR2)
+    hear_scheduler()
+    assert signal.getsignal(signal.SIGUSR1) is leave
+    assert signal.getsignal(signal.SIGUSR2) is submitits
+    assert own is signal.SIG_DFL
+
+
+def test_processes_that_read_data_leave_signals_to_the_first() -> None:
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, *WARNINGS)}
+    try:
+        leave_signals(0)
+        assert {signal.getsignal(signum) for signum in before} == {signal.SIG_IGN}
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -15,7 +15,7 @@ from gpsweep import cost, measure
 from gpsweep.cost import Setting
 from gpsweep.data.batch import Batch
 from gpsweep.passes import Memo
-from gpsweep.points import grid
+from gpsweep.points import Point, grid
 from gpsweep.refine import Refinement
 
 CLASSES = 3
@@ -113,6 +113,30 @@ def test_short_work_is_repeated_more_often() -> None:
         measure.measure(net, batch(), [], classes=CLASSES, clock=clock)
     assert often.passes == 1 + measure.MOST
     assert seldom.passes == 1 + measure.REPEATS
+
+
+def test_a_guide_finds_its_neighbours_in_every_pass_that_is_timed() -> None:
+    class Guide:
+        """Takes as long as two passes for images that it has not seen, and much longer for the first."""
+
+        def __init__(self, clock: Clock) -> None:
+            self.clock, self.known, self.first = clock, False, True
+
+        def forget(self) -> None:
+            self.known = False
+
+        def __call__(self, pull: Any, step: Any, *, x: Tensor, **_: Any) -> list[Tensor]:
+            self.clock.now += 0.0 if self.known else 0.02 * (100 if self.first else 1)
+            self.known, self.first = True, False
+            return [torch.ones_like(x)]
+
+    net = Net(Clock(), 0.005)
+    options = {"guides": {"knn": Guide(net.clock)}}
+    wanted = [Point(label="knn", eps=1.0)]
+    [found] = measure.measure(
+        net, batch(), wanted, classes=CLASSES, options=options, clock=net.clock, budget=100
+    )
+    assert found.passes == pytest.approx(1 + 1 + 2), "no backward pass: the guide did without"
 
 
 def test_what_does_not_fit_into_the_budget_is_left_out() -> None:

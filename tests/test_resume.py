@@ -180,7 +180,10 @@ def test_report_merges_the_shards_of_several_models(
     assert all(path.name == "report.html" and path.parent.parent.name == "merged" for path in made)
 
 
-@pytest.mark.parametrize("wrong", [["shards=0"], ["shards=2", "shard=2"], ["shard=-1"], ["shards=1.5"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [["shards=0"], ["shards=2", "shard=2"], ["shard=-1"], ["shards=1.5"], ["shards=2", "fresh=true"]],
+)
 def test_wrong_shards_are_refused(terminal: Terminal, wrong: list[str]) -> None:
     code, _, err = terminal(*SMALL, *wrong)
     assert code != 0
@@ -239,3 +242,58 @@ def test_the_note_of_a_run_outlives_a_move(terminal: Terminal) -> None:
     [path] = [note for note in Path("moved").glob("**/run.json") if note.parent.name != "last"]
     assert report([str(path.parent)]) == 0
     assert json.loads((path.parent / "summary.json").read_text())["samples"] == 5
+
+
+def test_results_of_another_run_do_not_stay_in_the_folder(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures(terminal.folder)
+    assert terminal(*SMALL, "eps=1", "hydra.run.dir=run")[0] == 0
+    assert terminal(*SMALL, "eps=1", "hydra.run.dir=run")[0] == 0
+    made = {path.name for path in Path("run").iterdir()}
+    assert {"counts.npz", "report.html", "run.json"} <= made
+    monkeypatch.setattr("gpsweep.run.compute", lambda *_: {"start": 0.0, "test": 0.0})
+    code, _, err = terminal(*SMALL, "eps=2", "hydra.run.dir=run")
+    assert code != 0
+    assert "3 of 3 batches are not in" in err.replace("\n", " ")
+    assert made - {path.name for path in Path("run").iterdir()} >= {
+        "counts.npz",
+        "report.html",
+        "results.csv",
+    }
+
+
+def test_runs_that_choose_otherwise_are_no_shards_of_each_other(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    for select in ("none", "half"):
+        assert terminal(*SMALL, "eps=[-1,0,1]", f"select={select}", f"hydra.run.dir=runs/{select}")[0] == 0
+        Path("runs", select, "report.html").unlink()
+    assert report(["runs"]) == 0
+    assert len(list(Path("runs").glob("*/report.html"))) == 2
+
+
+def test_a_shard_with_the_results_stands_for_all(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    run = [*SMALL, "eps=[-1,0,1]", "shards=2"]
+    for shard in (0, 1):
+        assert terminal(*run, f"shard={shard}", f"hydra.run.dir=runs/{shard}")[0] == 0
+    assert report(["runs"]) == 0
+    assert not Path("runs/merged").exists()
+    assert Path("runs/1/report.html").exists()
+
+
+def test_what_was_computed_afresh_takes_the_place_of_all_that_was_there(
+    terminal: Terminal, counted: list[tuple[int, int]]
+) -> None:
+    pictures(terminal.folder)
+    for eps in ("eps=1", "eps=[1,2]", "eps=3"):
+        assert terminal(*SMALL, eps)[0] == 0
+    stored = len(list(Path("outputs/store").glob("*/*.counts")))
+    counted.clear()
+    assert terminal(*SMALL, "eps=[1,2,4]", "fresh=true")[0] == 0
+    assert {points for _, points in counted} == {3}
+    left = len(list(Path("outputs/store").glob("*/*.counts")))
+    assert (stored, left) == (9, 6), "of eps=3 alone, and anew"
+    counted.clear()
+    assert terminal(*SMALL, "eps=[1,2,3,4]")[0] == 0
+    assert not counted

@@ -78,7 +78,7 @@ def test_mistakes(here: Path, lines: str, split: str, says: str) -> None:
 
 def test_a_source_without_splits_is_told_by_the_key() -> None:
     cfg = OmegaConf.create({"source": {"_target_": "digits.digits"}, "tune_split": "train"})
-    with pytest.raises(GpsweepError, match=r"^data\.tune_split=digits\.digits: could not be built"):
+    with pytest.raises(GpsweepError, match=r"^data\.tune_split=train: this data has no splits; expected"):
         tune_ids(cfg, instance(cfg.source, "data.source"))
 
 

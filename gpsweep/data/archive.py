@@ -101,6 +101,8 @@ def from_tar(path: Path, wanted: Collection[str], *, key: str) -> dict[str, byte
     with opened(path, key=key) as stream, _tar(stream) as archive:
         for member in archive:
             name = PurePosixPath(member.name).name
+            if member.issparse() or member.size > LARGEST:  # holes take no room in the archive
+                raise too_large(path, key=key)
             content = archive.extractfile(member) if name in wanted and member.isfile() else None
             if content is not None:
                 found[name] = content.read()

@@ -29,6 +29,7 @@ LAYOUT = (
     f"one of {', '.join((*FOLDERS, *ARCHIVES))}, or a folder with one of them, or with train/CLASS and "
     f"test/CLASS; {PUBLISHED}"
 )
+HIDDEN = ("._", "__MACOSX")  # what a Mac adds
 PICTURE = re.compile(r"(?:.*/)?(train|test)/([^/]+)/([^/]+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 
 
@@ -128,7 +129,8 @@ class Entry(NamedTuple):
 
 def _pictures(names: Sequence[str], split: str, where: Path) -> list[Entry]:
     """Find a split's pictures among file names; classes alternate, so that a limit leaves all of them."""
-    parts = [(name, match) for name in names if (match := PICTURE.fullmatch(name)) and match[1] == split]
+    seen = (name for name in names if not any(part.startswith(HIDDEN) for part in name.split("/")))
+    parts = [(name, match) for name in seen if (match := PICTURE.fullmatch(name)) and match[1] == split]
     folders = {match[2] for _, match in parts}
     if folders != set(CLASSES):
         raise GpsweepError(

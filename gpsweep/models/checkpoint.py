@@ -96,6 +96,14 @@ def restore(net: nn.Module, path: str | Path) -> None:
     net.load_state_dict(state, strict=True)
 
 
+def is_there(path: str | Path) -> bool:
+    """Say whether there is a file at a path, ``~`` expanded, that may be looked at."""
+    try:
+        return Path(path).expanduser().is_file()
+    except OSError:  # a folder above it may not be entered, or the name is too long
+        return False
+
+
 def _error(file: Path, what: str) -> GpsweepError:
     return GpsweepError(f"model.checkpoint={file}: {what}")
 
@@ -105,7 +113,7 @@ def _found(path: str | Path) -> Path:
     file = Path(path).expanduser()
     if file.suffix not in ENDINGS:
         raise _error(file, f"unknown ending; expected {listing(ENDINGS)}.")
-    if not file.is_file():
+    if not is_there(file):
         raise _error(file, f"no such file.{published(file.name) or _nearest(file)}")
     return file
 
@@ -118,9 +126,13 @@ def _kind(value: object) -> str:
 
 def _nearest(file: Path) -> str:
     """Say what is there instead of a file that is missing."""
-    if file.is_dir():
+    try:
+        folder, beside = file.is_dir(), file.parent.is_dir()
+    except OSError as error:
+        return f" {error.strerror}."
+    if folder:
         return " It is a folder."
-    if not file.parent.is_dir():
+    if not beside:
         return f" Nor is there a folder {file.parent}."
     names = sorted(p.name for p in file.parent.iterdir() if p.suffix in ENDINGS and p.is_file())
     near = get_close_matches(file.name, names, n=3, cutoff=0.5)

@@ -37,7 +37,8 @@ def torchvision(*, arch: str, classes: int, weights: str | None = None, **option
     if arch in segmentation:
         options = {"weights_backbone": None} | options
     if arch in DRAWN:
-        options = {"init_weights": False} | options
+        # torchvision sets transform_input for its own weights alone, which a checkpoint may hold as well.
+        options = {"init_weights": False, "transform_input": True} | options
     with explained(weights):
         net: nn.Module = models.get_model(arch, weights=chosen, num_classes=classes, **options)
     if getattr(net, "aux_classifier", None) is not None and not options.get("aux_loss"):

@@ -80,9 +80,10 @@ def front(found: Sequence[Mark]) -> list[Mark]:
     return kept
 
 
-def rivals(found: Sequence[Mark], delta: float, cost: float) -> Iterator[Mark]:
-    """Yield the refinements alone that gain at least so much at no higher cost."""
-    yield from (m for m in found if m.label is None and m.delta >= max(delta, 0) and m.cost <= cost)
+def rivals(found: Sequence[Mark], delta: float, cost: float | None) -> Iterator[Mark]:
+    """Yield the refinements alone that gain at least so much at no higher cost; None: at any."""
+    able = (m for m in found if m.label is None and m.delta >= max(delta, 0))
+    yield from (m for m in able if cost is None or m.cost <= cost)
 
 
 def worth_drawing(found: Sequence[Mark]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import counts as metrics
@@ -29,20 +29,21 @@ def verdict(findings: Findings) -> dict[str, Any]:
 
     Returns:
         ``kind``: ``yes``, ``no``, ``chance`` (intervals of gains lie above zero, but no more than chance
-        would put there, or images are too few to tell), ``oracle`` (nothing else was run: it sees the answers
-        and never counts as help), ``still`` (nothing was perturbed) or ``mixed`` (a refinement's part in the
-        gain is not known);
-        ``row``: the best point on all images; ``index``: its place in ``outcome`` if it perturbs at all;
-        ``held``: the row of the held-out table that the verdict is about; ``over``: the refinement that is
-        the base; ``helpful`` of ``judged`` points have an interval above zero, ``chance`` would put that many
-        there if no point did anything; ``bound``: the oracle's best.
+        would put there, or the exact test does not bear out the best, or images are too few to tell),
+        ``oracle`` (nothing else was run: it sees the answers and never counts as help), ``still`` (nothing
+        was perturbed) or ``mixed`` (a refinement's part in the gain is not known);
+        ``row``: on all images the best point whose interval lies above zero, or if there is none the best of
+        all, with its ``p_value``; ``index``: its place in ``outcome`` if it perturbs at all; ``highest``: the
+        best of all points; ``held``: the row of the held-out table that the verdict is about; ``over``: the
+        refinement that is the base; ``helpful`` of ``judged`` points have an interval above zero, ``chance``
+        would put that many there if no point did anything; ``bound``: the oracle's best.
     """
     judged_on, over = _base(findings)
     found = _told(judged_on)
     if not judged_on.rows["eps"].any():
         found["kind"], found["held"] = "still", None
     elif over is None and judged_on.refined and found["kind"] != "oracle":
-        found["kind"] = "mixed"
+        found["kind"], found["held"] = "mixed", None
     return {**found, "over": over, "outcome": judged_on.outcome}
 
 
@@ -59,7 +60,7 @@ def beside(found: dict[str, Any], findings: Findings) -> list[Mark]:
         return []
     row, delta = found["held"] or found["row"], "held_delta" if found["held"] else "delta"
     if not row["eps"]:
-        return list(rivals(known, 0.0, inf))
+        return list(rivals(known, 0.0, None))
     return list(rivals(known, row[delta], cost_of(findings.rows, row)))
 
 
@@ -144,11 +145,14 @@ def _told(findings: Findings) -> dict[str, Any]:
         kind, pick = "yes" if pick["helps"] else "no", pick | {"eps": pick["tune_eps"]}
     chance = round(len(judged) * (1 - metrics.LEVEL) / 2)
     few = len(findings.outcome.ids) < LEAST or (len(judged) > 1 and len(above) <= chance)
-    if kind == "yes" and pick is None and few:
+    p_value = findings.p_value(row["index"])
+    if kind == "yes" and pick is None and (few or p_value >= 1 - metrics.LEVEL):
         kind = "chance"
     return {
         "kind": kind,
         "row": row,
+        "p_value": p_value,
+        "highest": _top(judged) if len(judged) else row,
         "held": pick,
         "index": row["index"] if row["eps"] else None,
         "helpful": len(above),

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from gpsweep.atomic import save, save_first
-from gpsweep.errors import GpsweepError
+from gpsweep.errors import GpsweepError, listing
 from gpsweep.points import Point, columns
 from gpsweep.sparse import Counts
 from gpsweep.store import chunk as chunks
@@ -131,6 +131,18 @@ class Store:
         """
         return save(self.folder / _name(chunk.batch, chunk.points), chunks.pack(chunk))
 
+    def replace(self, chunk: Chunk) -> Path:
+        """Store a batch's counts in place of all that was stored of any of its points.
+
+        Raises:
+            GpsweepError: as :meth:`put`.
+        """
+        path = self.put(chunk)
+        for other in self._files(chunk.points).get(chunk.batch, ()):
+            if other != path and not self._points(other).isdisjoint(chunk.points):
+                other.unlink(missing_ok=True)
+        return path
+
     def missing(
         self, points: Sequence[Point], batches: Iterable[int] | None = None
     ) -> dict[int, list[Point]]:
@@ -196,9 +208,11 @@ class Store:
                 "the command that made it goes on where it stopped"
             )
         if len({(chunk.content, chunk.base.tobytes(), *chunk.ids) for chunk in used}) > 1:
+            devices = sorted({chunk.device for chunk in used})
+            what = "the network has" if len(devices) == 1 else f"they were counted on {listing(devices)}"
             raise GpsweepError(
                 f"{self.folder}: the images or masks of batch {batch} ({used[0].ids[0]}, …) have changed "
-                "since they were counted first, or the network has; fresh=true computes all of it again"
+                f"since they were counted first, or {what}; fresh=true computes all of it again"
             )
         return _chosen(used, [place[point] for point in points], points)
 

@@ -81,6 +81,7 @@ def found(root: Path) -> list[Entry]:
 def entry(folder: Path) -> Entry:
     """Look at one identity's folder."""
     files = sorted(folder.glob(f"*{SUFFIX}"))
+    kept = [*files, *(path for path in folder.glob("*/**/*") if path.is_file())]  # predictions, a folder each
     try:
         store = Store.at(folder)
         about = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))["about"]
@@ -89,9 +90,9 @@ def entry(folder: Path) -> Entry:
     except GpsweepError:
         about, batches = {}, "?"
     debris = [path for path in folder.iterdir() if path.name.startswith(TEMPORARY) or path.suffix == DAMAGED]
-    times = [path.stat().st_mtime for path in [folder, *files]]
+    times = [path.stat().st_mtime for path in [folder, *kept]]
     name = {key: str(about.get(key, "?")) for key in ("model", "dataset")}
-    return Entry(folder, name["model"], name["dataset"], batches, files, debris, max(times))
+    return Entry(folder, name["model"], name["dataset"], batches, kept, debris, max(times))
 
 
 def show(entries: list[Entry]) -> None:

@@ -13,7 +13,7 @@ from gpsweep.tables.commands import Job
 from gpsweep.tables.definition import Definition, Variant
 from gpsweep.tables.entries import Entry, averaged, by_class, curve_of, gains, knn_accuracy, risen
 from gpsweep.tables.running import Ended
-from gpsweep.tables.sheet import Sheet
+from gpsweep.tables.sheet import Sheet, seconds_text
 
 Done = tuple[Job, Path, Outcome]
 
@@ -92,12 +92,13 @@ def _explained(done: Sequence[Done], *, small: bool) -> list[str]:
     notes = ["gain: of GP over our base, with its 95 % paired bootstrap interval over images"]
     if small:
         notes.append("paper: what it reports of its own network and data, for orientation alone")
-    if any(outcome.info.get("select") for _, _, outcome in done):
+    plans = [outcome.info["select"] for _, _, outcome in done if outcome.info.get("select")]
+    if plans:
+        chosen = "data.tune_split" if any("tune" in plan for plan in plans) else "one half of the images"
         tests = dict.fromkeys(TESTS[outcome.task] for _, _, outcome in done)
         notes += [
             "tuned on the same images: ε was chosen on the images that it is judged on, as the paper does",
-            "held out: ε was chosen on one half of the images, gain and p are of the other; "
-            f"p: {' or '.join(tests)}",
+            f"held out: ε was chosen on {chosen}, gain and p are of the others; p: {' or '.join(tests)}",
         ]
     return [*notes, *dict.fromkeys(_origin(job, outcome) for job, _, outcome in done)]
 
@@ -107,7 +108,8 @@ def _origin(job: Job, outcome: Outcome) -> str:
     known = outcome.info.get("cost")
     if not known:
         return text
-    return f"{text}, {known['forward_seconds']:.2g} s for a plain forward pass ({outcome.info.get('device')})"
+    seconds = seconds_text(known["forward_seconds"])
+    return f"{text}, {seconds} s for a plain forward pass ({outcome.info.get('device')})"
 
 
 def _submits(each: Ended) -> bool:

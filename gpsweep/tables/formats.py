@@ -127,7 +127,7 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
     from rich.table import Table
 
     console = console or Console(highlight=False)
-    columns = sheet.brief()
+    columns = sheet.brief() if sheet.entries else []
     rows = sheet.rows(columns)
     lines = [[line for cell in cells for line in cell.splitlines()] for cells in zip(*rows, strict=True)]
     widths = [max(map(len, c.heading.split() + cells)) for c, cells in zip(columns, lines, strict=True)]
@@ -150,7 +150,8 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
     console.print()
     console.print(f"{sheet.title} — {sheet.measure}", markup=False, soft_wrap=True)
     console.print()
-    console.print(table)
-    console.print()
+    if rows:
+        console.print(table)
+        console.print()
     for note in sheet.notes:
         console.print(f"- {note}", markup=False, soft_wrap=True)

@@ -172,7 +172,16 @@ def _times(entry: Entry) -> str:
 
 
 def _seconds(entry: Entry) -> str:
-    return "" if entry.get("seconds") is None else f"{entry['seconds']:.2g}"
+    return "" if entry.get("seconds") is None else seconds_text(entry["seconds"])
+
+
+def seconds_text(seconds: float) -> str:
+    """Write a time with two digits, never with an exponent.
+
+    >>> seconds_text(0.00022), seconds_text(1.26), seconds_text(123.4)
+    ('0.00022', '1.3', '123')
+    """
+    return f"{seconds:.2g}" if seconds < 10 else f"{seconds:.0f}"
 
 
 def _rounded(number: float, *, signed: bool) -> str:

@@ -86,6 +86,12 @@ class Tracked:
         return {"base": self.base, "samples": self.samples, **best}
 
 
+def below(folder: Path, sweep: Path | None) -> Path:
+    """Return where a run lies below its sweep, which tells jobs apart; by itself its folder's name."""
+    run, top = folder.resolve(), (sweep or folder).resolve()
+    return run.relative_to(top) if top in run.parents else Path(run.name)
+
+
 def tracked(folder: Path) -> Tracked:
     """Read a finished run.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpsweep.trackers.content import flat, tracked
+from gpsweep.trackers.content import below, flat, tracked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,9 @@ class Csv:
 
         content = tracked(folder)
         # Jobs of a sweep each have a folder of their own.
-        target = Path(self.dir, folder.name if sweep is not None else "") if self.dir else folder / "csv"
+        target = (
+            Path(self.dir, below(folder, sweep) if sweep is not None else "") if self.dir else folder / "csv"
+        )
         for left in ("metrics.csv", "hparams.yaml"):
             (target / left).unlink(missing_ok=True)
         steps = content.steps()

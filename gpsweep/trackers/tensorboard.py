@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpsweep.trackers import client
-from gpsweep.trackers.content import Tracked, flat, tracked
+from gpsweep.trackers.content import Tracked, below, flat, tracked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ class TensorBoard:
 
         content = tracked(folder)
         root = Path(self.dir) if self.dir else (sweep or folder) / "tensorboard"
-        target = root / folder.resolve().name
+        target = root / below(folder, sweep)
         for left in target.glob("events.out.tfevents.*"):
             left.unlink()  # sent again, a run takes the place of itself
         logger = TensorBoardLogger(target.parent, name="", version=target.name)

@@ -160,3 +160,15 @@ def test_a_zip_cut_short(tmp_path: Path, cut: int) -> None:
     says = r"^data\.root: .*a\.zip cannot be read: File is not a zip file"
     with pytest.raises(GpsweepError, match=says), opened_zip(path, key=KEY):
         pass
+
+
+def test_holes_of_a_tar_are_not_filled(tmp_path: Path, modest: int) -> None:
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as target:
+        member = tarfile.TarInfo("folder/wanted")
+        member.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "50000000"}
+        target.addfile(member)
+    with tarfile.open(path) as source:
+        assert source.getmembers()[0].size == 50_000_000
+    with pytest.raises(GpsweepError, match=r"a\.tar\.gz was not read"):
+        from_tar(path, {"wanted"}, key=KEY)

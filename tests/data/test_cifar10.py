@@ -237,3 +237,12 @@ def test_real_pictures(data_root: Path, split: str, count: int) -> None:
         0
     )
     assert sky[2] > sky[0] + 10  # aeroplanes fly in the blue
+
+
+def test_a_zip_that_a_mac_made(tmp_path: Path) -> None:
+    path = zipped(tree(tmp_path / "pictures"), tmp_path / "a.zip")
+    plain = cifar10(root=str(path)).ids
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in ("__MACOSX/test/cat/._0000.jpg", "test/cat/._0000.jpg"):
+            archive.writestr(name, b"no picture")
+    assert cifar10(root=str(path)).ids == plain

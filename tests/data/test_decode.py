@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,3 +211,19 @@ def test_tensor_has_channels_first() -> None:
     assert tensor.shape == (3, 2, 4)
     assert tensor.is_contiguous()
     assert tensor[2, 1, 3] == image[1, 3, 2]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_masks_of_few_bits_keep_their_numbers(tmp_path: Path, bits: int) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    header = struct.pack(">2I5B", 8 // bits, 2, bits, 0, 0, 0, 0)
+    rows = b"\0\x1b" * 2  # 0 1 2 3, or 1 11
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    (tmp_path / "a.png").write_bytes(content)
+    numbers = [0, 1, 2, 3] if bits == 2 else [1, 11]
+    assert read_mask(tmp_path / "a.png", key=KEY).tolist() == [numbers] * 2

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gpsweep.errors import GpsweepError
-from gpsweep.models.checkpoint import load, restore
+from gpsweep.models.checkpoint import is_there, load, restore
 
 State = dict[str, Tensor]
 
@@ -309,3 +309,14 @@ def test_a_damaged_directory_of_an_archive(
 def test_names_that_are_no_text(tmp_path: Path, trained: State) -> None:
     torch.save(trained | {"2.\nweight": trained["2.weight"]}, tmp_path / "net.pt")
     assert_refused(tmp_path / "net.pt", r"its names are no text: '2\.\\nweight'")
+
+
+def test_paths_that_cannot_be_looked_at_are_missing_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "own.pt")
+    assert is_there("~/own.pt")
+    assert not is_there("x" * 300 + ".pt")
+    with pytest.raises(GpsweepError, match="no such file"):
+        load("x" * 300 + ".pt")

@@ -223,3 +223,11 @@ def test_the_hubs_setting_is_put_back() -> None:
         assert constants.HF_HUB_OFFLINE
         raise OSError
     assert not constants.HF_HUB_OFFLINE
+
+
+@pytest.mark.parametrize("arch", ["inception_v3", "googlenet"])
+def test_checkpoints_of_inception_find_their_preprocessing(arch: str) -> None:
+    from gpsweep.models.torchvision import torchvision
+
+    net = torchvision(arch=arch, classes=5, aux_logits=False)
+    assert net.transform_input

@@ -177,7 +177,7 @@ def test_the_oracle_is_a_bound_and_never_help() -> None:
     assert "A bound, not a gain" in read(only).text
     with_others = make(images=30, label=["ground_truth", "random_onehot"], eps=[0.1, 0.2])
     assert verdict(with_others)["kind"] == "no"
-    assert "bounds what a label could do" in read(with_others).text
+    assert "which sees the answers, reaches" in read(with_others).text
     alone = read(replace(only, info={"select": {"seed": 0}})).text
     assert "A bound, not a gain" in alone
     assert "help:" not in alone

@@ -123,11 +123,55 @@ def test_plain_runs_speak_of_no_refinement() -> None:
     ],
 )
 def test_no_more_gains_than_chance_would_give_are_no_help(
-    points: int, images: int, kind: str, says: str
+    points: int, images: int, kind: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Findings, "p_value", lambda self, place: 0.01)  # as the made-up interval
     eps = [n / 10 for n in range(1, points + 1)]
     findings = Findings(make(label="random_onehot", eps=eps, images=images))
     findings.rows["delta_low"] = [0.1] + [-1.0] * (points - 1)
     assert verdict(findings)["kind"] == kind
     assert says in " ".join(page(findings, None).split())
     assert ("Not told from chance" in page(findings, None)) == (kind == "chance")
+
+
+def test_what_cannot_be_told_apart_has_no_held_out_verdict() -> None:
+    outcome = make(label="argmax", images=60, refine="flip", eps=[0.2, 0.4], info={"select": {"seed": 0}})
+    found, _, _, text = told(outcome)
+    assert (found["kind"], found["held"]) == ("mixed", None)
+    assert "Together with a flip:" in text
+    assert "No:" not in text
+
+
+def test_an_interval_that_the_exact_test_does_not_bear_out_is_no_help(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    findings = Findings(make(label="argmax", images=60))
+    assert verdict(findings)["kind"] == "yes"
+    assert findings.clear["helps"].all()
+    assert 0 < verdict(findings)["p_value"] < 0.05
+    monkeypatch.setattr(Findings, "p_value", lambda self, place: 0.125)
+    findings = Findings(findings.outcome)
+    assert verdict(findings)["kind"] == "chance"
+    assert not findings.clear["helps"].any()
+    assert "The exact test says p = 0.125" in page(findings, None).replace("&nbsp;", " ")
+
+
+def test_the_best_of_those_above_zero_need_not_be_the_best_of_all() -> None:
+    findings = Findings(make(label="argmax", eps=[0.2, 0.4, 0.6], images=60))
+    rows = findings.rows
+    rows["delta_low"], rows["score"] = [0.4, 0.3, -0.1], rows["base"] + [0.5, 0.4, 0.9]
+    assert findings.p_value(0) < 0.05
+    found = verdict(findings)
+    assert (found["kind"], found["row"]["eps"], found["highest"]["eps"]) == ("yes", 0.2, 0.6)
+    assert "the best of the 2 whose interval lies above zero" in page(findings, None)
+
+
+def test_an_oracle_that_gains_nothing_lifts_nothing() -> None:
+    text = told(make(label="ground_truth", eps=[-0.6, -0.3, 0], images=20))[3]
+    assert "At no ε that was run does it score higher than the base." in text
+    assert "bounds" not in text
+
+
+def test_a_refinement_of_unknown_cost_is_a_rival_of_no_perturbation() -> None:
+    found, rivals, _, _ = told(make(label="random_onehot", images=60, refine=["none", "flip"]))
+    assert (found["kind"], found["row"]["eps"], rivals) == ("no", 0, ["flip"])

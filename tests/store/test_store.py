@@ -186,6 +186,22 @@ def test_ls_and_gc(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert not store.folder.exists()
 
 
+def test_gc_sees_predictions_that_are_being_written(store: Store) -> None:
+    root = filled(store).folder.parent
+    for path in [*store.folder.glob("*"), store.folder]:
+        os.utime(path, (0, 0))
+    spool = store.folder / "predictions" / "argmax"
+    spool.mkdir(parents=True)
+    (spool / "a.png").write_bytes(b"1234")
+    os.utime(store.folder, (0, 0))
+    assert main(["gc", str(root), "--older", "1"]) == 0
+    assert store.folder.exists()
+    for path in [*spool.rglob("*"), spool, spool.parent, store.folder]:
+        os.utime(path, (0, 0))
+    assert main(["gc", str(root), "--older", "1"]) == 0
+    assert not store.folder.exists()
+
+
 def test_ls_looks_where_runs_store(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,10 @@ def test_a_small_table_says_whose_numbers_the_papers_are() -> None:
 def test_three_files(tmp_path: Path) -> None:
     assert [path.name for path in write(SHEET, tmp_path)] == ["table9.csv", "table9.md", "table9.tex"]
     assert (tmp_path / "table9.tex").read_text() == as_latex(SHEET)
+
+
+def test_a_table_without_a_line_prints_why(tmp_path: Path) -> None:
+    said = StringIO()
+    show(replace(SHEET, entries=[], notes=["skipped: no weights"]), Console(file=said, width=80))
+    assert "- skipped: no weights" in said.getvalue()
+    assert all(path.is_file() for path in write(replace(SHEET, entries=[]), tmp_path))

@@ -108,3 +108,11 @@ def test_the_examples() -> None:
 
     assert doctest.testmod(content).attempted >= 3
     assert doctest.testmod(content).failed == 0
+
+
+def test_jobs_of_one_name_are_told_apart_by_where_they_lie(tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    assert content.below(sweep / "a" / "val", sweep) == Path("a/val")
+    assert content.below(sweep / "0", sweep) == Path("0")
+    assert content.below(sweep, None) == content.below(sweep, sweep) == Path("sweep")
+    assert content.below(tmp_path / "elsewhere", sweep) == Path("elsewhere")
