@@ -82,20 +82,17 @@ def _same(folder: Path, this: Record) -> bool:
 def noted(folder: Path) -> list[Record]:
     """Return the notes in a folder and all below it, one for all shards of a run: that with its results.
 
-    A folder with results of its own is never left out.
-
     Raises:
         GpsweepError: if a note is no note, or its store is gone.
     """
     found: list[Record] = []
     for path in sorted(folder.glob(f"**/{RECORD}")):
         record = read(path)
-        alike = [place for place, other in enumerate(found) if record.same_as(other)]
-        open_ones = [place for place in alike if not found[place].finished]
-        if record.finished and open_ones:
-            found[open_ones[0]] = record
-        elif record.finished or not alike:
+        place = next((place for place, other in enumerate(found) if record.same_as(other)), None)
+        if place is None:
             found.append(record)
+        elif record.finished and not found[place].finished:
+            found[place] = record
     return found
 
 
