@@ -1,4 +1,4 @@
-"""Files that are at any moment whole or absent, and folders that are checked before work begins."""
+"""Files that are at any moment whole or absent, and places that are looked at before work begins."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from uuid import uuid4
 from gpsweep.errors import GpsweepError
 
 TEMPORARY = ".writing-"
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is a file at ``path`` that may be looked at."""
+    try:
+        return path.is_file()
+    except OSError:  # a folder above it may not be entered, or the name is too long
+        return False
 
 
 def save(path: Path, content: bytes) -> Path:

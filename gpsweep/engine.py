@@ -256,11 +256,10 @@ class _Walk:
             )
         else:
             directions = step(pulled[curve.layer])
-        if curve.layer == layers.INPUT:
+        if curve.layer == layers.INPUT or "rms" not in (self.layer_scale, curve.step):
             return directions
         clean = self.passes.activation(curve.layer)
-        if "rms" in (self.layer_scale, curve.step):
-            self.check_batch_first(curve.layer, clean)
+        self.check_batch_first(curve.layer, clean)
         if self.layer_scale == "absolute":
             return directions
         return [rms(h) * d for h, d in zip(clean, directions, strict=True)]

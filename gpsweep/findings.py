@@ -70,7 +70,14 @@ class Findings:
 
     def p_value(self, place: int) -> float:
         """Return the p-value of a point's gain over the base, see :mod:`gpsweep.significance`."""
-        return p_value(self.outcome.counts[place], self.outcome.base, self.outcome.task)
+        if place not in self._p_values:
+            self._p_values[place] = p_value(self.outcome.counts[place], self.outcome.base, self.outcome.task)
+        return self._p_values[place]
+
+    @cached_property
+    def _p_values(self) -> dict[int, float]:
+        """Those that were asked for: ten thousand draws each."""
+        return {}
 
     @cached_property
     def split(self) -> pd.DataFrame | None:

@@ -46,14 +46,14 @@ class Interrupts:
         self._before = {signum: signal.getsignal(signum) for signum in self.heard}
 
     def listen(self) -> None:
-        """Take over the signals; only the main thread can."""
-        if threading.current_thread() is threading.main_thread():
+        """Take over the signals."""
+        if _can_listen():
             for signum in self.heard:
                 signal.signal(signum, self._note)
 
     def restore(self) -> None:
         """Give the signals back to whose they were when this was made."""
-        if threading.current_thread() is threading.main_thread():
+        if _can_listen():
             for signum, handler in self._before.items():
                 signal.signal(signum, signal.SIG_DFL if handler is None else handler)
 
@@ -110,7 +110,7 @@ def hand_on(signum: int) -> None:
 
 def hear_scheduler() -> None:
     """Within a job of SLURM's, hand on its signals in all that a run does, not in its batches alone."""
-    if "SLURM_JOB_ID" not in os.environ or threading.current_thread() is not threading.main_thread():
+    if "SLURM_JOB_ID" not in os.environ or not _can_listen():
         return
     for signum in (TERMINATE, *WARNINGS):
         if signal.getsignal(signum) is signal.SIG_DFL:  # not submitit's
@@ -120,7 +120,7 @@ def hear_scheduler() -> None:
 @contextmanager
 def terminated_at_once() -> Iterator[None]:
     """End the process at once where a scheduler asks for it, not with Lightning's code 0."""
-    if threading.current_thread() is not threading.main_thread():
+    if not _can_listen():
         yield
         return
     before = signal.signal(TERMINATE, leave)
@@ -152,3 +152,8 @@ def _to_go_on(job: str, *, whole: bool) -> bool:
     asked = subprocess.run(ask, capture_output=True, text=True, check=False)
     said = dict(word.split("=", 1) for word in asked.stdout.split() if "=" in word)
     return said.get("JobState") == "RUNNING" and (whole or said.get("PreemptTime", "None") != "None")
+
+
+def _can_listen() -> bool:
+    """Whether this is the main thread: no other can set what is done on a signal."""
+    return threading.current_thread() is threading.main_thread()

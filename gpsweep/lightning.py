@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -51,12 +53,27 @@ def without_compiler() -> Iterator[None]:
         yield
         return
     stand_in = ModuleType(COMPILER)
-    vars(stand_in).update(OptimizedModule=type("OptimizedModule", (), {}), disable=_unchanged)
+    known = {"OptimizedModule": type("OptimizedModule", (), {}), "disable": _unchanged}
+    vars(stand_in).update(known, __getattr__=partial(_real, stand_in))
     sys.modules[COMPILER] = stand_in
     try:
         yield
     finally:
-        del sys.modules[COMPILER]  # whoever asks again gets the real one
+        _withdraw(stand_in)
+
+
+def _withdraw(stand_in: ModuleType) -> None:
+    """Let whoever asks for the compiler again get the real one."""
+    if sys.modules.get(COMPILER) is stand_in:
+        del sys.modules[COMPILER]
+
+
+def _real(stand_in: ModuleType, name: str) -> Any:
+    """Return something of the compiler that the stand-in lacks: other versions may ask for more."""
+    if name.startswith("__"):  # what Python looks for in every module
+        raise AttributeError(name)
+    _withdraw(stand_in)
+    return getattr(import_module(COMPILER), name)
 
 
 def _unchanged(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:

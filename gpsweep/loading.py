@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 RESULTS, PER_CLASS, SUMMARY = "results.csv", "per_class.csv", "summary.json"
+SELECTION = "selection.csv"
 SETTINGS = tuple(axis for axis in AXES if axis != "refine")
 MEASURES = ("score", "base", "delta", "delta_low", "delta_high", "pixel_accuracy", "seconds", "cost")
 WORDS = ("label", "signal", "layer", "step", "refine", "class")

@@ -13,17 +13,15 @@ from typing import Any
 from gpsweep import cost
 from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError
+from gpsweep.loading import PER_CLASS, RESULTS, SELECTION, SUMMARY
 from gpsweep.outcome import COUNTS, Outcome, plain
 from gpsweep.points import Point, columns, from_columns
 from gpsweep.store import Merged, Store
 
 RECORD = "run.json"
 OUTPUTS = (
-    COUNTS,
-    *(f"{name}.csv" for name in ("results", "per_class", "selection")),
+    *(COUNTS, RESULTS, PER_CLASS, SELECTION, SUMMARY, "report.html"),
     *(f"{name}.{kind}" for name in ("curves", "cost") for kind in ("png", "svg")),
-    "summary.json",
-    "report.html",
 )
 """What a finished run leaves in its folder besides."""
 

@@ -11,7 +11,7 @@ from gpsweep import counts as metrics
 from gpsweep import selection
 from gpsweep.atomic import save
 from gpsweep.findings import GAINS, Findings, per_class, table
-from gpsweep.loading import PER_CLASS, RESULTS, SUMMARY, class_column, load, runs, tables
+from gpsweep.loading import PER_CLASS, RESULTS, SELECTION, SUMMARY, class_column, load, runs, tables
 from gpsweep.outcome import COUNTS, Outcome, pack, plain, read
 from gpsweep.selection import CURVE, ORACLE, best
 from gpsweep.significance import TESTS
@@ -24,6 +24,7 @@ __all__ = [
     "ORACLE",
     "PER_CLASS",
     "RESULTS",
+    "SELECTION",
     "SUMMARY",
     "Findings",
     "Outcome",
@@ -40,7 +41,6 @@ __all__ = [
     "write",
 ]
 
-SELECTION = "selection.csv"
 KEPT = (
     "dataset",
     "model",

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from gpsweep.atomic import is_file
 from gpsweep.config import instance
 from gpsweep.data.base import Source
-from gpsweep.data.files import is_file, read_lines
+from gpsweep.data.files import read_lines
 from gpsweep.errors import GpsweepError, listing
 
 KEY = "data.tune_split"

@@ -39,3 +39,14 @@ def test_a_network_may_be_compiled_nevertheless() -> None:
         "assert gpsweep.lightning.Trainer(logger=False, enable_checkpointing=False, barebones=False)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_versions_that_ask_the_compiler_for_more_get_it() -> None:
+    code = (
+        "import sys, gpsweep.lightning as own\n"
+        "with own.without_compiler():\n"
+        "    from torch._dynamo import OptimizedModule; assert not OptimizedModule.__mro__[1:-1]\n"
+        "    from torch._dynamo import is_compiling; assert is_compiling() is False\n"
+        "from torch._dynamo import OptimizedModule; assert OptimizedModule.__mro__[1:-1]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

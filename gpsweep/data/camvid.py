@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from gpsweep.atomic import is_file
 from gpsweep.data.base import Source
-from gpsweep.data.files import Files, Item, existing_folder, is_file, list_file, read_lines
+from gpsweep.data.files import Files, Item, existing_folder, list_file, read_lines
 from gpsweep.data.legend import Legend
 from gpsweep.errors import GpsweepError
 

@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from gpsweep.atomic import is_file
 from gpsweep.data.archive import from_tar, from_zip, opened, opened_zip
 from gpsweep.data.arrays import Arrays
 from gpsweep.data.base import CLASSIFICATION, Sample, Source, check_ids, checked_limit, checked_size
 from gpsweep.data.cifar_batches import SIDE, Labelled, binary_batch, python_batch
 from gpsweep.data.decode import Picture, read_image, resize_image, to_tensor
-from gpsweep.data.files import Files, Item, is_file
+from gpsweep.data.files import Files, Item
 from gpsweep.errors import GpsweepError, listing, unknown
 
 KEY = "data.root"

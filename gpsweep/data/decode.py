@@ -79,20 +79,21 @@ def read_mask(path: Path, *, key: str, coloured: bool = False) -> Mask:
                 f"{key}: mask {path} is a picture of mode {image.mode}; expected class numbers: "
                 "an indexed (P), 8-bit (L) or 16-bit grey PNG whose pixels are the numbers of the classes"
             )
-        fewer = _grey_levels(image)
+        spread = _spread(image)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         mask = np.asarray(image)
-        if fewer is not None:
-            mask = mask // (255 // (fewer - 1))  # Pillow has spread them over 0–255
+        if spread > 1:
+            mask = mask // spread
     return mask.astype(np.uint8) if mask.dtype == np.bool_ else mask
 
 
-def _grey_levels(image: Image.Image) -> int | None:
-    """Return how many grey levels a picture of 2 or 4 bits a pixel has, None for others; not loaded yet."""
-    modes = [tile[3] for tile in getattr(image, "tile", [])]
-    raw = str(modes[0][0] if modes and isinstance(modes[0], tuple) else modes[0] if modes else "")
-    return {"L;2": 4, "L;4": 16}.get(raw)
+def _spread(image: Image.Image) -> int:
+    """Return by how much Pillow will multiply numbers of 2 or 4 bits, to reach 255, as it loads a picture."""
+    tiles = getattr(image, "tile", ())
+    mode = tiles[0][3] if tiles else ""
+    raw = mode if isinstance(mode, str) else next(iter(mode or ()), "")
+    return {"L;2": 85, "L;4": 17}.get(raw, 1)
 
 
 def extent(path: Path, *, key: str) -> Size:

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from gpsweep.atomic import is_file
 from gpsweep.data.base import (
     CLASSIFICATION,
     SEGMENTATION,
@@ -212,14 +213,6 @@ def stamp(samples: Iterable[tuple[str, Sequence[Path], Sequence[Path]]], *, key:
     except OSError as error:
         raise GpsweepError(f"{key}: {error.filename} cannot be looked at: {error.strerror}") from error
     return digest.hexdigest()[:16]
-
-
-def is_file(path: Path) -> bool:
-    """Tell whether there is a file at ``path`` that may be looked at."""
-    try:
-        return path.is_file()
-    except OSError:  # a folder above it may not be entered, or the name is too long
-        return False
 
 
 def existing_folder(path: str | Path | None, *, key: str, expected: str) -> Path:

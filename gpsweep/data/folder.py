@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from gpsweep.atomic import is_file
 from gpsweep.data.base import Source, check_ids, checked_limit
 from gpsweep.data.decode import IMAGES, MASKS
-from gpsweep.data.files import Files, Item, existing_folder, is_file, list_file, missing, read_lines
+from gpsweep.data.files import Files, Item, existing_folder, list_file, missing, read_lines
 from gpsweep.data.legend import LARGEST_CLASS, Legend
 from gpsweep.errors import GpsweepError, listing
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gpsweep.atomic import is_file
 from gpsweep.data.archive import LARGEST, opened
 from gpsweep.data.arrays import Arrays
 from gpsweep.data.base import Source, checked_limit, checked_size
-from gpsweep.data.files import existing_folder, is_file
+from gpsweep.data.files import existing_folder
 from gpsweep.errors import GpsweepError, unknown
 
 CLASSES = tuple("0123456789")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, read_write
 from torch import nn
 
+from gpsweep.atomic import is_file
 from gpsweep.config import instance
 from gpsweep.errors import GpsweepError
-from gpsweep.models.checkpoint import is_there, restore
+from gpsweep.models.checkpoint import restore
 from gpsweep.models.class_map import entries
 from gpsweep.models.pixels import PixelNet
 
@@ -40,7 +42,7 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
     if cfg.aliases is not None and not isinstance(cfg.aliases, DictConfig):
         raise GpsweepError(f"model.aliases={cfg.aliases}: expected a dict, alias → module path.")
     if cfg.checkpoint is not None:
-        if cfg.get("recipe") and not is_there(str(cfg.checkpoint)):
+        if cfg.get("recipe") and not is_file(Path(str(cfg.checkpoint)).expanduser()):
             raise GpsweepError(
                 f"model.checkpoint={cfg.checkpoint}: no such file. Train the network first: "
                 f"python -m gpsweep.fit fit={cfg.recipe}"

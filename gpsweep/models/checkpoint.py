@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gpsweep.atomic import is_file
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.models import caffe
 from gpsweep.models.weights import published
@@ -96,14 +97,6 @@ def restore(net: nn.Module, path: str | Path) -> None:
     net.load_state_dict(state, strict=True)
 
 
-def is_there(path: str | Path) -> bool:
-    """Say whether there is a file at a path, ``~`` expanded, that may be looked at."""
-    try:
-        return Path(path).expanduser().is_file()
-    except OSError:  # a folder above it may not be entered, or the name is too long
-        return False
-
-
 def _error(file: Path, what: str) -> GpsweepError:
     return GpsweepError(f"model.checkpoint={file}: {what}")
 
@@ -113,7 +106,7 @@ def _found(path: str | Path) -> Path:
     file = Path(path).expanduser()
     if file.suffix not in ENDINGS:
         raise _error(file, f"unknown ending; expected {listing(ENDINGS)}.")
-    if not is_there(file):
+    if not is_file(file):
         raise _error(file, f"no such file.{published(file.name) or _nearest(file)}")
     return file
 

@@ -33,9 +33,10 @@ def verdict(findings: Findings) -> dict[str, Any]:
         ``oracle`` (nothing else was run: it sees the answers and never counts as help), ``still`` (nothing
         was perturbed) or ``mixed`` (a refinement's part in the gain is not known);
         ``row``: on all images the best point whose interval lies above zero, or if there is none the best of
-        all, with its ``p_value``; ``index``: its place in ``outcome`` if it perturbs at all; ``highest``: the
-        best of all points; ``held``: the row of the held-out table that the verdict is about; ``over``: the
-        refinement that is the base; ``helpful`` of ``judged`` points have an interval above zero, ``chance``
+        all, with its ``p_value`` where the verdict rests on it; ``index``: its place in ``outcome`` if it
+        perturbs at all; ``highest``: the best of all points; ``held``: the row of the held-out table that the
+        verdict is about; ``over``: the refinement that is the base; ``helpful`` of ``judged`` points have an
+        interval above zero, ``chance``
         would put that many there if no point did anything; ``bound``: the oracle's best.
     """
     judged_on, over = _base(findings)
@@ -145,8 +146,8 @@ def _told(findings: Findings) -> dict[str, Any]:
         kind, pick = "yes" if pick["helps"] else "no", pick | {"eps": pick["tune_eps"]}
     chance = round(len(judged) * (1 - metrics.LEVEL) / 2)
     few = len(findings.outcome.ids) < LEAST or (len(judged) > 1 and len(above) <= chance)
-    p_value = findings.p_value(row["index"])
-    if kind == "yes" and pick is None and (few or p_value >= 1 - metrics.LEVEL):
+    p_value = findings.p_value(row["index"]) if kind == "yes" and pick is None else None
+    if p_value is not None and (few or p_value >= 1 - metrics.LEVEL):
         kind = "chance"
     return {
         "kind": kind,

@@ -138,7 +138,7 @@ class Store:
             GpsweepError: as :meth:`put`.
         """
         path = self.put(chunk)
-        for other in self._files(chunk.points).get(chunk.batch, ()):
+        for other in self.folder.glob(f"{path.name.partition('-')[0]}-*{SUFFIX}"):
             if other != path and not self._points(other).isdisjoint(chunk.points):
                 other.unlink(missing_ok=True)
         return path
