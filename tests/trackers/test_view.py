@@ -56,10 +56,8 @@ def test_its_patterns_find_every_curve_that_a_run_logs(finished: Finished) -> No
 
 
 def test_it_reads_back_as_a_workspace() -> None:
-    from wandb_workspaces import workspaces as ws
-
     made = view(entity="team")
-    again = ws.Workspace._from_model(made._to_model())
+    again = type(made)._from_model(made._to_model())
     assert [section.name for section in again.sections] == [section.name for section in made.sections]
     assert sections(specification(again)) == sections(specification(made))
 
