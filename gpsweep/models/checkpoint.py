@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import pathlib
 import re
+import typing
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
+import omegaconf
 import torch
 from torch import Tensor, nn
 
@@ -19,13 +28,32 @@ from gpsweep.errors import GpsweepError, listing
 from gpsweep.models import caffe
 from gpsweep.models.weights import published
 
-PICKLED = (".pt", ".pth", ".ckpt")
 SAFE = ".safetensors"
-ENDINGS = (*PICKLED, SAFE, caffe.SUFFIX)
+ENDINGS = (".pt", ".pth", ".ckpt", SAFE, caffe.SUFFIX, ".bin", ".tar")  # the last as in model_best.pth.tar
 NESTED = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
-PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
+PREFIXES = ("module.", "model.", "net.")  # the first to be taken where several fit
+COMPILED = "_orig_mod."
 COUNTER = "num_batches_tracked"  # absent from files older than PyTorch 0.4.1; unused in evaluation
 TRAINING_ONLY = "aux_classifier."  # torchvision's auxiliary head
+# What training loops save beside weights: their arguments, paths, scores and configurations. Nothing of
+# these does more when it is read than keep what it is given.
+DATA: list[Any] = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"},
+    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+    (typing.Any, "typing.Any"),
+    *((kind, f"builtins.{kind.__name__}") for kind in (dict, list, int, float, str, bool)),
+    collections.defaultdict,
+    omegaconf.DictConfig,
+    omegaconf.ListConfig,
+    omegaconf.base.ContainerMetadata,
+    omegaconf.base.Metadata,
+    *(getattr(omegaconf.nodes, f"{kind}Node") for kind in ("Any", "Boolean", "Float", "Integer", "String")),
+]
 MAGIC = (b"PK\x03\x04", b"\x80")  # what torch.save writes: a zip archive, or a bare pickle before PyTorch 1.6
 
 
@@ -35,7 +63,8 @@ def load(path: str | Path) -> dict[str, Tensor]:
     It holds a state dict, or one under a usual key: ``state_dict`` (Lightning's), ``model``, ``net``, …
 
     Args:
-        path: a ``.pt``, ``.pth``, ``.ckpt``, ``.safetensors`` or ``.caffemodel`` file.
+        path: a ``.pt``, ``.pth``, ``.ckpt``, ``.bin``, ``.tar`` (as PyTorch writes them), ``.safetensors`` or
+            ``.caffemodel`` file.
 
     Returns:
         Name → tensor, on the CPU, names as they are in the file; of Caffe's, layer and number: ``conv1[0]``.
@@ -44,7 +73,7 @@ def load(path: str | Path) -> dict[str, Tensor]:
         GpsweepError: no such file, not a checkpoint, code would have to be run, or not tensors alone.
     """
     file = _found(path)
-    if file.suffix == caffe.SUFFIX:
+    if _ending(file) == caffe.SUFFIX:
         return {
             f"{layer}[{n}]": blob for layer, own in caffe.read(file).items() for n, blob in enumerate(own)
         }
@@ -64,8 +93,9 @@ def load(path: str | Path) -> dict[str, Tensor]:
 def restore(net: nn.Module, path: str | Path) -> None:
     """Load a checkpoint into ``net``, wholly or not at all.
 
-    Prefixes that wrappers add (``module.``, ``model.``, ``net.``, ``_orig_mod.``) are stripped where that
-    makes the names fit; what has no such prefix (a loss, a metric) is the training module's own and is left.
+    A prefix that wrappers add (``module.``, ``model.``, …) is stripped where that makes the names fit; what
+    does not have it (a loss, a metric) is the training module's own and is left. Names of older releases are
+    translated where the network does so itself, and of tensors that share memory one name is enough.
 
     Args:
         net: the raw network; it is changed only if everything fits.
@@ -77,10 +107,10 @@ def restore(net: nn.Module, path: str | Path) -> None:
     file = _found(path)
     own: dict[str, Tensor] = net.state_dict()
     wanted = [name for name in own if not name.endswith(COUNTER)]
-    if file.suffix == caffe.SUFFIX:
+    if _ending(file) == caffe.SUFFIX:
         state = caffe.translate(net, file, wanted)
     else:
-        state = _fitted(load(file), set(wanted))
+        state = _fitted(file, load(file), {name: own[name].shape for name in wanted})
     spare = tuple(part for part in (TRAINING_ONLY,) if not any(name.startswith(part) for name in own))
     state = {
         name: tensor
@@ -88,13 +118,14 @@ def restore(net: nn.Module, path: str | Path) -> None:
         if name in own or not (name.startswith(spare) or name.endswith(COUNTER))
     }
     state = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)} | state
+    state = _translated(net, _shared(own, state))
     _check_names(file, own, state)
     _check_kinds(file, own, state)
     _check_shapes(file, own, state)
     nan = [name for name, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]
     if nan:
         raise _error(file, f"weights that are NaN: {listing(nan)}.")
-    net.load_state_dict(state, strict=True)
+    net.load_state_dict(_with_versions(own, state), strict=True)
 
 
 def _error(file: Path, what: str) -> GpsweepError:
@@ -104,11 +135,15 @@ def _error(file: Path, what: str) -> GpsweepError:
 def _found(path: str | Path) -> Path:
     """Return the file that a path names, if it is there and its ending is known."""
     file = Path(path).expanduser()
-    if file.suffix not in ENDINGS:
+    if _ending(file) not in ENDINGS:
         raise _error(file, f"unknown ending; expected {listing(ENDINGS)}.")
     if not is_file(file):
         raise _error(file, f"no such file.{published(file.name) or _nearest(file)}")
     return file
+
+
+def _ending(file: Path) -> str:
+    return file.suffix.lower()
 
 
 def _kind(value: object) -> str:
@@ -127,7 +162,7 @@ def _nearest(file: Path) -> str:
         return " It is a folder."
     if not beside:
         return f" Nor is there a folder {file.parent}."
-    names = sorted(p.name for p in file.parent.iterdir() if p.suffix in ENDINGS and p.is_file())
+    names = sorted(p.name for p in file.parent.iterdir() if _ending(p) in ENDINGS and p.is_file())
     near = get_close_matches(file.name, names, n=3, cutoff=0.5)
     if near:
         return f" Did you mean {' or '.join(near)}?"
@@ -150,11 +185,12 @@ def _check_inflated(file: Path) -> None:
 def _read(file: Path) -> Any:
     """Read the file's content; whatever may be wrong with the file becomes one message."""
     try:
-        if file.suffix == SAFE:
+        if _ending(file) == SAFE:
             from safetensors.torch import load_file
 
             return load_file(file)
-        with warnings.catch_warnings():  # its warnings repeat the errors it then raises
+        with torch.serialization.safe_globals(DATA), warnings.catch_warnings():
+            # Its warnings repeat the errors it then raises.
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -172,41 +208,101 @@ def _unreadable(file: Path, error: Exception) -> str:
         head = stream.read(16)
     if "TorchScript" in str(error):
         return "a TorchScript archive; save its weights instead: torch.save(net.state_dict(), 'weights.pt')."
-    if isinstance(error, UnpicklingError) and head.startswith(MAGIC) and file.suffix != SAFE:
+    if isinstance(error, UnpicklingError) and head.startswith(MAGIC) and _ending(file) != SAFE:
         found = re.search(r"GLOBAL (\S+)", str(error))
         return (
             f"holds more than weights{f' ({found[1]})' if found else ''}; reading that could run code "
             "from the file, which is never done. Where you trust the file, convert it once: "
             f"c = torch.load('{file.name}', weights_only=False), then safetensors.torch.save_file(WEIGHTS, "
-            "'weights.safetensors') with WEIGHTS = c['state_dict'], or c.state_dict() where c is a network."
+            "'weights.safetensors') with WEIGHTS = c['state_dict'], c['model'] or what else holds them, or "
+            "c.state_dict() where c is a network."
         )
     size = file.stat().st_size
     return f"not a {file.suffix} checkpoint, or cut short ({size} bytes, beginning with {head!r})."
 
 
 def _state_dict(content: Any) -> Any:
-    """Find the state dict inside what training loops save around it."""
+    """Find the state dict inside what training loops save around it: under a usual key, or the only one."""
+    if not isinstance(content, Mapping):
+        return content
     for name in NESTED:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+        if isinstance(content.get(name), Mapping):
             return _state_dict(content[name])
-    return content
+    inside = [value for value in content.values() if isinstance(value, Mapping) and value]
+    of_tensors = [value for value in inside if all(isinstance(part, Tensor) for part in value.values())]
+    return of_tensors[0] if len(of_tensors) == 1 else content
 
 
-def _fitted(state: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
-    """Strip wrappers' prefixes until all names wanted are there; else return what comes nearest to it."""
-    trials = [state]
-    for trial in trials:  # grows while it runs: wrappers nest, as in model._orig_mod.conv.weight
-        if wanted <= trial.keys():
+def _fitted(file: Path, state: dict[str, Tensor], wanted: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Strip the wrapper's prefix under which the names wanted are, or most of them."""
+    plain = {name.replace(COMPILED, ""): tensor for name, tensor in state.items()}
+    for trial in (state, plain):
+        if wanted.keys() <= trial.keys():
             return trial
-        trials += [inner for prefix in PREFIXES if (inner := _stripped(trial, prefix))]
-    return max(trials, key=lambda trial: len(wanted & trial.keys()))
+    names, shapes = Counter[str](), Counter[str]()
+    for name, tensor in plain.items():
+        for prefix, rest in _parted(name):
+            names[prefix] += rest in wanted
+            shapes[prefix] += rest in wanted and tensor.shape == wanted[rest]
+    most = max(names.values())
+    if not most:
+        return state
+    fit = [prefix for prefix in names if names[prefix] == most]
+    fit = [prefix for prefix in fit if shapes[prefix] == max(shapes[prefix] for prefix in fit)]
+    best = next((prefix for prefix in PREFIXES if prefix in fit), fit[0])
+    if len(fit) > 1 and most == len(wanted):
+        warnings.warn(
+            f"model.checkpoint={file}: holds these weights {len(fit)} times, under {listing(fit)}; "
+            f"those under {best} are taken",
+            stacklevel=2,
+        )
+    return {name.removeprefix(best): tensor for name, tensor in plain.items() if name.startswith(best)}
 
 
-def _stripped(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the entries that have the prefix, without it; empty where none has."""
-    if prefix == "_orig_mod." and any(prefix in name for name in state):  # a submodule may be compiled alone
-        return {name.replace(prefix, ""): tensor for name, tensor in state.items()}
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+def _parted(name: str) -> Iterator[tuple[str, str]]:
+    """Yield each way to part a name into a prefix, which may be none, and the rest."""
+    parts = name.split(".")
+    for n in range(len(parts)):
+        yield "".join(f"{part}." for part in parts[:n]), ".".join(parts[n:])
+
+
+def _shared(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add the names that a file leaves out because another name's tensor has the same memory."""
+    places: dict[tuple[Any, ...], str] = {}
+    for name, tensor in own.items():
+        if name in state:
+            places.setdefault(_place(tensor), name)
+    absent = [name for name, tensor in own.items() if name not in state and tensor.numel()]
+    return state | {name: state[places[at]] for name in absent if (at := _place(own[name])) in places}
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _translated(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Let a copy of the network read names that are not its own, as libraries' own networks can do."""
+    if net.state_dict().keys() == state.keys():
+        return state
+    twin = deepcopy(net)
+    try:
+        twin.load_state_dict(_with_versions({}, state))
+    except Exception:  # what does not fit is named by the checks that follow
+        return state
+    # A network of the user's own may pass over what does not fit.
+    return dict(twin.state_dict()) if _contents(twin.state_dict()) == _contents(state) else state
+
+
+def _contents(state: Mapping[str, Tensor]) -> set[tuple[torch.Size, bytes]]:
+    weights = [tensor for name, tensor in state.items() if not name.endswith(COUNTER)]
+    return {(tensor.shape, sha256(tensor.float().numpy().tobytes()).digest()) for tensor in weights}
+
+
+def _with_versions(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights with the versions that modules note beside their own; some refuse to load without."""
+    known = OrderedDict(state)
+    vars(known)["_metadata"] = getattr(own, "_metadata", None)
+    return known
 
 
 def _check_names(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

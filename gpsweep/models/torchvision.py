@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
 
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.models.download import explained
 
+PUBLISHED = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")  # in the files, for norm1, conv2, …
 DRAWN = ("googlenet", "inception_v3")  # they warn, and take seconds to draw weights, unless told not to
 
 
@@ -43,9 +45,17 @@ def torchvision(*, arch: str, classes: int, weights: str | None = None, **option
         net: nn.Module = models.get_model(arch, weights=chosen, num_classes=classes, **options)
     if getattr(net, "aux_classifier", None) is not None and not options.get("aux_loss"):
         net._modules["aux_classifier"] = None  # it serves training alone
+    if isinstance(net, models.DenseNet):
+        net.register_load_state_dict_pre_hook(_rename)
     preset = (chosen or next(iter(offered))).transforms()
     vars(net)["pretrained_cfg"] = {"mean": preset.mean, "std": preset.std}
     return net
+
+
+def _rename(net: nn.Module, state: dict[str, Tensor], *_: Any) -> None:
+    """Give the weights that torchvision publishes for DenseNets the names that its networks have today."""
+    for name in list(state):
+        state[PUBLISHED.sub(r"\1\2.", name)] = state.pop(name)
 
 
 def _weights(offered: type[WeightsEnum], name: str | None, classes: int) -> WeightsEnum | None:

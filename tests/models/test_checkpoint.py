@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from omegaconf import OmegaConf
+from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
 from gpsweep.errors import GpsweepError
@@ -199,10 +201,95 @@ def test_code_in_a_checkpoint_is_never_run(
     assert trap.exists(), "the trap itself does not work"
 
 
-@pytest.mark.parametrize("content", [network(), {"state_dict": {}, "args": argparse.Namespace(lr=1)}])
+@pytest.mark.parametrize(
+    "content", [network(), {"state_dict": {}, "by": torch.optim.SGD(network().parameters())}]
+)
 def test_objects_in_a_checkpoint_are_named(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "a.pt")
-    assert_refused(tmp_path / "a.pt", r"holds more than weights \((torch\.nn\.\S+|argparse\.Namespace)\)")
+    assert_refused(tmp_path / "a.pt", r"holds more than weights \(torch\.(nn|optim)\.\S+\)")
+
+
+@pytest.mark.parametrize("save", [saved_new, saved_old])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        argparse.Namespace(lr=0.1, data=Path("data"), sizes=[1, 2]),
+        np.float64(71.5),
+        np.int64(3),
+        np.bool_(True),
+        OmegaConf.create({"lr": 0.1, "net": {"stages": [1, 2.5, "x", None, True], "same": "${lr}"}}),
+    ],
+    ids=["arguments", "score", "count", "flag", "configuration"],
+)
+def test_what_training_loops_save_beside_weights(
+    tmp_path: Path, trained: State, beside: Any, save: Callable[[Any, Path], None]
+) -> None:
+    save({"model": trained, "args": beside, "epoch": 3}, tmp_path / "a.pt")
+    assert_restored(tmp_path / "a.pt", trained)
+
+
+@pytest.mark.parametrize("name", ["model_best.pth.tar", "pytorch_model.bin", "A.PTH"])
+def test_endings_that_are_met(tmp_path: Path, trained: State, name: str) -> None:
+    torch.save({"state_dict": trained}, tmp_path / name)
+    assert_restored(tmp_path / name, trained)
+
+
+@pytest.mark.parametrize("key", ["model_state", "network", "ema", "params"])
+def test_the_only_state_dict_is_found_by_any_key(tmp_path: Path, trained: State, key: str) -> None:
+    torch.save({"epoch": 3, key: trained, "optimizer": {"lr": 0.1}, "callbacks": {}}, tmp_path / "a.pt")
+    assert_restored(tmp_path / "a.pt", trained)
+
+
+@pytest.mark.parametrize("prefix", ["network.", "student.unet.", "lit._orig_mod.backbone."])
+def test_prefixes_of_any_name(tmp_path: Path, trained: State, prefix: str) -> None:
+    own = {"loss.weight": torch.ones(2), "0.other": torch.ones(1)}
+    torch.save(prefixed(trained, prefix) | own, tmp_path / "a.pt")
+    assert_restored(tmp_path / "a.pt", trained)
+
+
+def test_of_several_copies_the_one_that_is_taken_is_named(tmp_path: Path, trained: State) -> None:
+    other = prefixed(network().state_dict(), "ema.") | prefixed(network(7).state_dict(), "teacher.")
+    torch.save(other | prefixed(trained, "model."), tmp_path / "a.pt")
+    with pytest.warns(UserWarning, match=r"2 times, under ema\., model\.; those under model\. are taken"):
+        assert_restored(tmp_path / "a.pt", trained)
+
+
+class Renamed(nn.Module):
+    """A network that reads the names of an older release, and passes over all that it does not know."""
+
+    def __init__(self, rename: Callable[[str], str]) -> None:
+        super().__init__()
+        self.new, self.rename = nn.Linear(2, 2), rename
+
+    def load_state_dict(self, state: Any, *args: Any, **kwargs: Any) -> Any:
+        named = {self.rename(name): tensor for name, tensor in state.items()}
+        return super().load_state_dict({n: t for n, t in named.items() if n.startswith("new")}, strict=False)
+
+
+def test_a_network_reads_names_of_its_own_past(tmp_path: Path) -> None:
+    net, state = Renamed(lambda name: name.replace("old", "new")), {"old.weight": torch.ones(2, 2)}
+    torch.save(state | {"old.bias": torch.zeros(2)}, tmp_path / "a.pt")
+    restore(net, tmp_path / "a.pt")
+    assert net.new.weight.tolist() == [[1, 1], [1, 1]]
+    torch.save(state, tmp_path / "b.pt")
+    assert_refused(
+        tmp_path / "b.pt", r"2 missing \(new\.weight, new\.bias\), 1 unexpected \(old\.weight\)", net
+    )
+
+
+def test_a_network_that_passes_over_what_does_not_fit_gets_nothing(tmp_path: Path) -> None:
+    torch.save({"old.weight": torch.ones(2, 2), "old.bias": torch.zeros(2)}, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", "2 missing", Renamed(lambda name: name))
+
+
+def test_one_name_is_enough_for_shared_weights(tmp_path: Path) -> None:
+    net = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    net["b"] = net["a"]
+    save_model(net, str(tmp_path / "net.safetensors"))
+    other = nn.ModuleDict({"a": nn.Linear(2, 2)})
+    other["b"] = other["a"]
+    restore(other, tmp_path / "net.safetensors")
+    assert all(torch.equal(t, net.state_dict()[name]) for name, t in other.state_dict().items())
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
@@ -219,8 +306,8 @@ def test_torchscript(tmp_path: Path) -> None:
         ({}, "expected a state dict, came dict of 0"),
         ({"state_dict": {}}, "expected a state dict, came .*dict of 0"),
         (
-            {"epoch": 3, "ema": {"w": torch.ones(1)}, "best": None},
-            r"epoch \(int\), ema \(dict of 1\), best \(null\)",
+            {"epoch": 3, "ema": {"w": torch.ones(1)}, "own": {"w": torch.ones(1)}, "best": None},
+            r"epoch \(int\), ema \(dict of 1\), own \(dict of 1\), best \(null\)",
         ),
     ],
 )

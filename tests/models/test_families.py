@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import urllib.error
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 
 from gpsweep.errors import GpsweepError
 from gpsweep.models.build import build, sha256
+from gpsweep.models.checkpoint import restore
 from gpsweep.models.download import explained
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -116,6 +118,42 @@ def test_a_checkpoint_with_torchvisions_auxiliary_head(tmp_path: Path) -> None:
     torch.save(full.state_dict(), tmp_path / "fcn.pth")
     net = build(group("torchvision", f"checkpoint={tmp_path / 'fcn.pth'}"), classes=2)
     full.aux_classifier = None
+    assert sha256(net) == sha256(full)
+
+
+def test_the_names_in_torchvisions_files_of_densenets(tmp_path: Path) -> None:
+    from torchvision import models
+
+    full = models.densenet121(num_classes=2)
+    old = {
+        re.sub(r"(norm|conv)([12])\.(?!.*\d\.)", r"\1.\2.", name): t for name, t in full.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "dense.pth")
+    net = build(group("torchvision", "arch=densenet121", f"checkpoint={tmp_path / 'dense.pth'}"), classes=2)
+    assert sha256(net) == sha256(full)
+
+
+def test_names_that_torchvisions_transformers_had(tmp_path: Path) -> None:
+    from torchvision import models
+
+    sizes = {"image_size": 32, "patch_size": 16, "num_heads": 1, "hidden_dim": 8, "mlp_dim": 8}
+    full, net = (models.VisionTransformer(**sizes, num_layers=1, num_classes=2) for _ in range(2))
+    old = {
+        name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): tensor
+        for name, tensor in full.state_dict().items()
+    }
+    torch.save(old, tmp_path / "vit.pth")
+    restore(net, tmp_path / "vit.pth")
+    assert sha256(net) == sha256(full)
+
+
+def test_networks_that_ask_for_the_version_of_weights(tmp_path: Path) -> None:
+    from torchvision import models
+
+    full = models.mnasnet0_5(num_classes=2)
+    torch.save(full.state_dict(), tmp_path / "mnasnet.pth")
+    net = build(group("torchvision", "arch=mnasnet0_5", f"checkpoint={tmp_path / 'mnasnet.pth'}"), classes=2)
     assert sha256(net) == sha256(full)
 
 
