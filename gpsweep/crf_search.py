@@ -25,7 +25,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import config, counts
 from gpsweep.atomic import save
@@ -61,6 +61,16 @@ class Search:
     workers: int | None = None
 
 
+# What a run takes and a search has no use for, and how it stands where nobody asks for it.
+ALONE: dict[str, tuple[Any, ...]] = {
+    "select": ("none",),
+    "shards": (1,),
+    "tracker": (None,),
+    "trainer.devices": (1, "1", "auto"),
+    "trainer.num_nodes": (1,),
+}
+
+
 @dataclass
 class SearchConfig(config.Config):
     """A run's configuration and what is tried."""
@@ -89,6 +99,12 @@ def search(cfg: DictConfig) -> pd.DataFrame:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
     """
     tried = candidates(cfg.search)
+    for key, usual in ALONE.items():
+        if OmegaConf.select(cfg, key) not in usual:
+            came = OmegaConf.select(cfg, key)
+            raise GpsweepError(
+                f"{key}={came}: a search runs in one process, on the tuning images; leave it out"
+            )
     from gpsweep import selection
     from gpsweep.parts import parts_of
     from gpsweep.tuning import tune_ids
@@ -150,15 +166,16 @@ def tally(
     from gpsweep.counting import walk
     from gpsweep.data.batch import collate
     from gpsweep.measure import on_device
+    from gpsweep.passes import Memo
     from gpsweep.prepare import prepare
     from gpsweep.trainer import quiet_lightning
 
-    known = prepare(cfg, parts.grid, parts.source, parts.net, class_map=parts.class_map)
+    options = prepare(cfg, parts.grid, parts.source, parts.net, class_map=parts.class_map)
     device = parts.trainer.strategy.root_device
     net, size = parts.net.to(device), cfg.data.batch_size
     eps = list(dict.fromkeys((0.0, point.eps)))
     axes = {key: value for key, value in point.asdict().items() if key not in ("eps", "refine")}
-    options = {**known.options, **axes, "eps": eps, "memo": known.memo}
+    options |= {**axes, "eps": eps, "memo": Memo()}
     options.pop("refinement")
     totals = np.zeros((len(eps), 1 + len(tried), parts.classes, 3), dtype=np.int64)
     with (

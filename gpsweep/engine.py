@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gpsweep import layers, memory
-from gpsweep.errors import GpsweepError
+from gpsweep.errors import GpsweepError, unknown
 from gpsweep.labels import STRATEGIES, Hints
 from gpsweep.passes import Memo, Passes, State
 from gpsweep.points import LABELS, Grid, Point, grid
@@ -28,7 +28,11 @@ from gpsweep.signals import SIGNALS
 from gpsweep.steps import STEPS, rms
 
 MemoryFormat = Literal["channels_last", "contiguous"]
-
+CHOICES = {
+    "layer_scale": ("rms", "absolute"),
+    "random_unit": ("pixel", "image"),
+    "memory_format": ("channels_last", "contiguous"),
+}
 
 Pull = Callable[[Tensor], list[Tensor]]
 Step = Callable[[list[Tensor]], list[Tensor]]
@@ -158,16 +162,29 @@ def curve(
     if points_per_forward != "auto" and points_per_forward < 1:
         raise GpsweepError(f"points_per_forward={points_per_forward}: expected auto or at least 1")
     gradient_precision = gradient_precision or precision
+    chosen = {"layer_scale": layer_scale, "random_unit": random_unit, "memory_format": memory_format}
+    for key, name in chosen.items():
+        if name not in CHOICES[key]:
+            raise unknown(key, name, CHOICES[key])
+    if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
+        raise GpsweepError(f"clip={clip}: expected the lowest and the highest value, or None")
     check_precision("precision", precision)
     check_precision("precision.gradient", gradient_precision)
     passes = Passes(
-        net, _formatted(x, memory_format), output, clip, memo or Memo(), precision, gradient_precision
+        net,
+        formatted(x, memory_format),
+        output,
+        clip,
+        (memo or Memo()).of(net),
+        precision,
+        gradient_precision,
     )
     passes.examine(points.layer)
     return _Walk(passes, points, hints, layer_scale, guides, points_per_forward).run()
 
 
-def _formatted(x: Tensor, memory_format: MemoryFormat) -> Tensor:
+def formatted(x: Tensor, memory_format: MemoryFormat) -> Tensor:
+    """Return a batch in a memory format, without its history of gradients."""
     if memory_format == "channels_last" and x.dim() == 4:
         return x.detach().contiguous(memory_format=torch.channels_last)
     return x.detach().contiguous()

@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader
 from gpsweep import config, counts
 from gpsweep.atomic import check_writable, save
 from gpsweep.data.base import Sample, Source
-from gpsweep.data.batch import collate
+from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError, listing
-from gpsweep.interrupts import terminated_at_once
+from gpsweep.interrupts import leave_signals, terminated_at_once
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
@@ -189,8 +189,10 @@ def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], he
         collate_fn=collate,
     )
     ordered: DataLoader[Sample] = DataLoader(
-        held,  # type: ignore[arg-type]
+        Guarded(held),  # type: ignore[arg-type]
         batch_size=cfg.data.batch_size,
+        num_workers=cfg.data.workers,
+        worker_init_fn=leave_signals,
         collate_fn=collate,
     )
     with quiet_lightning(), terminated_at_once():

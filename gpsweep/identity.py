@@ -38,6 +38,7 @@ ENGINE = (
     "data/files.py",
     "data/legend.py",
     "engine.py",
+    "failures.py",
     "gallery.py",
     "gradients.py",
     "knn.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +17,7 @@ def pick(out: Any, output: str | int | None = None, *, dims: Sequence[int] = ())
     """Return the logits of what a network returned.
 
     Args:
-        out: a tensor, or a mapping, tuple or list that holds tensors.
+        out: a tensor, or a mapping, tuple, list or dataclass that holds tensors.
         output: key or index of the logits; None: the tensor itself, ``out`` or ``logits``, or the only one.
         dims: how many dimensions logits may have; any if empty.
 
@@ -35,14 +36,16 @@ def pick(out: Any, output: str | int | None = None, *, dims: Sequence[int] = ())
 def _picked(out: Any, output: str | int | None) -> Any:
     if isinstance(out, Tensor) and output is None:
         return out
+    out = _as_mapping(out)
     if isinstance(out, Mapping):
         entries: dict[Any, Any] = dict(out)
     elif isinstance(out, tuple | list):
         entries = dict(enumerate(out)) | dict(zip(getattr(out, "_fields", ()), out, strict=False))
     else:
+        advice = "" if output is None else "; where it returns the logits alone, model.output=null"
         raise GpsweepError(
-            f"model.output={_word(output)}: expected a tensor, dict or tuple of the network, came "
-            f"{type(out).__name__}; where it returns the logits alone, model.output=null."
+            f"model.output={_word(output)}: expected a tensor, dict, tuple or dataclass of the network, came "
+            f"{type(out).__name__}{advice}."
         )
     if output is None:
         tensors = {id(value): value for value in entries.values() if isinstance(value, Tensor)}
@@ -58,7 +61,14 @@ def _picked(out: Any, output: str | int | None) -> Any:
     return entries[key]
 
 
+def _as_mapping(out: Any) -> Any:
+    if is_dataclass(out) and not isinstance(out, Mapping | type):
+        return {each.name: getattr(out, each.name) for each in fields(out)}
+    return out
+
+
 def _there(out: Any) -> str:
+    out = _as_mapping(out)
     if isinstance(out, Mapping):
         return f"; its keys: {listing([_described(k, v) for k, v in out.items()])}"
     if isinstance(out, tuple | list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from gpsweep.counting import count
 from gpsweep.data.batch import Batch
 from gpsweep.errors import GpsweepError
+from gpsweep.failures import failures_named
 from gpsweep.interrupts import Interrupts
 from gpsweep.lightning import LightningModule
 from gpsweep.passes import Memo
@@ -92,18 +94,25 @@ class GridModule(LightningModule):
         """Evaluate the points that are missing on one batch, and the base."""
         if isinstance(batch, GpsweepError):
             raise batch
+        if batch["target"].dim() == 1 and batch["valid"] is not None:
+            warnings.warn(
+                "data.size: images of several sizes are padded to the largest of their batch, which changes "
+                "what a classifier predicts; set data.size, or data.batch_size=1",
+                stacklevel=2,
+            )
         task = self.tasks[batch_idx]
-        found = self.evaluate(
-            self.net,
-            batch,
-            task.points,
-            classes=self.classes,
-            number=task.batch,
-            options=self.options,
-            memo=self.memo,
-            on_point=self._point_done,
-            device=self.device_name,
-        )
+        with failures_named(batch, f"in batch {task.batch}", net=self.net):
+            found = self.evaluate(
+                self.net,
+                batch,
+                task.points,
+                classes=self.classes,
+                number=task.batch,
+                options=self.options,
+                memo=self.memo,
+                on_point=self._point_done,
+                device=self.device_name,
+            )
         if self.vote is not None:
             right = self.vote(batch["image"], batch["ids"]) == batch["target"]
             found = replace(found, neighbours=right.tolist())

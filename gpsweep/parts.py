@@ -14,6 +14,7 @@ from gpsweep.config import instance
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
 from gpsweep.data.files import Files
+from gpsweep.engine import CHOICES
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.gallery import Gallery
 from gpsweep.identity import identity
@@ -25,12 +26,6 @@ from gpsweep.models.pixels import PixelNet
 from gpsweep.refine import Refinement, refinement
 from gpsweep.store import Store
 from gpsweep.trainer import trainer_of
-
-CHOICES = {
-    "layer_scale": ("rms", "absolute"),
-    "random_unit": ("pixel", "image"),
-    "memory_format": ("channels_last", "contiguous"),
-}
 
 
 @dataclass(frozen=True)

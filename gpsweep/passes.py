@@ -6,6 +6,7 @@ No hook, patch or changed flag outlives a method, so nothing is left on the netw
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Memo:
     """What a caller keeps from batch to batch of one network and one precision, to examine only once.
 
     Args:
+        net: whose memo it is, once it has been used.
         replays: per layer name, its site and how to compute only what follows it.
         trusted: per layer name, whether that was found to equal the full forward pass.
         apart: per layer name, whether points that share a forward pass were found not to change each other.
@@ -47,6 +49,7 @@ class Memo:
         short_of_memory: whether it was found out, and said.
     """
 
+    net: weakref.ref[nn.Module] | None = None
     replays: dict[str, layers.Replay] = field(default_factory=dict)
     trusted: dict[str, bool] = field(default_factory=dict)
     apart: dict[str, bool] = field(default_factory=dict)
@@ -56,6 +59,17 @@ class Memo:
     settle: Callable[[Callable[[], int]], int] = _measured
     room: int | None = None
     short_of_memory: bool = False
+
+    def of(self, net: nn.Module) -> Memo:
+        """Return itself, from now on this network's.
+
+        Raises:
+            GpsweepError: if it is another's.
+        """
+        if self.net is not None and self.net() is not net:
+            raise GpsweepError("memo: expected one of this network, came another's; make one for each")
+        self.net = weakref.ref(net)
+        return self
 
 
 @dataclass

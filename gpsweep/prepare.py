@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,19 +12,11 @@ from omegaconf import DictConfig
 from gpsweep import points
 from gpsweep.data.base import SEGMENTATION, Source
 from gpsweep.data.batch import collate
-from gpsweep.engine import curve
+from gpsweep.engine import MemoryFormat, curve
 from gpsweep.errors import GpsweepError, listing
+from gpsweep.failures import failures_named, in_a_format_it_bears
 from gpsweep.models.pixels import PixelNet
-from gpsweep.passes import Memo
 from gpsweep.refine import Refinement
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What is known once one sample has gone through the network."""
-
-    options: dict[str, Any]
-    memo: Memo
 
 
 def prepare(
@@ -36,17 +27,20 @@ def prepare(
     *,
     class_map: Sequence[int] | None = None,
     refinement: Refinement | None = None,
-) -> Prepared:
+) -> dict[str, Any]:
     """Check on one sample that network, data and layers fit, and find a memory format the network bears.
 
     Args:
         class_map: see :func:`gpsweep.models.class_map.class_map`.
         refinement: the refinements of the grid.
 
+    Returns:
+        options of :func:`gpsweep.counting.count`.
+
     Raises:
         GpsweepError: if they do not fit.
     """
-    if cfg.model.checkpoint is None and cfg.model.get("weights", "own") is None:
+    if cfg.model.checkpoint is None and cfg.model.get("weights", _brought(cfg.model.net)) is None:
         warnings.warn("model.checkpoint=null: the network's weights are random", stacklevel=2)
     elif cfg.model.checkpoint is None and cfg.model.get("encoder") is not None:
         warnings.warn("model.checkpoint=null: all weights but the encoder's are random", stacklevel=2)
@@ -63,29 +57,14 @@ def prepare(
     }
     sample = collate([source[0]])
     assert not isinstance(sample, GpsweepError)
-    memo = Memo()
 
-    def logits() -> torch.Tensor:
-        if options["memory_format"] == "channels_last":
-            net.to(memory_format=torch.channels_last)
+    def logits(memory_format: MemoryFormat) -> torch.Tensor:
         # With an ε that is never asked for, a backward pass precedes the clean logits.
-        one = options | {"points_per_forward": 1}
-        return next(curve(net, sample["image"], (0.0, 1.0), layer=grid.layer, memo=memo, **one))[1]
+        one = options | {"points_per_forward": 1, "memory_format": memory_format}
+        return next(curve(net, sample["image"], (0.0, 1.0), layer=grid.layer, **one))[1]
 
-    try:
-        z = logits()
-    except GpsweepError:
-        raise
-    except Exception as error:  # a network of the user's own may fail in any way
-        if "view size is not compatible" not in str(error) or cfg.memory_format == "contiguous":
-            reason = f"{type(error).__name__}: {error}"
-            raise GpsweepError(f"model: the network fails on the first sample: {reason}") from error
-        # A view() after a convolution assumes rows in memory order, which channels-last does not have.
-        options["memory_format"] = "contiguous"
-        net.to(memory_format=torch.contiguous_format)
-        memo = Memo()
-        z = logits()
-        warnings.warn("memory_format=channels_last: the network needs contiguous activations", stacklevel=2)
+    with failures_named(sample, "on the first sample"):
+        z, options["memory_format"] = in_a_format_it_bears(net, cfg.memory_format, logits)
     check_logits(z, source, sample["image"], class_map=class_map, stated=cfg.model.classes)
     lost = [name for n, name in enumerate(source.classes) if class_map is not None and n not in class_map]
     if lost:
@@ -94,9 +73,15 @@ def prepare(
         )
     if refinement is not None:
         refinement.check(net, sample, grid.layer, options)
+        # What is known of one sample is found out again on the first batch, on the device that computes it.
         refinement.memos.clear()
-    # What is known of one sample here is found out again on the first batch, on the device that computes it.
-    return Prepared({**options, "refinement": refinement}, Memo())
+    return {**options, "refinement": refinement}
+
+
+def _brought(net: Any) -> str | None:
+    """Say whose weights a network has that is given none: the user's own may bring theirs, ours do not."""
+    target = str(net if isinstance(net, str) else net.get("_target_"))
+    return None if target.startswith("gpsweep.models.") else "its own"
 
 
 def check_logits(
@@ -137,3 +122,15 @@ def check_logits(
         )
     if stated not in (None, len(source.classes), z.shape[1]):
         raise GpsweepError(f"model.classes={stated}: the network has {z.shape[1]} output channels")
+    if class_map is None and z.shape[1] > len(source.classes) + 1:  # one more is usual, for void
+        warnings.warn(
+            f"model.class_map=null: of the network's {z.shape[1]} channels the first "
+            f"{len(source.classes)} stand for the classes of data={source.name}, in their order, and the "
+            "others for none",
+            stacklevel=2,
+        )
+    if z.min() >= 0 and (z.sum(1) - 1).abs().max() < 1e-3:
+        warnings.warn(
+            "model: the network seems to return probabilities, expected logits; take its softmax away",
+            stacklevel=2,
+        )

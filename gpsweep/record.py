@@ -77,6 +77,15 @@ def _same(folder: Path, this: Record) -> bool:
         return False
 
 
+def finished_beside(folder: Path) -> Path | None:
+    """Return the folder beside this one where another shard of its run has written the results of all."""
+    if (folder / COUNTS).is_file():
+        return None
+    this = read(folder / RECORD)
+    others = (path.parent for path in sorted(folder.parent.glob(f"*/{RECORD}")))
+    return next((other for other in others if (other / COUNTS).is_file() and _same(other, this)), None)
+
+
 def noted(folder: Path) -> list[Record]:
     """Return the notes in a folder and all below it, one for all shards of a run: that with its results.
 

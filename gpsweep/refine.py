@@ -18,6 +18,7 @@ from gpsweep.data.base import SEGMENTATION
 from gpsweep.data.batch import Batch
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
+from gpsweep.failures import failures_named
 from gpsweep.labels import likeliest
 from gpsweep.passes import Memo
 from gpsweep.views import IDENTITY, View, colours, sizes_of
@@ -97,17 +98,9 @@ class Refinement:
             GpsweepError: if the network fails on one.
         """
         for view in dict.fromkeys(view for name in self.names for view in self.views(name)[1:]):
-            image = view.of(sample)["image"]
-            try:
-                next(curve(net, image, 0.0, layer=layers, memo=self.memo(view), **options))
-            except GpsweepError:
-                raise
-            except Exception as error:  # a network of the user's own may fail in any way
-                height, width = image.shape[-2:]
-                raise GpsweepError(
-                    f"refine={view.refine}: the network fails on the first sample at {height} × {width} "
-                    f"pixels: {type(error).__name__}: {error}"
-                ) from error
+            seen = view.of(sample)
+            with failures_named(seen, "on the first sample", key=f"refine={view.refine}"):
+                next(curve(net, seen["image"], 0.0, layer=layers, memo=self.memo(view), **options))
 
 
 def refinement(

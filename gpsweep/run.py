@@ -22,6 +22,7 @@ from gpsweep.measure import measure_missing
 from gpsweep.module import GridModule, Task
 from gpsweep.outcome import Outcome
 from gpsweep.parts import Parts, parts_of
+from gpsweep.passes import Memo
 from gpsweep.predict import Spool, file_name, predict
 from gpsweep.prepare import prepare
 from gpsweep.progress import bar
@@ -40,8 +41,8 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
 
     Returns:
         Counts of every point and where they come from. None in the further processes of a run on several
-        devices, where the counts of other shards are still missing, and where there is no truth: then the
-        folder gets predictions.
+        devices, where the counts of other shards are still missing or another has written the results of
+        all before, and where there is no truth: then the folder gets predictions.
 
     Raises:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
@@ -85,6 +86,9 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
             f"shard {cfg.shard} of {cfg.shards} is done; {len(left)} of {parts.store.batches} batches are "
             f"left to others. The last shard writes the results, or: python -m gpsweep.report {folder}"
         )
+        return None
+    if not tasks and cfg.shards > 1 and (other := record.finished_beside(folder)):
+        tell(f"shard {cfg.shard} of {cfg.shards} was done before; the results of all are in {other}")
         return None
     return record.outcome(parts.store, wanted, info, times)
 
@@ -165,7 +169,7 @@ def compute(
         StoppedError: if a signal asked for it.
     """
     start = perf_counter()
-    prepared = prepare(
+    options: dict[str, Any] = prepare(
         cfg,
         parts.grid,
         parts.source,
@@ -173,7 +177,8 @@ def compute(
         class_map=parts.class_map,
         refinement=parts.refinement,
     )
-    prepared.memo.settle = parts.store.settle
+    options["guides"] = parts.guides
+    memo = Memo(settle=parts.store.settle)
     total = sum(len(task.points) for task in tasks)
     trainer = parts.trainer
     with (
@@ -191,9 +196,9 @@ def compute(
             keep=parts.store.replace if cfg.fresh and parts.spool is None else parts.keeper.put,
             evaluate=None if parts.spool is None else predict,
             classes=parts.classes,
-            options={**prepared.options, "guides": parts.guides},
+            options=options,
             vote=parts.guides["knn"].vote if parts.guides else None,
-            memo=prepared.memo,
+            memo=memo,
             device_name=device_name(trainer),
             interrupts=interrupts,
             on_point=on_point,
@@ -218,8 +223,8 @@ def compute(
             device=trainer.strategy.root_device,
             device_name=device_name(trainer),
             batch_size=cfg.data.batch_size,
-            options={**prepared.options, "guides": parts.guides},
-            memo=prepared.memo,
+            options=options,
+            memo=memo,
             spent=spent["test"],
             again=cfg.fresh,
         )

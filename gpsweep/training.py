@@ -129,8 +129,10 @@ class TrainingModule(LightningModule):
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch | GpsweepError, batch_idx: int) -> None:
         """Count the predictions for one batch."""
+        if isinstance(batch, GpsweepError):
+            raise batch
         logits = self.net(batch["image"].contiguous(memory_format=torch.channels_last))
         tally = Tally(batch["target"], classes=self.classes, channels=logits.shape[1])
         self.totals += tally(logits.argmax(1)).sum(0).cpu()

@@ -87,6 +87,9 @@ def test_several_processes_find_the_same(terminal: Terminal, search: Search) -> 
         (["refine=flip"], "expected one point with refine=crf"),
         (["data=mnist"], "refine=crf: expected data for segmentation"),
         (["data.limit=1"], "expected at least two images"),
+        (["shards=2"], "shards=2: a search runs in one process, on the tuning images; leave it out"),
+        (["select=half"], "select=half: a search runs"),
+        (["trainer.devices=2", "trainer.accelerator=cpu"], "trainer.devices=2: a search runs"),
     ],
 )
 def test_mistakes_are_told_before_any_work(

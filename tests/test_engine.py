@@ -333,6 +333,32 @@ def test_relative_and_absolute_scale_at_inner_layers() -> None:
     torch.testing.assert_close(difference, torch.tensor(0.1), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"layer_scale": "RMS"}, "layer_scale=RMS: unknown. Did you mean rms"),
+        ({"random_unit": "images"}, "random_unit=images: unknown. Did you mean image"),
+        (
+            {"memory_format": "channels-last"},
+            "memory_format=channels-last: unknown. Did you mean channels_last",
+        ),
+        ({"clip": (5,)}, "clip=.*: expected the lowest and the highest value"),
+        ({"clip": (255, 0)}, "clip=.*: expected the lowest and the highest value"),
+    ],
+)
+def test_options_that_are_none(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(GpsweepError, match=says):
+        curve(build("skips"), batch("skips")[0], eps=1, **options)
+
+
+def test_a_memo_serves_one_network() -> None:
+    memo, net, x = Memo(), build("skips"), batch("skips")[0]
+    for _ in range(2):
+        next(curve(net, x, eps=1, memo=memo))
+    with pytest.raises(GpsweepError, match="memo: expected one of this network"):
+        curve(build("skips"), x, eps=1, memo=memo)
+
+
 def test_clip_keeps_the_input_in_range() -> None:
     net = build("skips")
     x, _ = batch("skips")

@@ -16,9 +16,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
+from torch.utils.data import get_worker_info
 
 from gpsweep import config
-from gpsweep.data.base import VOID
+from gpsweep.data.base import VOID, Sample
+from gpsweep.data.scenes import Scenes
 from gpsweep.errors import GpsweepError
 from gpsweep.fit import check, main
 from gpsweep.models.build import build, sha256
@@ -235,6 +237,26 @@ def test_the_command_that_is_printed_keeps_what_was_said_of_data_and_network(fit
     words = shlex.split(out.strip().splitlines()[-1])
     assert words[-1] == "model.stages=[[4],[4],[8]]"
     assert not any(word.startswith(("epochs", "batch_size", "fit", "data.limit")) for word in words)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_held_out_images_are_read_by_workers(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read there is said in one message all the same."""
+
+    def unreadable(source: Scenes, number: int) -> Sample:
+        if get_worker_info() is not None:
+            raise GpsweepError("data.root: image 3.png does not decode")
+        return whole(source, number)
+
+    recipe = ["fit=scenes", *TINY, "data.workers=1", "hydra.run.dir=out"]
+    whole = Scenes.__getitem__
+    monkeypatch.setattr(Scenes, "__getitem__", unreadable)
+    code, _, err = fit(*recipe)
+    assert code == 1
+    assert "gpsweep: data.root: image 3.png does not decode\n" in err
+    assert "Traceback" not in err
+    monkeypatch.setattr(Scenes, "__getitem__", whole)
+    assert fit(*recipe)[0] == 0
 
 
 def test_a_batch_of_void_alone_teaches_nothing() -> None:

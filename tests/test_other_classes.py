@@ -116,6 +116,7 @@ def test_mistakes(terminal: Terminal, override: str, message: str) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.filterwarnings("ignore:model.checkpoint=null")
 def test_a_network_of_cityscapes_classes_on_camvid(
     terminal: Terminal, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def test_the_command_names_the_key(terminal: Terminal) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.filterwarnings("ignore:model.checkpoint=null")
 def test_a_list_of_voc_as_its_own_split(terminal: Terminal, data_root: Path) -> None:
     root = f"data.root={data_root.resolve()}/VOCdevkit"
     small = ["data=voc", root, "data.split=here_all", "data.size=64", "model=scenes", "model.classes=21"]

@@ -8,16 +8,17 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from gpsweep import config, layers
-from gpsweep.data.batch import collate
+from gpsweep.data.batch import Batch, collate
+from gpsweep.engine import MemoryFormat, formatted
 from gpsweep.errors import GpsweepError
+from gpsweep.failures import failures_named, in_a_format_it_bears
 from gpsweep.models.build import build
 
 Row = tuple[str, str, float]
@@ -30,22 +31,30 @@ def main(overrides: list[str] | None = None) -> int:
     try:
         with initialize_config_dir(config.conf_folder(), version_base="1.3"):
             cfg = compose("config", overrides=config.quoted(arguments))
-        net, x = network_and_sample(cfg)
-        show(rows(net, x), f"{cfg.model.name}, one image {tuple(x.shape[2:])}")
+        net, sample = network_and_sample(cfg)
+
+        def listed(memory_format: MemoryFormat) -> list[Row]:
+            return rows(net, formatted(sample["image"], memory_format))
+
+        with failures_named(sample, "on the first sample"):
+            table, _ = in_a_format_it_bears(net, cfg.memory_format, listed)
+        show(table, f"{cfg.model.name}, one image {tuple(sample['image'].shape[2:])}")
     except (GpsweepError, HydraException, OmegaConfBaseException) as error:
         print(f"gpsweep: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def network_and_sample(cfg: DictConfig) -> tuple[nn.Module, Tensor]:
-    """Build the model of a configuration and take the first image of its data."""
+def network_and_sample(cfg: DictConfig) -> tuple[nn.Module, Batch]:
+    """Build the model of a configuration, without its weights, and take the first image of its data."""
     source = config.instance(cfg.data.source, "data.source")
-    net = build(cfg.model, classes=len(source.classes)).to(memory_format=torch.channels_last)
+    with read_write(cfg):
+        # Layers, shapes and times do not depend on them.
+        cfg.model.update({key: None for key in ("checkpoint", "weights") if key in cfg.model})
+    net = build(cfg.model, classes=len(source.classes))
     batch = collate([source[0]])
-    if isinstance(batch, GpsweepError):
-        raise batch
-    return net, batch["image"].contiguous(memory_format=torch.channels_last)
+    assert not isinstance(batch, GpsweepError)
+    return net, batch
 
 
 def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:

@@ -16,6 +16,7 @@ from gpsweep.errors import GpsweepError
 from gpsweep.models.checkpoint import restore
 from gpsweep.models.class_map import entries
 from gpsweep.models.pixels import PixelNet
+from gpsweep.models.weights import check_published
 
 
 def build(cfg: DictConfig, *, classes: int) -> PixelNet:
@@ -38,7 +39,7 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
             cfg.classes = classes if named is None else len(named)
     if isinstance(cfg.classes, bool) or not isinstance(cfg.classes, int) or cfg.classes < 1:
         raise GpsweepError(f"model.classes={cfg.classes}: expected a whole number from 1 up, or null.")
-    net = _network(cfg)
+    net = _network(cfg).float()  # in how many bits it computes is said by precision
     if cfg.aliases is not None and not isinstance(cfg.aliases, DictConfig):
         raise GpsweepError(f"model.aliases={cfg.aliases}: expected a dict, alias → module path.")
     if cfg.checkpoint is not None:
@@ -47,6 +48,7 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
                 f"model.checkpoint={cfg.checkpoint}: no such file. Train the network first: "
                 f"python -m gpsweep.fit fit={cfg.recipe}"
             )
+        check_published(cfg, Path(str(cfg.checkpoint)).name)
         restore(net, str(cfg.checkpoint))
     wrapped = PixelNet(
         net,

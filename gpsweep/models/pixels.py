@@ -122,7 +122,10 @@ def _numbers(key: str, value: Any, *, count: int, nonzero: bool = False) -> Tens
 
 def _layer_aliases(net: nn.Module, aliases: Mapping[str, str]) -> dict[str, str]:
     """Map what users write, the raw network's paths and the model's aliases, to paths inside the wrapper."""
-    paths = {name: f"net.{name}" for name, _ in net.named_modules() if name}
+    # A module that stands in several places goes by each of their names, and runs by the first.
+    first = {module: name for name, module in net.named_modules()}
+    everywhere = net.named_modules(remove_duplicate=False)
+    paths = {name: f"net.{first[module]}" for name, module in everywhere if name and first[module]}
     for alias, path in aliases.items():
         if path not in paths:
             raise unknown(f"model.aliases.{alias}", path, paths)

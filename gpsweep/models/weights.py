@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from gpsweep.errors import GpsweepError
 
 BERKELEY = "http://dl.caffe.berkeleyvision.org"
 CCVL = "http://www.cs.jhu.edu/~alanlab/ccvl"
@@ -50,12 +53,14 @@ WEIGHTS: dict[str, tuple[Published, ...]] = {
             "fcn8s_from_caffe.pth",
             f"{TORCHFCN}0B9P1L--7Wd2vT0FtdThWREhjNkU",
             "md5:dbd9bbb3829a3184913bccc74373afbb",
+            options="model.at_once=false",
             about="SBD; 65.5 mIoU on seg11valid, 67.2 on VOC 2012 test",
         ),
         Published(
             "fcn8s-heavy-pascal.caffemodel",
             f"{BERKELEY}/fcn8s-heavy-pascal.caffemodel",
             "sha1:c449ea74dd7d83751d1357d6a8c323fcf4038962",
+            options="model.at_once=false",
             about="the same in Caffe's format",
         ),
         Published(
@@ -74,8 +79,9 @@ WEIGHTS: dict[str, tuple[Published, ...]] = {
         Published(
             "pascalcontext-fcn8s-heavy.caffemodel",
             f"{BERKELEY}/pascalcontext-fcn8s-heavy.caffemodel",
-            options="model.classes=60",
-            about="PASCAL-Context, 59 classes and background (Table 2)",
+            options="model.classes=60 model.at_once=false",
+            about="PASCAL-Context, background and 59 classes (Table 2); judged on the 59 alone, with "
+            "data.background=false, it takes +class_map=context60_context59",
         ),
     ),
     "crfasrnn": (
@@ -129,3 +135,21 @@ def published(name: str) -> str | None:
             checksum = f" ({one.checksum.replace(':', ' ')})" if one.checksum else ""
             return f" It is published at {one.url}{checksum}; save it there, and use it with {options}."
     return None
+
+
+def check_published(cfg: Mapping[str, Any], file: str) -> None:
+    """Check that a network is as the weights want it that are published under a name.
+
+    Args:
+        cfg: the ``model`` group.
+        file: name of a checkpoint.
+
+    Raises:
+        GpsweepError: where a key is set otherwise; the keys of the file would fit all the same.
+    """
+    for _, one in files():
+        for option in one.options.split() if one.file == file else ():
+            key, _, wanted = option.partition("=")
+            came = cfg.get(key.removeprefix("model."), wanted)
+            if str(came).lower() != wanted:
+                raise GpsweepError(f"{key}={came}: the weights published as {file} want {option}.")

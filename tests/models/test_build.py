@@ -30,6 +30,15 @@ def listed(widths):
 def nested(inner):
     return torch.nn.Sequential(inner)
 
+def half():
+    return good().half()
+
+def bfloat16():
+    return good().bfloat16()
+
+def double():
+    return good().double()
+
 def number():
     return 3
 
@@ -114,6 +123,32 @@ def test_the_group_reaches_the_wrapper(nets: str) -> None:
 def test_null_statistics_are_the_networks_own(nets: str) -> None:
     cfg = group("custom", f"model.net={nets}.trained", "model.mean=null", "model.std=null")
     torch.testing.assert_close(build(cfg, classes=4).bias.flatten(), torch.tensor([-0.2, -0.4, -0.6]))
+
+
+@pytest.mark.parametrize("dtype", ["half", "bfloat16", "double"])
+def test_networks_compute_in_32_bits(nets: str, dtype: str) -> None:
+    net = build(group("custom", f"model.net={nets}.{dtype}"), classes=4)
+    assert net(torch.rand(1, 3, 4, 5)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("at_once", ["true", "false"])
+def test_weights_of_the_network_s_other_variant(tmp_path: Path, at_once: str) -> None:
+    """The keys of both variants are the same."""
+    cfg = group("fcn8s", "model.net.width=1", f"model.at_once={at_once}")
+    other, own = ("fcn8s_from_caffe.pth", "fcn8s-atonce_from_caffe.pth")[:: 1 if at_once == "true" else -1]
+    for name in (other, own):
+        torch.save(
+            build(group("fcn8s", "model.net.width=1", "model.checkpoint=null"), classes=21).net.state_dict(),
+            tmp_path / name,
+        )
+    cfg.checkpoint = str(tmp_path / own)
+    build(cfg, classes=21)
+    cfg.checkpoint = str(tmp_path / other)
+    wanted = "false" if at_once == "true" else "true"
+    with pytest.raises(
+        GpsweepError, match=rf"model\.at_once=(?i:{at_once}): .*{other} want model\.at_once={wanted}"
+    ):
+        build(cfg, classes=21)
 
 
 def test_a_checkpoint_is_loaded(nets: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ SETS: dict[str, tuple[int, tuple[str, ...]]] = {
     "cityscapes_camvid": (19, camvid.CLASSES),
     "context59_voc": (60, voc.CLASSES),
     "voc_context59": (21, CONTEXT),
+    "context60_context59": (60, CONTEXT[1:]),
 }
 
 
@@ -83,3 +84,4 @@ def test_choices_of_the_ready_made_ones() -> None:
     assert objects[: len(voc.CLASSES)] == list(voc.CLASSES)
     assert set(objects[len(voc.CLASSES) :]) == {"background"}
     assert names("voc_context59") == [None, *voc.CLASSES[1:]]
+    assert names("context60_context59") == [None, *CONTEXT[1:]]

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from gpsweep import layers
 from gpsweep.errors import GpsweepError
 from gpsweep.models.pixels import PixelNet
 
 Pair = namedtuple("Pair", "masks labels")
+
+
+@dataclass
+class Output:
+    logits: Any
+    loss: Any
 
 
 class Returns(nn.Module):
@@ -129,6 +137,8 @@ def test_a_classifier_leaves_one_row_an_image() -> None:
         (lambda x: {"out": 2 * x, "aux": x}, "aux"),
         (lambda x: {0: 2 * x, 1: x}, 1),
         (lambda x: Pair(x, x.mean((2, 3))), "masks"),
+        (lambda x: Output(x, None), None),
+        (lambda x: Output(2 * x, x), "loss"),
     ],
 )
 def test_logits_are_picked(make: Any, output: str | int | None) -> None:
@@ -147,7 +157,12 @@ def test_logits_are_picked(make: Any, output: str | int | None) -> None:
         (lambda x: {"a": [x]}, "a", r"model\.output=a: expected logits .* came list"),
         (lambda x: x, "out", r"model\.output=out: .* came Tensor; .*model\.output=null"),
         (lambda x: x[0], None, r"model\.output=null: expected logits .* came a tensor \(3, 6, 5\)"),
-        (lambda x: 3, None, r"model\.output=null: expected .* came int"),
+        (lambda x: 3, None, r"model\.output=null: expected .* came int\.$"),
+        (
+            lambda x: Output(x, 3),
+            "nothing",
+            r"model\.output=nothing: .*keys: logits \(2, 3, 6, 5\), loss \(int",
+        ),
         (lambda x: {}, None, r"model\.output=null"),
     ],
 )
@@ -187,6 +202,14 @@ def test_layers_go_by_the_names_of_the_raw_network() -> None:
         "fc6": "net.body.0"
     }
     assert all(net.get_submodule(path) for path in net.layer_aliases.values())
+
+
+def test_a_module_in_several_places_goes_by_each_of_its_names() -> None:
+    inner = nn.Sequential(OrderedDict(body=nn.Conv2d(3, 4, 1), head=nn.Conv2d(4, 2, 1)))
+    inner.stages = nn.ModuleList([inner.body, inner.head])
+    net = PixelNet(inner, aliases={"first": "stages.0"})
+    assert {net.layer_aliases[name] for name in ("body", "stages.0", "first")} == {"net.body"}
+    assert layers.find(net, "stages.1") == layers.find(net, "head")
 
 
 @pytest.mark.parametrize("alias", ["head", "input"])

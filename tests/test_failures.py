@@ -1,0 +1,154 @@
+"""Where a network fails, the message says on what; the memory format is one that it bears."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import Terminal, pictures
+from networks import CLASSES
+from PIL import Image
+from torch import Tensor, nn
+
+from gpsweep.data.base import Source
+from gpsweep.failures import in_a_format_it_bears
+from gpsweep.layers.__main__ import main as list_layers
+from gpsweep.prepare import check_logits
+
+FOLDER = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
+
+NETS = f"""
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Skip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down, self.head = nn.Conv2d(3, 4, 3, stride=4, padding=1), nn.Conv2d(7, {CLASSES}, 1)
+    def forward(self, x):
+        return self.head(torch.cat([x, F.interpolate(self.down(x), scale_factor=4)], 1))
+
+class Viewed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, {CLASSES}, 1)
+    def forward(self, x):
+        y = self.body(x)
+        return self.head(y.view(y.size(0), -1).view(y.shape))
+
+def classifier():
+    return nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+
+
+@pytest.fixture
+def nets(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal whose ``failing_nets`` hold networks of the user's own."""
+    (terminal.folder / "failing_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(terminal.folder)
+    return terminal
+
+
+def picture(path: Path, height: int, width: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((height, width, 3), 7, np.uint8)).save(path)
+
+
+def test_a_network_that_fails_on_a_later_image(nets: Terminal) -> None:
+    pictures(nets.folder, count=3)
+    picture(nets.folder / "images" / "02.png", 13, 16)
+    Image.fromarray(np.zeros((13, 16), np.uint8)).save(nets.folder / "masks" / "02.png")
+    run = [*FOLDER, "model=custom", "model.net=failing_nets.Skip", "data.batch_size=1", "eps=1"]
+    code, _, err = nets(*run)
+    assert code == 1
+    assert "Traceback" not in err
+    assert "model: the network fails in batch 2 at 13 × 16 pixels (02): RuntimeError: Sizes of tensors" in err
+    assert "if it wants sides that 32 divides: model.divisor=32" in err
+    assert nets(*run, "model.divisor=4")[0] == 0
+
+
+def test_a_fault_that_is_not_the_networks_is_not_called_so(
+    nets: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("of our own")
+
+    pictures(nets.folder)
+    monkeypatch.setattr("gpsweep.counting.Tally.__call__", fail)
+    code, _, err = nets(*FOLDER, "model=custom", "model.net=failing_nets.Skip", "model.divisor=4", "eps=1")
+    assert code != 0
+    assert "of our own" in err
+    assert "the network fails" not in err
+
+
+def test_a_classifier_on_images_of_several_sizes(nets: Terminal) -> None:
+    for name in ("a", "b"):
+        picture(nets.folder / "photos" / name / "1.png", 12, 12)
+        picture(nets.folder / "photos" / name / "2.png", 12, 18)
+    run = ["data=folder", "data.images=photos", "model=custom", "model.net=failing_nets.classifier", "eps=1"]
+    with pytest.warns(UserWarning, match=r"data\.size: images of several sizes are padded"):
+        nets(*run)
+    for cure in ("data.size=12", "data.batch_size=1"):
+        code, _, err = nets(*run, cure)
+        assert (code, err) == (0, "")
+
+
+def test_layers_are_listed_of_a_network_that_wants_contiguous_memory(
+    nets: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(nets.folder)
+    with pytest.warns(UserWarning, match="contiguous activations"):
+        assert list_layers([*FOLDER, "model=custom", "model.net=failing_nets.Viewed"]) == 0
+    assert "body" in capsys.readouterr().out
+    viewed = [*FOLDER, "model=custom", "model.net=failing_nets.Viewed", "memory_format=contiguous"]
+    assert list_layers(viewed) == 0
+    capsys.readouterr()
+    assert list_layers([*FOLDER, "model=custom", "model.net=failing_nets.Skip", "data.size=[9,9]"]) == 1
+    assert "model: the network fails on the first sample at 9 × 9 pixels" in capsys.readouterr().err
+
+
+def test_layers_are_listed_without_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list_layers(["model=mnist", "model.checkpoint=nowhere.pt", "data=scenes", "data.limit=1"]) == 1
+    assert "nowhere" not in capsys.readouterr().err, "these data are not the network's, which is all"
+    assert list_layers(["model=camvid", "model.checkpoint=nowhere.pt", "data=scenes", "data.limit=1"]) == 0
+    assert "stages.0" in capsys.readouterr().out
+
+
+def test_the_format_that_is_asked_for_and_borne() -> None:
+    net, seen = nn.Conv2d(3, 4, 3), []
+    for asked in ("contiguous", "channels_last"):
+        result, borne = in_a_format_it_bears(net, asked, lambda format: seen.append(format) or 5)
+        assert (result, borne, seen[-1]) == (5, asked, asked)
+    assert net.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+class Three(Source):
+    name, task, classes, ids = "three", "segmentation", ("a", "b", "c"), ("one",)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda z: z.softmax(1), "seems to return probabilities"),
+        (
+            lambda z: torch.cat([z, z], 1),
+            r"of the network's 6 channels the first 3 stand for .* data=three",
+        ),
+        (lambda z: torch.cat([z, z[:, :1]], 1), None),
+        (lambda z: z.abs(), None),
+        (lambda z: z.log_softmax(1), None),
+    ],
+)
+def test_what_is_odd_about_logits_is_said(
+    make: object, says: str | None, recwarn: pytest.WarningsRecorder
+) -> None:
+    z: Tensor = make(torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(0)))  # type: ignore[operator]
+    if says is None:
+        check_logits(z, Three(), torch.zeros(1, 3, 4, 5))
+    else:
+        with pytest.warns(UserWarning, match=says):
+            check_logits(z, Three(), torch.zeros(1, 3, 4, 5))
+    assert not list(recwarn)
