@@ -94,7 +94,7 @@ def hand_on(signum: int) -> None:
     """
     if signum == INTERRUPT:
         return
-    executor, job = os.environ.get("SUBMITIT_EXECUTOR"), os.environ.get("SLURM_JOB_ID")
+    executor, job = os.environ.get("SUBMITIT_EXECUTOR"), _job()
     if signum == TERMINATE and not (job and _to_go_on(job, whole=executor == "slurm")):
         return
     if os.environ.get("SLURM_PROCID", "0") != "0":
@@ -136,13 +136,19 @@ def leave(signum: int, frame: FrameType | None) -> None:
     sys.exit(128 + signum)
 
 
+def _job() -> str | None:
+    """Name this job of SLURM's, of an array this task alone: the last one's number stands for them all."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
 def _to_go_on(job: str, *, whole: bool) -> bool:
     """Say whether SIGTERM means that a job is to run again, which SLURM leaves to the job.
 
     SLURM has ended a job already that is cancelled, out of time, or requeued by somebody else.
 
     Args:
-        job: its number.
+        job: its name.
         whole: whether the job is this run alone; within a script of the user's own, somebody else may have
             sent the signal.
     """

@@ -52,9 +52,13 @@ def bare_trainer(key: str, **options: Any) -> Trainer:
     keep_freed()
     try:
         with quiet_lightning():
-            return Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **options)
+            trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **options)
     except (ValueError, TypeError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
         raise GpsweepError(f"{key}: {' '.join(str(error).split())}") from error
+    if trainer.world_size == 1:
+        # Lightning takes it from RANK, SLURM_PROCID, …, which may count commands of their own.
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
+    return trainer
 
 
 def device_name(trainer: Trainer) -> str:

@@ -13,9 +13,12 @@ import numpy as np
 import psutil
 import pytest
 from commands import Terminal, pictures
+from lightning_utilities.core.rank_zero import rank_zero_only
 from networks import CLASSES
+from omegaconf import OmegaConf
 
 from gpsweep import results
+from gpsweep.trainer import rank, trainer_of
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
@@ -29,6 +32,17 @@ def environment() -> dict[str, str]:
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "gpsweep", "-m", *SMALL, *AXES, *arguments]
+
+
+def test_a_run_on_one_device_is_the_first_whatever_its_environment_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where ``srun`` starts one command for each shard, which know nothing of each other."""
+    monkeypatch.setattr(rank_zero_only, "rank", 2)
+    assert rank() == 2
+    options = {"trainer": {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}}
+    assert trainer_of(OmegaConf.create(options)).world_size == 1
+    assert rank() == 0
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

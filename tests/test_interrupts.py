@@ -50,6 +50,25 @@ def test_a_warned_job_is_requeued(asked: Path, monkeypatch: pytest.MonkeyPatch) 
     assert asked.read_text() == "requeue 12\n"
 
 
+def test_of_an_array_only_the_task_itself_is_asked_about_and_requeued(
+    asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of the task that starts last is the array's, by which SLURM understands all tasks."""
+    asked.with_name("scontrol").write_text(
+        "#!/bin/sh\n"
+        f'[ "$2" = show ] || exec echo "$@" >{asked}\n'
+        '[ "$4" = 12_3 ] || echo "JobId=11 JobState=COMPLETED"\n'
+        'echo "JobId=12 $STATE"\n'
+        '[ "$4" = 12_3 ] || echo "JobId=13 JobState=PENDING"\n'
+    )
+    monkeypatch.setenv("STATE", STATES["preempted"])
+    for key, value in (("JOB_ID", "12"), ("ARRAY_JOB_ID", "12"), ("ARRAY_TASK_ID", "3")):
+        monkeypatch.setenv(f"SLURM_{key}", value)
+    with pytest.raises(SystemExit):
+        leave(signal.SIGTERM, None)
+    assert asked.read_text() == "requeue 12_3\n"
+
+
 @pytest.mark.parametrize(
     ("state", "own", "requeued"),
     [
