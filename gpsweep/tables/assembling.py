@@ -53,7 +53,7 @@ def sheet(name: str, definition: Definition, ended: Sequence[Ended], *, small: b
     return Sheet(
         name=name,
         title=f"{definition.source}{', small' if small else ''}: {variant.title}",
-        measure=definition.measure,
+        measure=variant.measure,
         entries=entries,
         notes=list(dict.fromkeys([*notes, *_explained(done, small=small)])),
         small=small,

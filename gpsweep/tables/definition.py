@@ -79,6 +79,7 @@ class Variant:
         images: how many of it the paper judged on.
         rows: name of the row's folder → row.
         seeds: of the trainings of rows with ``fit``.
+        measure: what its scores are.
         note: what one must know of all rows.
     """
 
@@ -89,6 +90,7 @@ class Variant:
     images: int | None = None
     rows: dict[str, Row] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0])
+    measure: str = "mean IoU (%)"
     note: str = ""
 
 
@@ -100,7 +102,6 @@ class Definition:
         source: which of the paper's it is.
         kind: ``gains``: one line a curve; ``classes``: one line a class; ``seeds``: one line a training seed.
         picture: ``labels``: the curves of each run; ``networks``: one panel a run; null: none.
-        measure: what its scores are.
         paper: the paper's networks and data.
         small: networks and data that are at hand.
     """
@@ -108,7 +109,6 @@ class Definition:
     source: str = MISSING
     kind: str = "gains"
     picture: str | None = None
-    measure: str = "mean IoU (%)"
     paper: Variant = field(default_factory=Variant)
     small: Variant = field(default_factory=Variant)
 

@@ -53,6 +53,23 @@ def test_weights_are_those_that_are_published(name: str) -> None:
         assert "small" not in job.row.name
 
 
+@pytest.mark.parametrize("name", ["table1", "table5"])
+def test_deeplab_is_the_papers_own_training(name: str) -> None:
+    """Caffe's files: the .pth of ResNet-101, the configuration's default, comes of another training."""
+    deeplab = [job for job in jobs(definition.read(name).paper, Path("out"), []) if "deeplab" in job.key]
+    assert deeplab and all(Path(job.cfg.model.checkpoint).suffix == ".caffemodel" for job in deeplab)
+
+
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("name", EIGHT)
+def test_a_caption_names_what_each_row_is_scored_by(name: str, small: bool) -> None:
+    table = definition.read(name)
+    variant = table.small if small else table.paper
+    classifies = {"label=knn" in job.overrides for job in jobs(variant, Path("out"), [], [0])}
+    assert ("accuracy" in variant.measure) == (True in classifies)
+    assert ("mean IoU" in variant.measure) == (False in classifies)
+
+
 def test_the_papers_means_are_those_of_its_classes() -> None:
     classes = definition.read("table3").paper.rows["val"].classes
     assert set(classes) == {*CLASSES, "mean"}
