@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from math import isfinite
+from math import isfinite, sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -128,15 +128,37 @@ def knn_accuracy(folder: Path) -> Entry:
 
 
 def averaged(entries: Sequence[Entry]) -> Entry:
-    """Return the mean over training seeds, with the standard deviations under ``spread``."""
+    """Return the mean over training seeds.
+
+    The standard deviations are under ``spread``; the bounds of a gain are those of its mean, as new trainings
+    would give it, see :func:`t_interval`.
+    """
     known = [key for key in AVERAGED if all(entry.get(key) is not None for entry in entries)]
     paper = {key: entries[0].get(key) for key in ("paper_base", "paper_gp")}
     means = {key: mean(entry[key] for entry in entries) for key in known}
     spread = {key: stdev(entry[key] for entry in entries) for key in known} if len(entries) > 1 else {}
+    bounds: Entry = {}
+    for name in ("same", "held"):
+        if f"{name}_gain" in spread:
+            low, high = t_interval([entry[f"{name}_gain"] for entry in entries])
+            bounds |= {f"{name}_low": low, f"{name}_high": high}
     # Differences are linear in what was measured.
     keys = [key for key in ("difference_base", "difference_gp") if all(key in entry for entry in entries)]
     differences = {key: mean(entry[key] for entry in entries) for key in keys}
-    return {**paper, **means, **differences, SPREAD: spread}
+    return {**paper, **means, **bounds, **differences, SPREAD: spread}
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean: mean ± t · s / √n, t with n − 1 degrees of freedom.
+
+    Args:
+        values: one a training, two at least.
+    """
+    from scipy.stats import t
+
+    quantile = float(t.ppf((1 + metrics.LEVEL) / 2, len(values) - 1))
+    reach = quantile * stdev(values) / sqrt(len(values))
+    return mean(values) - reach, mean(values) + reach
 
 
 def by_class(outcome: Outcome, line: Line, paper: Mapping[str, Sequence[float]]) -> list[Entry]:
@@ -159,10 +181,12 @@ def by_class(outcome: Outcome, line: Line, paper: Mapping[str, Sequence[float]])
     for entry in entries:
         entry |= dict(zip(("paper_base", "paper_gp"), paper.get(entry["setting"], ()), strict=False))
     before, after = _by_class(outcome, whole[f"{name}_eps"])
+    for entry, base, score in zip(entries, before, after, strict=True):
+        scores = {"base": base, f"{name}_score": score}
+        entry |= {key: value for key, value in scores.items() if isfinite(value)}
     _add(entries, before, after, name, whole[f"{name}_eps"])
-    for entry, score in zip(entries, before, strict=True):
-        entry |= {"base": score} if isfinite(score) else {}
     if "held_eps" in whole:
+        # The gain alone: a score of the held-out images is nothing beside the base of all.
         _, held = selection.halves(outcome.ids, outcome.info["select"])
         _add(entries, *_by_class(_images(outcome, held), whole["held_eps"]), "held", whole["held_eps"])
     mean = dict(zip(("paper_base", "paper_gp"), paper.get("mean", ()), strict=False))
@@ -197,7 +221,7 @@ def _by_class(outcome: Outcome, eps: float) -> tuple[list[float], list[float]]:
 def _add(
     entries: Sequence[Entry], before: Sequence[float], after: Sequence[float], name: str, eps: float
 ) -> None:
-    """Add what each class gains; a class in neither truth nor prediction has no score."""
+    """Add what each class gains; one in neither truth nor prediction has no score, and gains nothing."""
     for entry, base, score in zip(entries, before, after, strict=True):
         if isfinite(base) and isfinite(score):
-            entry |= {f"{name}_eps": eps, f"{name}_score": score, f"{name}_gain": score - base}
+            entry |= {f"{name}_eps": eps, f"{name}_gain": score - base}

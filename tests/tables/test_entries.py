@@ -97,6 +97,7 @@ def test_classes_add_up_to_their_mean() -> None:
     for key in ("base", "fixed_score", "held_gain"):
         assert np.mean([entry[key] for entry in classes]) == pytest.approx(mean[key])
     assert (classes[0]["paper_gp"], mean["paper_base"]) == (51.0, 45.0)
+    assert not any("held_score" in entry for entry in entries), "it would stand beside the base of all images"
     assert "paper_gp" not in classes[2] and "fixed_low" in mean
     gained = sum(entry["fixed_gain"] > 0 for entry in classes)
     assert risen(entries) == f"better: {gained} of 5 classes; the paper: 1 of 2"
@@ -113,3 +114,15 @@ def test_seeds_are_averaged_with_their_spread() -> None:
     assert mean["base"] == 98.5 and mean["spread"]["base"] == pytest.approx(0.5**0.5)
     assert mean["same_gain"] == pytest.approx(0.2) and mean["difference_gp"] == -0.5
     assert mean["paper_gp"] == 99.15 and "knn_accuracy" not in mean, "one seed has none"
+
+
+def test_the_gain_of_new_trainings_has_students_interval() -> None:
+    entries = [{"same_gain": gain, "held_gain": 2 * gain} for gain in (0.06, 0.09, 0.11, 0.04, 0.17)]
+    mean = averaged(entries)
+    # 2.776 is t's 97.5 % quantile with 4 degrees of freedom, as printed tables have it.
+    reach = 2.776 * np.std([0.06, 0.09, 0.11, 0.04, 0.17], ddof=1) / 5**0.5
+    assert (mean["same_low"], mean["same_high"]) == pytest.approx((0.094 - reach, 0.094 + reach), abs=1e-4)
+    assert (mean["held_low"], mean["held_high"]) == pytest.approx(
+        (0.188 - 2 * reach, 0.188 + 2 * reach), abs=1e-4
+    )
+    assert not [key for key in averaged(entries[:1]) if key.endswith(("low", "high"))], "one seed tells none"

@@ -36,6 +36,8 @@ MEAN = {
     "setting": "mean of 2 seeds",
     "base": 62.0,
     "same_gain": 2.5,
+    "same_low": 2.4,
+    "same_high": 2.6,
     "spread": {"base": 0.1, "same_gain": 0.02},
 }
 SHEET = Sheet(name="table9", title="Table 9: a_b", measure="mean IoU (%)", entries=[ROW, MEAN], notes=["n_1"])
@@ -67,6 +69,7 @@ def test_markdown_has_as_many_cells_in_every_line() -> None:
     assert (found["held out: ε"], found["held out: p"]) == ("−0.5", "< 0.001")
     assert found["ours − paper: GP"] == "−0.11"
     assert cells(lines[3])[3] == "62.00 ± 0.10"
+    assert "+2.50 ± 0.02 [+2.40, +2.60]" in cells(lines[3])
     assert not any("at a given ε" in heading for heading in found), "nothing is known of it"
     assert "- n_1" in as_markdown(SHEET)
 
@@ -80,6 +83,7 @@ def test_latex_has_as_many_cells_in_every_line() -> None:
             wide = sum(int(width) - 1 for width in re.findall(r"\\multicolumn\{(\d+)\}", line))
             assert len(re.split(r"(?<!\\)&", line)) + wide == len(spec), line
     assert r"FCN-8s\_coco | 50 \% \& more" in body and r"$\varepsilon$" in body
+    assert r"+2.50 $\pm$ 0.02 [+2.40, +2.60]" in body
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
     assert not re.search(r"[^\x00-\x7f]", text), "plain LaTeX reads it"
 
@@ -99,7 +103,7 @@ def test_the_terminal_shows_gain_interval_and_p(width: int, capsys: pytest.Captu
     show(SHEET, Console(width=width, highlight=False))
     out = capsys.readouterr().out
     assert "Table 9: a_b" in out and "- n_1" in out
-    for part in ("+2.55 at 0.55", "−2.40 at −0.5", "p < 0.001"):
+    for part in ("+2.55 at 0.55", "−2.40 at −0.5", "p < 0.001", "+2.50 ± 0.02", "[+2.40, +2.60]"):
         assert part in out
     assert all(len(line) <= width for line in out.splitlines())
 
