@@ -11,7 +11,7 @@ from gpsweep.outcome import Outcome, read
 from gpsweep.significance import TESTS
 from gpsweep.tables.commands import Job
 from gpsweep.tables.definition import Definition, Variant
-from gpsweep.tables.entries import Entry, averaged, by_class, curve_of, gains, knn_accuracy, risen
+from gpsweep.tables.entries import SPREAD, Entry, averaged, by_class, curve_of, gains, knn_accuracy, risen
 from gpsweep.tables.running import Ended
 from gpsweep.tables.sheet import Sheet, seconds_text
 
@@ -55,16 +55,20 @@ def sheet(name: str, definition: Definition, ended: Sequence[Ended], *, small: b
         title=f"{definition.source}{', small' if small else ''}: {variant.title}",
         measure=variant.measure,
         entries=entries,
-        notes=list(dict.fromkeys([*notes, *_explained(done, small=small)])),
+        notes=list(dict.fromkeys([*notes, *_explained(variant, done, entries, small=small)])),
         small=small,
     )
 
 
-def compared(variant: Variant, job: Job, outcome: Outcome) -> bool:
-    """Say whether a run's network and data are the paper's, so that a difference to it means something."""
-    data, images = job.row.data or variant.data, job.row.images or variant.images
-    known = outcome.info.get("dataset") == data and len(outcome.ids) == images
-    return known and job.cfg.model.checkpoint is not None and job.cfg.data.get("size") is None
+def _other(variant: Variant, job: Job, outcome: Outcome) -> list[str]:
+    """Name what of a run is not the paper's; only where nothing is, a difference to it means something."""
+    paper = _images(job.row.images or variant.images, job.row.data or variant.data)
+    ours = _images(len(outcome.ids), outcome.info.get("dataset"))
+    return [*job.altered, *([ours] if ours != paper else [])]
+
+
+def _images(count: int | None, data: str | None) -> str:
+    return f"{count} images of {data}"
 
 
 def _entries(kind: str, variant: Variant, done: Sequence[Done]) -> list[Entry]:
@@ -76,7 +80,7 @@ def _entries(kind: str, variant: Variant, done: Sequence[Done]) -> list[Entry]:
                 classes = by_class(curve, line, job.row.classes)
                 found += [{"setting": job.row.name}, *classes]
                 continue
-            entry = gains(curve, line, compared=compared(variant, job, outcome))
+            entry = gains(curve, line, compared=not _other(variant, job, outcome))
             setting = f"{job.name}, {line.name}" if line.name else job.name
             found.append({"setting": setting, **entry, **(knn_accuracy(folder) if kind == "seeds" else {})})
     if kind == "seeds" and len(found) > 1:
@@ -85,13 +89,18 @@ def _entries(kind: str, variant: Variant, done: Sequence[Done]) -> list[Entry]:
     return found
 
 
-def _explained(done: Sequence[Done], *, small: bool) -> list[str]:
+def _explained(variant: Variant, done: Sequence[Done], entries: Sequence[Entry], *, small: bool) -> list[str]:
     """Say what the columns mean, and what they come from."""
     if not done:
         return []
     notes = ["gain: of GP over our base, with its 95 % paired bootstrap interval over images"]
+    if any(SPREAD in entry for entry in entries):
+        notes.append("mean of seeds: ± standard deviation [95 % t interval of the mean over trainings]")
     if small:
         notes.append("paper: what it reports of its own network and data, for orientation alone")
+    else:
+        others = {job.row.name: ", ".join(_other(variant, job, outcome)) for job, _, outcome in done}
+        notes += [f"{name}: not compared with the paper: {other}" for name, other in others.items() if other]
     plans = [outcome.info["select"] for _, _, outcome in done if outcome.info.get("select")]
     if plans:
         chosen = "data.tune_split" if any("tune" in plan for plan in plans) else "one half of the images"
@@ -104,7 +113,7 @@ def _explained(done: Sequence[Done], *, small: bool) -> list[str]:
 
 
 def _origin(job: Job, outcome: Outcome) -> str:
-    text = f"{job.row.name}: {len(outcome.ids)} images of {outcome.info.get('dataset')}"
+    text = f"{job.row.name}: {_images(len(outcome.ids), outcome.info.get('dataset'))}"
     known = outcome.info.get("cost")
     if not known:
         return text

@@ -26,6 +26,15 @@ from hydra_plugins.gpsweep_sweeper.fused import fuse
 PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 TRAINING = "fit."
 SHARED = "data.root="
+HARMLESS = re.compile(
+    r"(data\.(root|sbd|images|masks|labels|workers|tune_split)|store|knn\.cache|fresh|select|progress|accelerator"
+    r"|points_per_forward|memory_format|(trainer|tracker|hydra)([./].+)?)"
+)
+"""Keys that leave a run the same experiment: where data lie, how it is run, and how ε is held out.
+
+Others do not, ``model.checkpoint`` among them, as no file of the user's is known to be the paper's, and
+``data.batch_size``, as images of several sizes are padded in one batch.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class Job:
         folder: where it goes.
         seed: of the training, for a row with ``fit``.
         training: overrides of ``python -m gpsweep.fit``, likewise.
+        altered: the user's overrides that make it, or its training, another experiment than the row's.
     """
 
     key: str
@@ -47,6 +57,7 @@ class Job:
     folder: Path
     seed: int | None = None
     training: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -108,6 +119,8 @@ def _job(
     variant: Variant, key: str, row: Row, folder: Path, extra: Sequence[str], seed: int | None = None
 ) -> Job:
     own = [each for each in extra if not each.startswith(TRAINING)]
+    used = extra if row.fit is not None else own
+    altered = [each for each in used if not HARMLESS.fullmatch(_key(each).removeprefix(TRAINING))]
     lines = ["select=half", *variant.run, *row.run, *_eps(variant, row)]
     training: list[str] = []
     if row.fit is not None:
@@ -116,7 +129,7 @@ def _job(
         shared = [each for each in own if each.startswith(SHARED)]
         asked = [each.removeprefix(TRAINING) for each in extra if each.startswith(TRAINING)]
         training = merged([f"fit={row.fit}", f"seed={seed}", *shared, *asked])
-    return Job(key, row, tuple(merged([*lines, *own])), folder, seed, tuple(training))
+    return Job(key, row, tuple(merged([*lines, *own])), folder, seed, tuple(training), tuple(altered))
 
 
 def check(jobs: Iterable[Job]) -> None:
@@ -136,10 +149,11 @@ def merged(overrides: Iterable[str]) -> list[str]:
     >>> merged(["eps=[0,1]", "label=knn", "eps=[0,2]"])
     ['eps=[0,2]', 'label=knn']
     """
-    last: dict[str, str] = {}
-    for override in overrides:
-        last[override.partition("=")[0].lstrip("+")] = override
-    return list(last.values())
+    return list({_key(override): override for override in overrides}.values())
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")
 
 
 def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
