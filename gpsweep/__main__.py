@@ -5,16 +5,14 @@ from __future__ import annotations
 import gc
 import shlex
 import sys
-import warnings
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from gpsweep import config, trackers
-from gpsweep.errors import GpsweepError
+from gpsweep.command import within_hydra
 
 config.register()
 
@@ -24,11 +22,13 @@ def main(cfg: DictConfig) -> float | None:
     """Run the composed configuration; a mistake of the user's ends in one message."""
     # Imports make hundreds of thousands of objects and no garbage: looking for some costs half a second.
     gc.disable()
-    warnings.formatwarning = lambda message, category, *rest: f"gpsweep: {category.__name__}: {message}\n"
-    try:
-        tracker = trackers.build(cfg.tracker)
-    except GpsweepError as error:
-        raise CompactHydraException(f"gpsweep: {error}") from error
+    with within_hydra():
+        return one(cfg)
+
+
+def one(cfg: DictConfig) -> float | None:
+    """Compute one configuration, write and show its results, and return the best score."""
+    tracker = trackers.build(cfg.tracker)
     from gpsweep import report, results
     from gpsweep.interrupts import StoppedError, hand_on, hear_scheduler
     from gpsweep.report.terminal import best_table
@@ -43,8 +43,6 @@ def main(cfg: DictConfig) -> float | None:
             return None
         findings = results.write(outcome, folder)
         report.write(findings, folder)
-    except GpsweepError as error:
-        raise CompactHydraException(f"gpsweep: {error}") from error
     except StoppedError as stop:
         print(f"gpsweep: {stop}; what is stored stays, and the same command goes on", file=sys.stderr)
         hand_on(stop.signum)

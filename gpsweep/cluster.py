@@ -14,8 +14,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 
+from gpsweep.command import INTERRUPTED
+
 ASK_EVERY = 20.0  # seconds; submitit would ask a cluster every ten minutes whether a job still lives
-INTERRUPTED = 130  # the exit code of a command that Ctrl-C has ended
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ import hydra
 import numpy as np
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import config, counts
 from gpsweep.atomic import save
+from gpsweep.command import INTERRUPTED, within_hydra
 from gpsweep.crf import Crf, labelled
 from gpsweep.errors import GpsweepError
 from gpsweep.progress import bar
@@ -312,13 +312,12 @@ def main(cfg: DictConfig) -> float:
     """Search as the command line says; a mistake of the user's ends in one message."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        table = search(cfg)
-        save(folder / TABLE, table.to_csv(index=False).encode())
-    except GpsweepError as error:
-        raise CompactHydraException(f"gpsweep: {error}") from error
+        with within_hydra():
+            table = search(cfg)
+            save(folder / TABLE, table.to_csv(index=False).encode())
     except KeyboardInterrupt:
         print("gpsweep: stopped; a search is not kept", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     show(table, folder)
     return float(table["score"].iloc[0])
 

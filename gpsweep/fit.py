@@ -16,12 +16,12 @@ import hydra
 import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from gpsweep import config, counts
 from gpsweep.atomic import check_writable, save
+from gpsweep.command import within_hydra
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError, listing
@@ -264,9 +264,8 @@ def main(cfg: DictConfig) -> float:
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
     try:
-        record = fit(cfg, folder)
-    except GpsweepError as error:
-        raise CompactHydraException(f"gpsweep: {error}") from error
+        with within_hydra():
+            record = fit(cfg, folder)
     except (KeyboardInterrupt, SystemExit):
         print("gpsweep: stopped; no weights were written", file=sys.stderr)
         raise

@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from gpsweep import cluster, config, interrupts
+from gpsweep.command import INTERRUPTED
 
 LOG, REPORT = "gpsweep.log", "report.html"
 SHOWN = 20
@@ -82,7 +83,7 @@ class EveryJob(Launcher):
                 ended = self.launched(job_overrides, initial_job_idx)
         except KeyboardInterrupt:
             print("gpsweep: stopped; what is stored stays, and the same command goes on", file=sys.stderr)
-            sys.exit(cluster.INTERRUPTED)
+            sys.exit(INTERRUPTED)
         except (RuntimeError, ValueError) as error:  # a submission refused
             raise CompactHydraException(f"gpsweep: hydra/launcher: {' '.join(str(error).split())}") from error
         self.overrides += job_overrides

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from gpsweep import config, layers
+from gpsweep.command import told
 from gpsweep.data.batch import Batch, collate
 from gpsweep.engine import MemoryFormat, formatted
 from gpsweep.errors import GpsweepError
@@ -24,24 +25,21 @@ from gpsweep.models.build import build
 Row = tuple[str, str, float]
 
 
+@told(HydraException, OmegaConfBaseException)
 def main(overrides: list[str] | None = None) -> int:
     """Print the table for the model and data that the overrides name, as for a run."""
     arguments = sys.argv[1:] if overrides is None else overrides
     config.register()
-    try:
-        with initialize_config_dir(config.conf_folder(), version_base="1.3"):
-            cfg = compose("config", overrides=config.quoted(arguments))
-        net, sample = network_and_sample(cfg)
+    with initialize_config_dir(config.conf_folder(), version_base="1.3"):
+        cfg = compose("config", overrides=config.quoted(arguments))
+    net, sample = network_and_sample(cfg)
 
-        def listed(memory_format: MemoryFormat) -> list[Row]:
-            return rows(net, formatted(sample["image"], memory_format))
+    def listed(memory_format: MemoryFormat) -> list[Row]:
+        return rows(net, formatted(sample["image"], memory_format))
 
-        with failures_named(sample, "on the first sample"):
-            table, _ = in_a_format_it_bears(net, cfg.memory_format, listed)
-        show(table, f"{cfg.model.name}, one image {tuple(sample['image'].shape[2:])}")
-    except (GpsweepError, HydraException, OmegaConfBaseException) as error:
-        print(f"gpsweep: {error}", file=sys.stderr)
-        return 1
+    with failures_named(sample, "on the first sample"):
+        table, _ = in_a_format_it_bears(net, cfg.memory_format, listed)
+    show(table, f"{cfg.model.name}, one image {tuple(sample['image'].shape[2:])}")
     return 0
 
 

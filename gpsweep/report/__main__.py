@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
-from gpsweep.errors import GpsweepError
+from gpsweep.command import told
 from gpsweep.report import render
 
 
+@told()
 def main(arguments: list[str] | None = None) -> int:
     """Render the reports of the folder named on the command line and print their paths."""
     parser = argparse.ArgumentParser(
         prog="python -m gpsweep.report", description="Make reports again from what is stored."
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="the folder of a run or of a sweep")
-    warnings.formatwarning = lambda message, category, *rest: f"gpsweep: {message}\n"
-    try:
-        print(*render(parser.parse_args(arguments).folder), sep="\n")
-    except GpsweepError as error:
-        print(error, file=sys.stderr)
-        return 1
+    print(*render(parser.parse_args(arguments).folder), sep="\n")
     return 0
 
 

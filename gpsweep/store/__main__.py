@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpsweep.atomic import TEMPORARY
+from gpsweep.command import told
 from gpsweep.errors import GpsweepError
 from gpsweep.store import DAMAGED, IDENTITY, SUFFIX, Store
 
@@ -37,6 +38,7 @@ class Entry:
         return sum(path.stat().st_size for path in [*self.files, *self.debris])
 
 
+@told(OSError)
 def main(arguments: list[str] | None = None) -> int:
     """List or prune the store named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m gpsweep.store", description=__doc__)
@@ -54,15 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     pruning.add_argument("--dry-run", action="store_true", help="only say what would go")
     asked = parser.parse_args(arguments)
-    try:
-        entries = found(asked.folder)
-        if asked.command == "ls":
-            show(entries)
-        else:
-            prune(entries, older=asked.older, keys=asked.key, dry=asked.dry_run)
-    except (GpsweepError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    entries = found(asked.folder)
+    if asked.command == "ls":
+        show(entries)
+    else:
+        prune(entries, older=asked.older, keys=asked.key, dry=asked.dry_run)
     return 0
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpsweep.atomic import check_writable
+from gpsweep.command import FAILED, INTERRUPTED, told
 from gpsweep.errors import GpsweepError
 from gpsweep.tables import definition
 from gpsweep.tables.calls import StoppedError
@@ -25,7 +25,6 @@ python -m gpsweep.tables NAME [small=true] [seeds=0,1,…] [out=FOLDER] [KEY=VAL
   fit.KEY=…    of python -m gpsweep.fit, for every training: fit.epochs=1
 """
 OWN = ("small", "seeds", "out")
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -131,9 +130,9 @@ def overview() -> None:
     console.print(HELP, markup=False, soft_wrap=True)
 
 
+@told()
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; a mistake of the user's ends in one message."""
-    warnings.formatwarning = lambda message, category, *rest: f"gpsweep: {category.__name__}: {message}\n"
     given = sys.argv[1:] if arguments is None else arguments
     try:
         if not given or given[0] in ("-h", "--help"):
@@ -142,12 +141,10 @@ def main(arguments: list[str] | None = None) -> int:
         if make(asked(given)):
             return 0
         print("gpsweep: nothing of this table could be run here", file=sys.stderr)
-    except GpsweepError as error:
-        print(f"gpsweep: {error}", file=sys.stderr)
     except StoppedError as error:
         print(f"gpsweep: {error}", file=sys.stderr)
         return INTERRUPTED
-    return 1
+    return FAILED
 
 
 if __name__ == "__main__":

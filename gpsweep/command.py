@@ -1,0 +1,65 @@
+"""What all commands share: a mistake of the user's ends in one line, and a warning takes one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+
+from gpsweep.errors import GpsweepError
+
+FAILED, INTERRUPTED = 1, 130  # exit codes; the second where Ctrl-C has ended a command
+
+
+@contextmanager
+def warnings_in_a_line() -> Iterator[None]:
+    """Print warnings without the place in the code that they come from."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, category, *rest: f"gpsweep: {category.__name__}: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+@contextmanager
+def within_hydra() -> Iterator[None]:
+    """Let Hydra, which runs the command, print a mistake in its own way: without a traceback."""
+    from hydra.errors import CompactHydraException
+
+    with warnings_in_a_line():
+        try:
+            yield
+        except GpsweepError as error:
+            raise CompactHydraException(f"gpsweep: {error}") from error
+
+
+def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make a command, a function that returns its exit code, print a mistake in one line and return 1.
+
+    As under Hydra, ``HYDRA_FULL_ERROR=1`` shows the traceback.
+
+    Args:
+        mistakes: what is one besides :class:`gpsweep.errors.GpsweepError`.
+    """
+
+    known: tuple[type[Exception], ...] = (GpsweepError, *mistakes)
+
+    def command(main: Callable[..., int]) -> Callable[..., int]:
+        @wraps(main)
+        def run(*arguments: object) -> int:
+            with warnings_in_a_line():
+                try:
+                    return main(*arguments)
+                except known as error:
+                    if os.environ.get("HYDRA_FULL_ERROR", "0") == "1":
+                        raise
+                    print(f"gpsweep: {error}", file=sys.stderr)
+                    return FAILED
+
+        return run
+
+    return command

@@ -1,0 +1,51 @@
+"""A mistake ends every command in one line, unless a traceback is asked for; warnings take a line."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+from hydra.errors import CompactHydraException
+
+from gpsweep.command import told, within_hydra
+from gpsweep.errors import GpsweepError
+from gpsweep.layers.__main__ import main as layers
+from gpsweep.report.__main__ import main as report
+from gpsweep.store.__main__ import main as store
+from gpsweep.tables.__main__ import main as tables
+
+
+def test_every_command_says_who_speaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for main, arguments in (
+        (layers, ["modl=smp"]),
+        (report, [str(tmp_path / "nowhere")]),
+        (store, ["ls", str(tmp_path / "nowhere")]),
+        (tables, ["table99"]),
+    ):
+        assert main(arguments) == 1
+        out, err = capsys.readouterr()
+        assert not out
+        assert err.startswith("gpsweep: ")
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    @told(OSError)
+    def main(error: Exception) -> int:
+        raise error
+
+    assert main(GpsweepError("a")) == main(OSError("b")) == 1
+    with pytest.raises(ValueError, match="of our own"):
+        main(ValueError("of our own"))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    for error in (GpsweepError("a"), OSError("b")):
+        with pytest.raises(type(error)):
+            main(error)
+
+
+def test_hydra_prints_mistakes_and_warnings_are_whose_they_were_after() -> None:
+    before = warnings.formatwarning
+    with pytest.raises(CompactHydraException, match="gpsweep: label=x"), within_hydra():
+        assert warnings.formatwarning("so", UserWarning, "file.py", 3) == "gpsweep: UserWarning: so\n"
+        raise GpsweepError("label=x")
+    assert warnings.formatwarning is before
