@@ -12,8 +12,8 @@ from benchmarks import command, crf, curves, knn, scale, table6
 from benchmarks.curves import QUICK, Effort
 from benchmarks.networks import networks
 from benchmarks.table import Row, machine, show, store
+from gpsweep.allocator import keep_freed
 from gpsweep.config import PACKAGE
-from gpsweep.memory import keep_freed
 
 PARTS = ("command", "scale", "crf", "knn", "table6", *networks())
 

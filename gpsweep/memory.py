@@ -1,9 +1,7 @@
-"""Memory: how many points fit into one forward pass of a device, and what becomes of memory that is freed."""
+"""How many points fit into one forward pass of a device's memory."""
 
 from __future__ import annotations
 
-import ctypes
-import os
 from collections.abc import Callable
 
 import torch
@@ -11,9 +9,6 @@ import torch
 # Beyond this many ε in one forward pass a GPU gains nothing more.
 MOST = 64
 PROBED = 2  # points; with one, nothing that is repeated for each point would be seen
-# glibc's options: from which size on memory comes fresh from the system, and how much may lie idle.
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
-LARGEST = (2**30, 2**25)  # bytes; the first that this glibc takes
 # What the allocators and libraries say that raise no error of their own kind.
 COMPLAINTS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
@@ -44,23 +39,3 @@ def fitting(device: torch.device, forward: Callable[[int], object]) -> int:
     # What PyTorch has reserved and does not use is as good as free.
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - before
     return max(1, min(MOST, int(free / 2 / max(needed, 1))))
-
-
-def keep_freed() -> bool:
-    """Let this process keep memory that tensors free, for the tensors that come after them.
-
-    glibc gives large blocks back at once, and the system clears each page anew before the next tensor has
-    it; a forward pass of a small network took a quarter longer. Nothing is done where another C library is in
-    use, or where the user has set ``MALLOC_MMAP_THRESHOLD_`` or ``MALLOC_TRIM_THRESHOLD_``.
-
-    Returns:
-        whether it was done.
-    """
-    if {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"} & os.environ.keys():
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    mallopt(TRIM_THRESHOLD, 2**31 - 1)
-    return any(mallopt(MMAP_THRESHOLD, size) for size in LARGEST)

@@ -12,9 +12,9 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
+from gpsweep.allocator import keep_freed
 from gpsweep.errors import GpsweepError
 from gpsweep.lightning import MisconfigurationException, Trainer
-from gpsweep.memory import keep_freed
 
 # A run without srun on a machine that has it is meant so.
 SRUN = ".*`srun` command is available"

@@ -10,7 +10,7 @@ import pytest
 SIZE = 16 * 2**20
 SCRIPT = f"""
 import resource
-from gpsweep.memory import keep_freed
+from gpsweep.allocator import keep_freed
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
