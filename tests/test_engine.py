@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -39,8 +41,23 @@ def naive(
     gradient: str | None = None,
 ) -> Tensor:
     """Do the three steps for one point with a hook and nothing shared (paper, Fig. 2)."""
+    [logits] = naive_curve(net, x, point, [point.eps], target, scale, precision, gradient)
+    return logits
+
+
+def naive_curve(
+    net: nn.Module,
+    x: Tensor,
+    curve: Point,
+    several: Sequence[float],
+    target: Tensor,
+    scale: str = "rms",
+    precision: str = "32",
+    gradient: str | None = None,
+) -> list[Tensor]:
+    """Do the three steps for some ε of one curve, which share the first prediction and pull alone."""
     gradient = gradient or precision
-    path, _, number = point.layer.partition("@")
+    path, _, number = curve.layer.partition("@")
     moved: list[Tensor] | None = None
     x = x.contiguous(memory_format=torch.channels_last)
 
@@ -63,7 +80,7 @@ def naive(
                 return dict(zip(keys, copies, strict=True))
             return type(output)(copies) if isinstance(output, (tuple, list)) else copies[0]
 
-        if point.layer == "input":
+        if curve.layer == "input":
             kept.append((moved[0] if moved is not None else x).detach().requires_grad_())
             with torch.set_grad_enabled(grad), autocast(gradient if grad else precision):
                 return logits_of(net(kept[0].clone())), kept
@@ -74,17 +91,9 @@ def naive(
         ):
             return logits_of(net(x.clone().requires_grad_())), kept
 
-    torch.backends.mha.set_fastpath_enabled(False)
-    z, here = run()
-    # Where the points are computed in another precision, so are the base and what is moved.
-    base, start = run(grad=False) if gradient != precision else (z, here)
-    if point.eps == 0:
-        return base.detach().float()
-    start = [t.detach().float() for t in start]
-    now = start
-    for i in range(point.iterations):
+    def pull(z: Tensor, here: list[Tensor]) -> list[Tensor]:
         wide = z.detach().float()
-        y, label = wide.softmax(1), STRATEGIES[point.label](wide, Hints(target, IDS))
+        y, label = wide.softmax(1), STRATEGIES[curve.label](wide, Hints(target, IDS))
         dot = (label * y).sum(1, keepdim=True)
         signal = {
             "eq5": dot * (label - y),
@@ -95,22 +104,36 @@ def naive(
                 - label.amin(1, keepdim=True)
                 - ((label - label.amin(1, keepdim=True)) * y).sum(1, keepdim=True)
             ),
-        }[point.signal]
+        }[curve.signal]
         gradients = torch.autograd.grad(z, here, signal.to(z.dtype), allow_unused=True)
         directions = []
         for g, h, first in zip(gradients, here, start, strict=True):
             g = torch.zeros_like(h).float() if g is None else g.float()
             dims = tuple(range(1, g.dim()))
             size = g.square().mean(dims, keepdim=True).sqrt()
-            d = g.sign() if point.step == "sign" else torch.where(size > 0, g / size, 0)
-            if point.layer != "input" and scale == "rms":
+            d = g.sign() if curve.step == "sign" else torch.where(size > 0, g / size, 0)
+            if curve.layer != "input" and scale == "rms":
                 d = first.square().mean(dims, keepdim=True).sqrt() * d
             directions.append(d)
-        now = [h + point.eps * d for h, d in zip(now, directions, strict=True)]
-        moved = now
-        z, here = run(grad=i + 1 < point.iterations)
+        return directions
+
+    torch.backends.mha.set_fastpath_enabled(False)
+    z, here = run()
+    # Where the points are computed in another precision, so are the base and what is moved.
+    base, start = run(grad=False) if gradient != precision else (z, here)
+    base, start = base.detach().float(), [t.detach().float() for t in start]
+    first = pull(z, here) if any(several) else []
+    found = []
+    for eps in several:
+        logits, now, directions = base, start, first
+        for i in range(curve.iterations if eps else 0):
+            now = moved = [h + eps * d for h, d in zip(now, directions, strict=True)]
+            z, here = run(grad=i + 1 < curve.iterations)
+            logits = z.detach().float()
+            directions = pull(z, here) if i + 1 < curve.iterations else []
+        found.append(logits)
     torch.backends.mha.set_fastpath_enabled(True)
-    return z.detach().float()
+    return found
 
 
 # Of the forward passes and of the gradient.
@@ -123,11 +146,11 @@ def test_fused_equals_naive_bit_for_bit(name: str, precisions: tuple[str, str]) 
     net, layers = build(name), NETWORKS[name][1]
     x, target = batch(name)
     precision, gradient = precisions
-    count = 0
-    for point, logits in curve(
+    steps, count = [-2, 0, 0.5], 0
+    walk = curve(
         net,
         x,
-        eps=[-2, 0, 0.5],
+        eps=steps,
         label=LABELS,
         signal=SIGNALS,
         layer=layers,
@@ -137,10 +160,13 @@ def test_fused_equals_naive_bit_for_bit(name: str, precisions: tuple[str, str]) 
         output=output_of(name),
         precision=precision,
         gradient_precision=gradient,
-    ):
-        expected = naive(net, x, point, target, precision=precision, gradient=gradient)
-        assert logits.equal(expected), (point, (logits - expected).abs().max())
-        count += 1
+    )
+    for own, points in groupby(walk, key=lambda found: found[0].curve()):
+        apart = naive_curve(net, x, own, steps, target, precision=precision, gradient=gradient)
+        for (point, logits), eps, expected in zip(points, steps, apart, strict=True):
+            assert point == replace(own, eps=eps)
+            assert logits.equal(expected), (point, (logits - expected).abs().max())
+            count += 1
     assert count == 3 * len(LABELS) * len(SIGNALS) * len(layers) * len(STEPS)
 
 
@@ -305,10 +331,21 @@ def test_padding_gets_no_signal_and_no_perturbation() -> None:
         assert moved[valid.unsqueeze(1).expand_as(moved)].abs().max() > 0
     size = moved[1][:, valid[1]].square().mean().sqrt()
     torch.testing.assert_close(size, torch.tensor(2.0), rtol=1e-4, atol=0)
-    # What the padded corner predicts must not matter to the direction.
-    walk = dict(curve(net, x, eps=[2.0], label="random_onehot", valid=valid, sample_ids=IDS))
-    crop = dict(curve(net, x[1:, :, :7, :10], eps=[2.0], label="random_onehot", sample_ids=IDS[1:]))
-    assert walk.keys() == crop.keys()
+
+
+def test_the_labels_of_padding_give_no_direction() -> None:
+    net = build("skips")
+    x, target = batch("skips")
+    valid = torch.ones(2, 9, 14, dtype=torch.bool)
+    valid[1, 7:], valid[1, :, 10:] = False, False
+    other = target.where(valid, (target + 1) % CLASSES)
+    options = {"eps": [2.0], "label": "ground_truth", "layer": ["input", "encoder.down.1"], "step": STEPS}
+    options |= {"signal": SIGNALS, "iterations": 2}
+    one, same = (dict(curve(net, x, target=t, valid=valid, **options)) for t in (target, other))
+    assert one.keys() == same.keys()
+    assert all(logits.equal(same[point]) for point, logits in one.items())
+    one, changed = (dict(curve(net, x, target=t, **options)) for t in (target, other))
+    assert not any(logits.equal(changed[point]) for point, logits in one.items()), "they are no padding here"
 
 
 def test_random_labels_belong_to_the_sample_not_the_batch() -> None:
@@ -322,15 +359,25 @@ def test_random_labels_belong_to_the_sample_not_the_batch() -> None:
     assert (together[1:] - other).abs().max() > 1e-3
 
 
-def test_relative_and_absolute_scale_at_inner_layers() -> None:
+@pytest.mark.parametrize("scale", ["rms", "absolute"])
+def test_relative_and_absolute_scale_at_inner_layers(scale: Any) -> None:
     net = build("skips")
     x, _ = batch("skips")
+    x[1] /= 4  # of another activation than the first
+    sizes: list[Tensor] = []
+    with net.encoder.down[3].register_forward_hook(
+        lambda module, args, output: sizes.append(output.square().mean((1, 2, 3)).sqrt())
+    ):
+        net(x)
+    [size] = sizes
+    assert (size[0] - size[1]).abs() > 0.01
     kept: list[Tensor] = []
     net.merge.register_forward_pre_hook(lambda module, args: kept.append(args[0][:, 8:].detach().clone()))
-    list(curve(net, x, eps=[0, 0.1], layer="encoder.down.3", layer_scale="absolute"))
+    list(curve(net, x, eps=[0, 0.1], layer="encoder.down.3", layer_scale=scale))
     _trace, clean, *_, moved = kept
-    difference = (moved - clean).abs().max()
-    torch.testing.assert_close(difference, torch.tensor(0.1), rtol=1e-3, atol=1e-4)
+    difference = (moved - clean).abs().amax((1, 2, 3))
+    expected = 0.1 * (size if scale == "rms" else torch.ones(2))
+    torch.testing.assert_close(difference, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
