@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from commands import Terminal
 from hydra._internal.hydra import Hydra
 from hypothesis import settings
+from omegaconf import Container, OmegaConf
 
-# The networks of the tests are too small to gain from threads, and lose much where cores are shared.
-torch.set_num_threads(1)
+if TYPE_CHECKING:
+    from commands import Terminal
+
+# What the tests compute is too small to gain from threads, and loses much where cores are shared. PyTorch and
+# the linear algebra of NumPy and SciPy look here when they are first imported, which is later.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Examples differ in time where cores are shared; what a property needs is that it holds.
 settings.register_profile("gpsweep", deadline=None, derandomize=True)
@@ -29,6 +34,25 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real data at {root} (set GPSWEEP_DATA)")
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_once() -> Iterator[None]:
+    """Hydra parses some ten files for each command and again for each job; here the same text once."""
+    parse, parsed = OmegaConf.load, dict[str, Container]()
+
+    def load(file: Any) -> Container:
+        if isinstance(file, str | Path):
+            return parse(file)
+        text = file.read()
+        if text not in parsed:
+            file.seek(0)
+            parsed[text] = parse(file)
+        return deepcopy(parsed[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", load)
+        yield
 
 
 GET_MODE = Hydra.get_mode
@@ -54,6 +78,8 @@ def terminal(
     undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Terminal:
     """A terminal in an empty folder, its reports :func:`undrawn`."""
+    from commands import Terminal
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Hydra, "get_mode", _mode)
     return Terminal(tmp_path, monkeypatch, capsys)
