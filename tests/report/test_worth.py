@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,26 @@ def outcome(**axes: Any) -> Outcome:
     return make(images=24, costs={}, **{"eps": [-0.6, -0.3, -0.1, 0, 0.1, 0.3, 0.6]} | axes)
 
 
-def axes_of(made: Outcome) -> Any:
-    findings = Findings(made)
+@cache
+def found_in(grid: str) -> Findings:
+    """Return what is found in a grid, bootstrapped once for all tests that look at it."""
+    return Findings(outcome(**GRIDS[grid]))
+
+
+def drawn(findings: Findings) -> Any:
     with styled():
         return worth.figure(marks(findings), look(findings), held_out=False).axes[0]
 
 
-@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
-def test_every_grid_can_be_drawn(grid: dict[str, Any], tmp_path: Path) -> None:
-    made = outcome(**grid)
-    text = worth.draw(Findings(made), tmp_path)
+@cache
+def axes_of(grid: str) -> Any:
+    """Return the axes of a grid's figure, drawn once for all tests that look at them."""
+    return drawn(found_in(grid))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_every_grid_can_be_drawn(grid: str, tmp_path: Path) -> None:
+    text = worth.draw(found_in(grid), tmp_path)
     assert text == (tmp_path / "cost.svg").read_text(encoding="utf-8")
     pixels = np.asarray(Image.open(tmp_path / "cost.png").convert("L"))
     assert pixels.shape[1] >= 1000
@@ -58,16 +69,15 @@ def test_nothing_is_drawn_where_there_is_nothing_to_compare(tmp_path: Path) -> N
 
 
 def test_marks_stand_at_their_gain_and_cost() -> None:
-    made = outcome(**GRIDS["flip"])
-    axes, found = axes_of(made), marks(Findings(made))
-    drawn = {
+    axes, found = axes_of("flip"), marks(found_in("flip"))
+    spots = {
         (float(line.get_xdata()[0]), float(line.get_ydata()[0])): line
         for line in axes.get_lines()
         if len(line.get_xdata()) == 1
     }
-    assert set(drawn) == {(1.0, 0.0), *((each.cost, each.delta) for each in found)}
+    assert set(spots) == {(1.0, 0.0), *((each.cost, each.delta) for each in found)}
     for each in found:
-        line = drawn[each.cost, each.delta]
+        line = spots[each.cost, each.delta]
         assert line.get_color() == (COLOURS[each.label] if each.label else INK)
         hollow = line.get_markerfacecolor() != line.get_color()
         assert hollow == (each.label is not None and each.refine != "none")
@@ -77,26 +87,24 @@ def test_marks_stand_at_their_gain_and_cost() -> None:
 
 
 def test_costs_far_apart_are_drawn_on_a_logarithmic_axis() -> None:
-    assert axes_of(outcome(**GRIDS["all"])).get_xscale() == "log"
+    assert axes_of("all").get_xscale() == "log"
 
 
 @pytest.mark.parametrize("grid", ["flip", "all", "alone"])
 def test_every_mark_is_named_and_no_name_hides_another(grid: str) -> None:
-    made = outcome(**GRIDS[grid])
-    axes = axes_of(made)
+    axes = axes_of(grid)
     names = [text.get_text() for text in axes.texts]
-    assert sorted(names) == sorted(["base", *(each.name for each in marks(Findings(made)))])
+    assert sorted(names) == sorted(["base", *(each.name for each in marks(found_in(grid)))])
     boxes = [text.get_window_extent() for text in axes.texts]
     for one, other in combinations(boxes, 2):
         assert worth._shared(one, other) < 0.1 * min(box.width * box.height for box in (one, other))
 
 
 def test_of_many_marks_those_on_the_front_are_named_and_a_legend_tells_the_rest() -> None:
-    made = outcome(**GRIDS["many"])
-    axes = axes_of(made)
+    axes = axes_of("many")
     names = {text.get_text() for text in axes.texts}
     assert {"base", "flip"} < names
-    assert len(names) < len(marks(Findings(made)))
+    assert len(names) < len(marks(found_in("many")))
     [legend] = axes.get_figure().legends
     assert {text.get_text() for text in legend.get_texts()} == {"argmax", "uniform", "top2"}
 
@@ -104,7 +112,8 @@ def test_of_many_marks_those_on_the_front_are_named_and_a_legend_tells_the_rest(
 def test_long_names_of_many_marks_can_be_read() -> None:
     layers = ["input", "encoder.layer1.0.conv1", "decoder.blocks.2.conv2.1"]
     many = {"label": ["argmax", "uniform"], "step": ["sign", "rms"], "refine": ["none", "flip"]}
-    axes = axes_of(outcome(**many, layer=layers, signal=["eq5", "cross_entropy"], iterations=2))
+    made = outcome(**many, layer=layers, signal=["eq5", "cross_entropy"], iterations=2)
+    axes = drawn(Findings(made))
     axes.get_figure().draw_without_rendering()
     boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the lines to their marks
     assert len(boxes) >= 5
@@ -124,7 +133,6 @@ def test_the_axis_says_what_is_held_out() -> None:
 
 
 def test_same_run_same_file(tmp_path: Path) -> None:
-    made = outcome(**GRIDS["flip"])
-    for name in ("a", "b"):
-        worth.draw(Findings(made), tmp_path / name)
+    for name, findings in (("a", found_in("flip")), ("b", Findings(outcome(**GRIDS["flip"])))):
+        worth.draw(findings, tmp_path / name)
     assert (tmp_path / "a" / "cost.svg").read_bytes() == (tmp_path / "b" / "cost.svg").read_bytes()
