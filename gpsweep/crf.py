@@ -76,7 +76,8 @@ def installed() -> str:
         return version(PACKAGE)
     except PackageNotFoundError:
         raise GpsweepError(
-            f"refine=crf: expected the package {PACKAGE}, it is not installed; pip install 'gpsweep[crf]'"
+            f"refine=crf: expected the package {PACKAGE}, it is not installed; "
+            "pip install '.[crf]' in the checkout"
         ) from None
 
 

@@ -136,7 +136,8 @@ class EveryJob(Launcher):
 def not_made(launcher: str, error: Exception) -> str:
     """Say why there is no such launcher: for want of a library, or for a value that does not fit."""
     if isinstance(error, RuntimeError) and launcher in EXTRAS:
-        return f"hydra/launcher={launcher}: needs a library: pip install 'gpsweep[{EXTRAS[launcher]}]'"
+        extra = EXTRAS[launcher]
+        return f"hydra/launcher={launcher}: needs a library: pip install '.[{extra}]' in the checkout"
     return f"hydra/launcher={launcher}: {' '.join(str(error).split())}"
 
 

@@ -84,5 +84,5 @@ def test_the_library_is_part_of_what_tells_counts_apart(monkeypatch: pytest.Monk
     assert Crf().identity()["pydensecrf2"] == crf.installed()
     assert Crf(iterations=3).identity() != Crf().identity()
     monkeypatch.setattr(crf, "PACKAGE", "no-such-package")
-    with pytest.raises(GpsweepError, match=r"refine=crf: .*pip install 'gpsweep\[crf\]'"):
+    with pytest.raises(GpsweepError, match=r"refine=crf: .*pip install '\.\[crf\]' in the checkout"):
         crf.installed()

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +28,26 @@ def test_the_engine_needs_neither_hydra_nor_lightning_and_importing_the_package_
         "assert not heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_what_is_imported_is_declared() -> None:
+    root = Path(__file__).resolve().parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    named = [*project["dependencies"], *(one for extra in extras for one in extra)]
+    declared = {re.split(r"[^\w-]", one)[0].lower() for one in named}
+    imported: set[str] = set()
+    for path in (file for part in ("gpsweep", "hydra_plugins") for file in (root / part).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    owners = packages_distributions()  # what is not installed, such as an extra, cannot be looked up
+    foreign = imported - set(sys.stdlib_module_names) - {"gpsweep", "hydra_plugins"}
+    strange = {
+        name: owners[name]
+        for name in foreign & owners.keys()
+        if not declared & {owner.lower().replace("_", "-") for owner in owners[name]}
+    }
+    assert not strange

@@ -155,6 +155,6 @@ def test_parameters_of_a_refinement_that_is_run_ask_for_new_counts(
 
 def test_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crf, "PACKAGE", "no-such-package")
-    with pytest.raises(GpsweepError, match=r"pip install 'gpsweep\[crf\]'"):
+    with pytest.raises(GpsweepError, match=r"pip install '\.\[crf\]' in the checkout"):
         refinement(["crf"], task="segmentation")
     refinement(["flip"], task="segmentation")

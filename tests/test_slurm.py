@@ -107,7 +107,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.skip(f"no {SCRIPT}, which starts a SLURM (set GPSWEEP_SLURM)")
     if os.geteuid() != 0:
         pytest.skip("only root can start a SLURM")
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs gpsweep[slurm]")
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra slurm")
     place, folder = tmp_path_factory.mktemp("slurm"), tmp_path_factory.mktemp("shared")
     pictures(folder, count=2 * BATCHES)
     own = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SUBMITIT_"))}

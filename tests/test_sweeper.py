@@ -283,7 +283,7 @@ def test_a_launcher_that_is_not_installed_names_its_extra(
         monkeypatch.delitem(Plugins.instance().class_name_to_class, name)
     code, _, err = terminal("-m", "eps=1", "hydra/launcher=submitit_slurm")
     assert code == 1
-    assert "hydra/launcher=submitit_slurm: needs a library: pip install 'gpsweep[slurm]'" in err
+    assert "hydra/launcher=submitit_slurm: needs a library: pip install '.[slurm]' in the checkout" in err
 
 
 @pytest.mark.parametrize(

@@ -95,5 +95,6 @@ def client(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise GpsweepError(
-            f"tracker={extra}: expected the package {module} ({error}); pip install 'gpsweep[{extra}]'"
+            f"tracker={extra}: expected the package {module} ({error}); "
+            f"pip install '.[{extra}]' in the checkout"
         ) from None

@@ -72,5 +72,5 @@ def test_jobs_at_once_share_a_store_and_no_run(sweep: Path) -> None:
 
 def test_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(GpsweepError, match=r"pip install 'gpsweep\[mlflow\]'"):
+    with pytest.raises(GpsweepError, match=r"pip install '\.\[mlflow\]' in the checkout"):
         MLflow().check()

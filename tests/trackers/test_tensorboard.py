@@ -67,5 +67,5 @@ def test_sent_again_a_run_takes_the_place_of_itself_and_jobs_stay_apart(sweep: P
 
 def test_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(GpsweepError, match=r"pip install 'gpsweep\[tensorboard\]'"):
+    with pytest.raises(GpsweepError, match=r"pip install '\.\[tensorboard\]' in the checkout"):
         TensorBoard().check()

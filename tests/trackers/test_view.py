@@ -71,5 +71,5 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
-    with pytest.raises(GpsweepError, match=r"pip install 'gpsweep\[wandb\]'"):
+    with pytest.raises(GpsweepError, match=r"pip install '\.\[wandb\]' in the checkout"):
         view(entity="team")

@@ -225,5 +225,5 @@ def test_the_id_of_a_sweep_agent_serves_once(sweep: Path, monkeypatch: pytest.Mo
 
 def test_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(GpsweepError, match=r"pip install 'gpsweep\[wandb\]'"):
+    with pytest.raises(GpsweepError, match=r"pip install '\.\[wandb\]' in the checkout"):
         Wandb().check()
