@@ -119,11 +119,14 @@ def quoted(arguments: Sequence[str]) -> list[str]:
 
 
 def instance(node: DictConfig | ListConfig, key: str) -> Any:
-    """Make what a configuration node's ``_target_`` names.
+    """Make what a configuration node's ``_target_`` names, which is code that runs.
 
     Args:
-        node: the node.
+        node: a dict with a ``_target_`` and its arguments, nested ones included, or a list of such dicts.
         key: how the user knows it, for the message.
+
+    Returns:
+        What the target returns; it is given plain dicts and lists.
 
     Raises:
         GpsweepError: if it cannot be imported or fails; a GpsweepError of the target's own passes as it is.

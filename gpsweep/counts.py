@@ -25,7 +25,14 @@ LEVEL = 0.95
 
 
 def total(counts: Integers | Counts) -> Integers:
-    """Sum counts over their images: ``(..., images, classes, 3)`` → ``(..., classes, 3)``."""
+    """Sum counts over their images.
+
+    Args:
+        counts: ``(..., images, classes, 3)``, integers ≥ 0.
+
+    Returns:
+        ``(..., classes, 3)``, int64.
+    """
     if isinstance(counts, Counts):
         return counts.total()
     return np.asarray(counts.sum(axis=-3, dtype=np.int64))
@@ -38,13 +45,20 @@ def iou(totals: Integers) -> Floats:
         totals: ``(..., classes, 3)``.
 
     Returns:
-        ``(..., classes)``
+        ``(..., classes)``, 0 to 100 or NaN.
     """
     return _ratio(totals[..., TP], totals.sum(axis=-1), empty=np.nan)
 
 
 def class_accuracy(totals: Integers) -> Floats:
-    """Return tp / (tp + fn) of each class in %, NaN for a class that is not in the truth."""
+    """Return tp / (tp + fn) of each class in %, NaN for a class that is not in the truth.
+
+    Args:
+        totals: ``(..., classes, 3)``.
+
+    Returns:
+        ``(..., classes)``, 0 to 100 or NaN.
+    """
     return _ratio(totals[..., TP], totals[..., TP] + totals[..., FN], empty=np.nan)
 
 
@@ -52,16 +66,23 @@ def miou(totals: Integers) -> Floats:
     """Return the mean IoU in % over the classes present in truth or prediction; 0 where there is none.
 
     Args:
-        totals: ``(..., classes, 3)``.
+        totals: ``(..., classes, 3)``, summed over the data set: nothing is averaged over images.
 
     Returns:
-        ``(...)``
+        ``(...)``, 0 to 100.
     """
     return _mean_ratio(totals[..., TP], totals.sum(axis=-1))
 
 
 def accuracy(totals: Integers) -> Floats:
-    """Return Σtp / Σ(tp + fn) in %: the right share of the labelled pixels, or images in classification."""
+    """Return Σtp / Σ(tp + fn) in %: the right share of the labelled pixels, or images in classification.
+
+    Args:
+        totals: ``(..., classes, 3)``.
+
+    Returns:
+        ``(...)``, 0 to 100; 0 where nothing is labelled.
+    """
     return _ratio(totals[..., TP].sum(axis=-1), (totals[..., TP] + totals[..., FN]).sum(axis=-1), empty=0)
 
 
@@ -72,6 +93,9 @@ def score(totals: Integers, task: str) -> Floats:
         totals: ``(..., classes, 3)``.
         task: a name of :data:`TASKS`.
 
+    Returns:
+        ``(...)``, 0 to 100.
+
     Raises:
         GpsweepError: for an unknown task.
     """
@@ -79,12 +103,26 @@ def score(totals: Integers, task: str) -> Floats:
 
 
 def class_score(totals: Integers, task: str) -> Floats:
-    """Return the score of each class in %, ``(..., classes)``: IoU, or accuracy in classification."""
+    """Return the score of each class in %: :func:`iou`, or :func:`class_accuracy` in classification.
+
+    Args:
+        totals: ``(..., classes, 3)``.
+        task: a name of :data:`TASKS`.
+
+    Returns:
+        ``(..., classes)``, 0 to 100 or NaN.
+
+    Raises:
+        GpsweepError: for an unknown task.
+    """
     return iou(totals) if is_segmentation(task) else class_accuracy(totals)
 
 
 def is_segmentation(task: str) -> bool:
     """Tell the two tasks apart.
+
+    Args:
+        task: a name of :data:`TASKS`.
 
     Raises:
         GpsweepError: for an unknown task.
@@ -97,8 +135,13 @@ def is_segmentation(task: str) -> bool:
 def resample_weights(images: int, draws: int = DRAWS, seed: int = 0) -> Floats:
     """Return how often each image is in each bootstrap draw: multinomial, each row sums to ``images``.
 
+    Args:
+        images: how many there are, ≥ 0.
+        draws: how many times so many images are drawn with replacement.
+        seed: the same seed and numbers give the same draws.
+
     Returns:
-        ``(draws, images)``
+        ``(draws, images)``, whole numbers ≥ 0 as floats.
     """
     generator = np.random.default_rng(seed)
     weights = np.zeros((draws, images))

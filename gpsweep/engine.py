@@ -93,7 +93,10 @@ def curve(
     guides: Mapping[str, Guide] | None = None,
     memo: Memo | None = None,
 ) -> Iterator[tuple[Point, Tensor]]:
-    """Yield every point of a grid with its logits (paper, Eq. 1).
+    """Yield every point of a grid with its logits, z_ε = f(h + ε · step(g)) (paper, Eq. 1).
+
+    Mistakes in the arguments are told at the call; the passes are made, and what they meet is told, as points
+    are asked for.
 
     Example::
 
@@ -137,8 +140,18 @@ def curve(
         any precision, so that what is done with them does not depend on it.
 
     Raises:
-        GpsweepError: for an unknown name, an axis without values, a layer that cannot be perturbed, a
-            precision that the device does not have, or a batch that memory does not hold.
+        GpsweepError: at the call, for an unknown name, an axis without values, a number that does not fit,
+            ``sample_ids`` that are not one a sample, a network any module of which is in training mode, a
+            call in inference mode or an ``x`` from there, or a layer that does not run, or runs several times
+            while no ``@k`` says which run. While points are asked for, for a ``target`` or ``class_map`` that
+            ``ground_truth`` lacks or that does not fit the logits, logits that are not found, a layer that
+            they do not depend on or whose first dimension is not the batch's, a precision that the device
+            does not have, or a batch that memory does not hold.
+
+    Warns:
+        UserWarning: once for each layer that cannot be replayed: its points take full forward passes. Once
+            where fewer ε ride in one forward pass than asked for: memory does not hold them, or samples of a
+            batch depend on each other in this network.
     """
     guides = guides or {}
     points = grid(

@@ -142,11 +142,17 @@ class Findings:
 
 
 def table(outcome: Outcome, draws: int = metrics.DRAWS, seed: int = 0) -> pd.DataFrame:
-    """Return the table of results.csv: one row a point, in grid order, scores in %.
+    """Return the table of results.csv: one row a point, in grid order.
 
     Args:
-        draws: bootstrap draws over images behind ``delta_low`` and ``delta_high``.
+        outcome: a finished run.
+        draws: bootstrap draws over images behind ``delta_low`` and ``delta_high``, ≥ 1.
         seed: of the draws.
+
+    Returns:
+        ``(points, columns)`` with the columns :data:`COLUMNS`: ``score``, ``base`` and ``pixel_accuracy`` in
+        %, ``delta`` with its 95 % interval in percentage points, ``seconds`` of all images, ``cost`` in
+        forward passes of an image alone, NaN where it was not measured.
     """
     import pandas as pd
 
@@ -172,8 +178,14 @@ def table(outcome: Outcome, draws: int = metrics.DRAWS, seed: int = 0) -> pd.Dat
 def per_class(outcome: Outcome) -> pd.DataFrame:
     """Return the table of per_class.csv: one row a point and class.
 
-    The class's own score in % is ``iou``, or ``accuracy`` in classification; it is missing where the class is
-    in neither truth nor prediction.
+    Args:
+        outcome: a finished run.
+
+    Returns:
+        ``(points · classes, columns)``, the classes of a point together: its setting, ``class``, the class's
+        score in % (``iou``, NaN where the class is in neither truth nor prediction; in classification
+        ``accuracy``, NaN where it is not in the truth), ``base`` likewise, ``delta`` in percentage points,
+        and the counts ``tp``, ``fp`` and ``fn``.
     """
     import pandas as pd
 

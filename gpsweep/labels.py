@@ -44,14 +44,29 @@ LabelStrategy = Callable[[Tensor, Hints], Tensor]
 
 
 def argmax(z: Tensor, hints: Hints) -> Tensor:
-    """All mass on the most likely class: Guided Perturbations itself (paper, Sec. 3.1)."""
+    """Put all mass on the most likely class: Guided Perturbations itself (paper, Sec. 3.1).
+
+    Args:
+        z: logits ``(N, C, …)``.
+        hints: not looked at.
+
+    Returns:
+        ``(N, C, …)``: 1 at one class, 0 at the others.
+    """
     return _one_hot(likeliest(z), z)
 
 
 def random_onehot(z: Tensor, hints: Hints) -> Tensor:
-    """All mass on a class drawn uniformly, per pixel or per image (paper, Sec. 5).
+    """Put all mass on a class drawn uniformly, per pixel or per image (paper, Sec. 5).
 
     Each sample's draws depend on the seed, its id and its own size alone: not on the batch it came in.
+
+    Args:
+        z: logits ``(N, C, …)``; only their shape matters.
+        hints: ``seed``, ``sample_ids`` (the position in the batch if None), ``valid`` and ``random_unit``.
+
+    Returns:
+        ``(N, C, …)``: 1 at the drawn class, 0 at the others.
     """
     n, c = z.shape[:2]
     ids = hints.sample_ids if hints.sample_ids is not None else [str(i) for i in range(n)]
@@ -67,24 +82,49 @@ def random_onehot(z: Tensor, hints: Hints) -> Tensor:
 
 
 def uniform(z: Tensor, hints: Hints) -> Tensor:
-    """Mass 1/C on every class (paper, Sec. 5)."""
+    """Put mass 1/C on every class (paper, Sec. 5).
+
+    Args:
+        z: logits ``(N, C, …)``; only their shape matters.
+        hints: not looked at.
+
+    Returns:
+        ``(N, C, …)``: 1/C everywhere.
+    """
     return torch.full_like(z, 1 / z.shape[1])
 
 
 def top2(z: Tensor, hints: Hints) -> Tensor:
-    """Mass ½ on each of the two most likely classes (paper, Sec. 5)."""
+    """Put mass ½ on each of the two most likely classes (paper, Sec. 5).
+
+    Args:
+        z: logits ``(N, C, …)``, C ≥ 2.
+        hints: not looked at.
+
+    Returns:
+        ``(N, C, …)``: ½ at two classes, 0 at the others.
+    """
     first = likeliest(z).unsqueeze(1)
     second = likeliest(z.scatter(1, first, -torch.inf)).unsqueeze(1)
     return torch.zeros_like(z).scatter_(1, first, 0.5).scatter_(1, second, 0.5)
 
 
 def ground_truth(z: Tensor, hints: Hints) -> Tensor:
-    """All mass on the true class, the oracle of the paper's Fig. 5c; 0 where the truth is void.
+    """Put all mass on the true class, the oracle of the paper's Fig. 5c.
 
-    Where several classes stand for the true one, each has the same part of the mass; 0 where none does.
+    Where several classes stand for the true one, each has the same part of the mass.
+
+    Args:
+        z: logits ``(N, C, …)``; only their shape matters.
+        hints: ``target``, classes ``(N, …)``, and ``class_map``.
+
+    Returns:
+        ``(N, C, …)``, summing to 1 over the classes; 0 at all of them where the truth is void or no class
+        stands for it.
 
     Raises:
-        GpsweepError: if there is no target, or one of another shape than the logits'.
+        GpsweepError: if there is no target, one of another shape than the logits', or a class map that has
+            not one entry a class.
     """
     target = hints.target
     if target is None:
@@ -108,7 +148,14 @@ STRATEGIES: dict[str, LabelStrategy] = {
 
 
 def likeliest(z: Tensor) -> Tensor:
-    """Return the class of the largest score, ``(N, …)``, of scores ``(N, C, …)``."""
+    """Return the class of the largest score.
+
+    Args:
+        z: scores ``(N, C, …)``.
+
+    Returns:
+        ``(N, …)``, int64, 0 … C−1.
+    """
     # max takes the same class as argmax, in much less time where classes are not the last dimension.
     return z.max(1).indices
 

@@ -152,11 +152,20 @@ def grid(
 ) -> Grid:
     """Check the axes, each a value or a list, and make a grid of them.
 
-    The trajectory of ``iterations=3`` passes through 1 and 2, so the grid has all three.
     Doubles are dropped; the first occurrence keeps its place.
 
     Args:
+        label: names out of ``labels``.
+        signal: names of :data:`SIGNALS`.
+        layer: ``input``, module paths or aliases; whether a network has them is not known here.
+        step: names of :data:`STEPS`.
+        iterations: whole numbers ≥ 1. The trajectory of 3 passes through 1 and 2, so the grid has all three.
+        refine: names of :data:`REFINES`; ``none`` alone with a label of :data:`GUIDES`.
+        eps: finite numbers, kept to :data:`DIGITS` digits; below :data:`SMALLEST` they are 0.
         labels: the valid label names; guides (:mod:`gpsweep.engine`) add theirs.
+
+    Returns:
+        The grid, each axis a tuple in the order given; ``len`` of it is the number of points.
 
     Raises:
         GpsweepError: naming the axis, for an empty list, an unknown name, a number that is none, or a guide

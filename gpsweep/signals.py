@@ -14,17 +14,41 @@ Signal = Callable[[Tensor, Tensor], Tensor]
 
 
 def eq5(y: Tensor, label: Tensor) -> Tensor:
-    """Return (ℓ·y)(ℓ − y), the paper's signal (Eq. 5; Eq. 4 for a one-hot ℓ)."""
+    """Return (ℓ·y)(ℓ − y), the paper's signal (Eq. 5; Eq. 4 for a one-hot ℓ).
+
+    Args:
+        y: softmax ``(N, C, …)``, summing to 1 over the classes.
+        label: ℓ ``(N, C, …)``, summing to 1 over the classes, or 0 at all of them: no label.
+
+    Returns:
+        ``(N, C, …)``, a direction of ascent at the logits; 0 where there is no label.
+    """
     return (label * y).sum(1, keepdim=True) * (label - y)
 
 
 def cross_entropy(y: Tensor, label: Tensor) -> Tensor:
-    """Return ℓ − (Σℓ)y = −∂CE(ℓ, y)/∂z; Σℓ is 1 for a distribution and 0 where there is no label."""
+    """Return ℓ − (Σℓ)y = −∂CE(ℓ, y)/∂z; Σℓ is 1 for a distribution and 0 where there is no label.
+
+    Args:
+        y: softmax ``(N, C, …)``, summing to 1 over the classes.
+        label: ℓ ``(N, C, …)``, summing to 1 over the classes, or 0 at all of them: no label.
+
+    Returns:
+        ``(N, C, …)``, a direction of ascent at the logits; 0 where there is no label.
+    """
     return label - label.sum(1, keepdim=True) * y
 
 
 def likelihood(y: Tensor, label: Tensor) -> Tensor:
-    """Return y ⊙ (ℓ − ℓ·y) = ∂(ℓ·y)/∂z; equals eq5 for one-hot ℓ and is 0 for uniform ℓ."""
+    """Return y ⊙ (ℓ − ℓ·y) = ∂(ℓ·y)/∂z, which equals :func:`eq5` for one-hot ℓ.
+
+    Args:
+        y: softmax ``(N, C, …)``, summing to 1 over the classes.
+        label: ℓ ``(N, C, …)``, summing to 1 over the classes, or 0 at all of them: no label.
+
+    Returns:
+        ``(N, C, …)``, a direction of ascent at the logits; 0 where there is no label or ℓ is uniform.
+    """
     # As Σy = 1, a constant taken off ℓ changes nothing, but makes the 0 of a uniform ℓ exact: the sign step
     # would blow a rounding error up to a full ε.
     excess = label - label.amin(1, keepdim=True)

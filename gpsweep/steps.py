@@ -14,12 +14,31 @@ Step = Callable[[Tensor, Tensor | None], Tensor]
 
 
 def sign(gradient: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Return sign(g), 0 where g is 0 and where a pixel is padding (paper, Eq. 1)."""
+    """Return sign(g) (paper, Eq. 1).
+
+    Args:
+        gradient: ``(N, …)``, any unit.
+        valid: ``(N, H, W)`` bool for a gradient ``(N, C, H, W)``, False where a pixel is padding; None if
+            nothing was padded.
+
+    Returns:
+        ``(N, …)``: −1, 0 or 1; 0 where g is 0 and where a pixel is padding.
+    """
     return gradient.sign() if valid is None else gradient.sign() * valid.unsqueeze(1)
 
 
 def by_rms(gradient: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Return g / RMS(g), the RMS taken over each image's own pixels; 0 for an image whose g is 0."""
+    """Return g / RMS(g), the RMS taken over each image's own pixels.
+
+    Args:
+        gradient: ``(N, …)``, any unit.
+        valid: ``(N, H, W)`` bool for a gradient ``(N, C, H, W)``, False where a pixel is padding; None if
+            nothing was padded.
+
+    Returns:
+        ``(N, …)``, of RMS 1 over each image's own pixels; 0 where a pixel is padding and for an image whose g
+        is 0.
+    """
     if valid is not None:
         gradient = gradient * valid.unsqueeze(1)
     size = rms(gradient)
@@ -36,10 +55,10 @@ def rms(activation: Tensor) -> Tensor:
     """Return the root of the mean square per image.
 
     Args:
-        activation: ``(N, …)``.
+        activation: ``(N, …)``; of ``(N,)`` each number is an image.
 
     Returns:
-        ``(N, 1, …)``, ready to be multiplied with the activation.
+        ``(N, 1, …)``, ≥ 0, in the units of the activation and ready to be multiplied with it.
     """
     if activation.dim() < 2:
         return activation.abs()

@@ -74,7 +74,14 @@ def aliases(net: nn.Module) -> Mapping[str, str]:
 
 
 def find(net: nn.Module, name: str) -> Call:
-    """Return the call that ``name`` stands for: a module path or alias, with ``@k`` for the k-th run.
+    """Return the call that ``name`` stands for.
+
+    Args:
+        net: any module.
+        name: a module path or an alias, with ``@k`` for its k-th run in a pass, k ≥ 1.
+
+    Returns:
+        The call by the module's own path; its ``number`` is 0 where ``name`` does not say which run is meant.
 
     Raises:
         GpsweepError: if there is no such module; the nearest names are offered.
@@ -97,8 +104,12 @@ def find(net: nn.Module, name: str) -> Call:
 def trace(net: nn.Module, *inputs: Tensor) -> tuple[list[Finished], Any]:
     """Run a network once without gradients and say which module ran when, inside which.
 
+    Args:
+        net: any module; it is left as it was.
+        inputs: what it is called with, such as a batch ``(N, C, H, W)``.
+
     Returns:
-        the calls in the order in which they finished, and the network's output.
+        The calls in the order in which they finished, and the network's output.
     """
     counts: Counter[str] = Counter()
     running: list[tuple[Call, int]] = []
@@ -133,6 +144,14 @@ def trace(net: nn.Module, *inputs: Tensor) -> tuple[list[Finished], Any]:
 def site(calls: Sequence[Finished], net: nn.Module, name: str) -> Call:
     """Return the one call that ``name`` means in a traced pass.
 
+    Args:
+        calls: those of :func:`trace`.
+        net: the network that was traced.
+        name: as in :func:`find`.
+
+    Returns:
+        The call, its ``number`` ≥ 1.
+
     Raises:
         GpsweepError: for an unknown name, a module that never ran, or one that ran several times while
             ``name`` does not say which run is meant.
@@ -150,7 +169,15 @@ def site(calls: Sequence[Finished], net: nn.Module, name: str) -> Call:
 
 
 def replay_of(calls: Sequence[Finished], where: Call) -> Replay:
-    """Choose the outermost calls that had finished before ``where`` ran."""
+    """Choose the outermost calls that had finished before ``where`` ran.
+
+    Args:
+        calls: those of :func:`trace`.
+        where: one of them, the call whose output is perturbed.
+
+    Returns:
+        What is to be recorded of a clean pass, so that only what follows ``where`` need be run.
+    """
     at = next(done for done in calls if done.call == where)
     ancestors = {None, *at.parents}
     before = [
