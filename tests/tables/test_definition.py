@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,18 @@ from gpsweep.errors import GpsweepError
 from gpsweep.models.weights import WEIGHTS, files
 from gpsweep.parts import grid_of
 from gpsweep.tables import definition
-from gpsweep.tables.commands import check, jobs
+from gpsweep.tables.commands import Job, check, jobs
 
 WHOLE = "source: Table 9\npaper: {title: a}\nsmall: {title: b}\n"
 EIGHT = ["fig10", "fig8", "table1", "table2", "table3", "table4", "table5", "table6"]
+
+
+@cache
+def every(name: str, *, small: bool) -> list[Job]:
+    """Return the jobs of a table on four images, composed once for the tests that look at them."""
+    table = definition.read(name)
+    variant = table.small if small else table.paper
+    return jobs(variant, Path("out"), ["data.limit=4", "trainer.accelerator=cpu"], [0])
 
 
 def test_all_tables_are_there() -> None:
@@ -28,7 +37,7 @@ def test_every_row_composes_to_curves_of_its_lines(name: str, small: bool) -> No
     table = definition.read(name)
     variant = table.small if small else table.paper
     assert variant.title and variant.rows
-    found = jobs(variant, Path("out"), ["data.limit=4", "trainer.accelerator=cpu"], [0])
+    found = every(name, small=small)
     check(found)
     for job in found:
         grid = grid_of(job.cfg)
@@ -47,7 +56,7 @@ def test_every_row_composes_to_curves_of_its_lines(name: str, small: bool) -> No
 @pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4", "table5", "fig8", "fig10"])
 def test_weights_are_those_that_are_published(name: str) -> None:
     known = {one.file for _, one in files()}
-    for job in jobs(definition.read(name).paper, Path("out"), []):
+    for job in every(name, small=False):
         assert job.cfg.model.name in WEIGHTS
         assert Path(job.cfg.model.checkpoint).name in known
         assert "small" not in job.row.name

@@ -234,10 +234,18 @@ def test_the_whole_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize("first", ["", "import signal, sys; signal.signal(15, lambda *_: sys.exit(0)); "])
 def test_a_table_that_is_ended_ends_what_it_runs(first: str, tmp_path: Path) -> None:
     """And nothing follows it, even where what it runs has come to its end by then."""
-    waits = [sys.executable, "-c", f"{first}import time; time.sleep(60)"]
+    waits = [
+        sys.executable,
+        "-c",
+        f"{first}import time; from pathlib import Path; Path('begun').touch(); time.sleep(60)",
+    ]
     code = (
-        "import os, signal, threading; from pathlib import Path; from gpsweep.tables import calls; "
-        "threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM)).start(); "
+        "import os, signal, threading, time; from pathlib import Path; from gpsweep.tables import calls\n"
+        "def end():\n"
+        "    while not (Path('begun').exists() and callable(signal.getsignal(signal.SIGTERM))):\n"
+        "        time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "threading.Thread(target=end, daemon=True).start()\n"
         f"calls.call({waits!r}, 'a', Path('.'))"
     )
     start = perf_counter()
@@ -245,4 +253,5 @@ def test_a_table_that_is_ended_ends_what_it_runs(first: str, tmp_path: Path) -> 
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=50
     )
     assert "StoppedError" in done.stderr
+    assert (tmp_path / "begun").exists()
     assert perf_counter() - start < 40
