@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks import crf
 
@@ -13,8 +16,7 @@ def test_time_and_memory_of_the_mean_field_layer() -> None:
 
 
 @pytest.mark.parametrize("make", [crf.photograph, crf.noise])
-def test_pictures_are_in_grey_levels(make: object) -> None:
-    assert callable(make)
+def test_pictures_are_in_grey_levels(make: Callable[[int], NDArray[np.float32]]) -> None:
     picture = make(20)
     assert picture.shape == (1, 3, 20, 20)
     assert picture.dtype == np.float32

@@ -20,6 +20,8 @@ from omegaconf import OmegaConf
 from gpsweep import results
 from gpsweep.trainer import rank, trainer_of
 
+pytestmark = pytest.mark.slow
+
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
 AXES = ["eps=range(-1,1,0.5)", "label=argmax,random_onehot"]
@@ -69,7 +71,7 @@ def undisturbed(terminal: Terminal, *more: str) -> str:
     return err
 
 
-@pytest.mark.parametrize("images", [5, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("images", [5, 2])
 def test_two_processes_make_the_same_counts_as_one(terminal: Terminal, tmp_path: Path, images: int) -> None:
     """From three batches, which two processes do not divide, and from one."""
     pictures(tmp_path, count=images)
@@ -84,7 +86,6 @@ def test_two_processes_make_the_same_counts_as_one(terminal: Terminal, tmp_path:
     assert names[0] == names[1], "how many devices there are is not part of the identity"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "count"), [(signal.SIGINT, 2), (signal.SIGINT, 1), (signal.SIGTERM, 1)])
 def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
     terminal: Terminal, tmp_path: Path, signum: signal.Signals, count: int
@@ -123,7 +124,6 @@ def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
     same(tmp_path / "out" / "0", tmp_path / "whole" / "0")
 
 
-@pytest.mark.slow
 def test_a_process_that_cannot_start_ends_the_run(tmp_path: Path) -> None:
     pictures(tmp_path)
     (tmp_path / "once.py").write_text(
