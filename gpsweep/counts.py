@@ -150,32 +150,23 @@ def resample_weights(images: int, draws: int = DRAWS, seed: int = 0) -> Floats:
     return weights
 
 
-def paired_interval(
-    point: Integers, base: Integers, weights: Floats, task: str, level: float = LEVEL
-) -> tuple[float, float]:
-    """Return the percentile interval of score(point) − score(base) over the same bootstrap draws.
+def paired_intervals(
+    points: Counts, base: Integers, weights: Floats, task: str, level: float = LEVEL
+) -> Floats:
+    """Return the percentile interval of score(point) − score(base) over the same bootstrap draws, by point.
 
     Args:
-        point: counts of a point, ``(images, classes, 3)``.
+        points: counts of points, ``(points, images, classes, 3)``.
         base: counts of the unperturbed run, ``(images, classes, 3)``.
         weights: :func:`resample_weights`, ``(draws, images)``.
         task: a name of :data:`TASKS`.
         level: share of the draws inside the interval, 0 to 1.
-    """
-    low, high = paired_intervals(Counts.of(point[None]), base, weights, task, level)[0]
-    return float(low), float(high)
-
-
-def paired_intervals(
-    points: Counts, base: Integers, weights: Floats, task: str, level: float = LEVEL
-) -> Floats:
-    """Return :func:`paired_interval` of many points, the base's draws computed once.
-
-    Args:
-        points: ``(points, images, classes, 3)``.
 
     Returns:
         ``(points, 2)``: low and high, in percentage points.
+
+    Raises:
+        GpsweepError: for an unknown task.
     """
     tails = [(1 - level) / 2, (1 + level) / 2]
     deltas = _miou_deltas if is_segmentation(task) else _accuracy_deltas

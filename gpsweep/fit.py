@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
@@ -72,7 +73,7 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         folder: where ``weights.safetensors`` and ``fit.json`` go; made if missing.
 
     Returns:
-        The record: score in %, of each class too, seconds, weights' sha256, versions and recipe.
+        The record: score in %, of each class too, seconds, weights' sha256, versions, commit, date, recipe.
 
     Raises:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
@@ -107,6 +108,7 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         "seconds": round(perf_counter() - start, 1),
         "weights_sha256": sha256(net),
         **provenance(),
+        "finished": datetime.now(UTC).isoformat("T", "seconds"),
         "config": asked,
     }
     write(net, record, folder)

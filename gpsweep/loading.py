@@ -23,8 +23,6 @@ SELECTION = "selection.csv"
 SETTINGS = tuple(axis for axis in AXES if axis != "refine")
 MEASURES = ("score", "base", "delta", "delta_low", "delta_high", "pixel_accuracy", "seconds", "cost")
 WORDS = ("label", "signal", "layer", "step", "refine", "class")
-# Columns that older runs do not have.
-LATER = {RESULTS: {"refine": "none", "cost": ""}, PER_CLASS: {"refine": "none"}}
 
 
 def load(folder: str | Path) -> xr.Dataset:
@@ -128,7 +126,6 @@ def _frame(path: Path) -> pd.DataFrame:
 
     # All as text first: a class may well be called NA or 1, and Python's float() is exact.
     text = pd.read_csv(path, dtype=str, keep_default_na=False)
-    text = text.assign(**{name: filler for name, filler in LATER[path.name].items() if name not in text})
     names = [str(name) for name in text if name not in WORDS]
     numbers: dict[str, Any] = {name: [float(cell or "nan") for cell in text[name]] for name in names}
     rows = text.assign(**numbers)

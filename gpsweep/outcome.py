@@ -101,9 +101,7 @@ def pack(outcome: Outcome) -> bytes:
 
 def _unpack(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Outcome:
     return Outcome(
-        points=from_columns(
-            {axis: arrays[f"point_{axis}"].tolist() for axis in AXES if f"point_{axis}" in arrays}
-        ),
+        points=from_columns({axis: arrays[f"point_{axis}"].tolist() for axis in AXES}),
         counts=Counts.from_arrays(
             {name.removeprefix("counts_"): arrays[name] for name in arrays if name.startswith("counts_")}
         ),

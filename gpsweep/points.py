@@ -94,9 +94,8 @@ def columns(points: Sequence[Point]) -> dict[str, list[Any]]:
 
 
 def from_columns(values: Mapping[str, Sequence[Any]]) -> list[Point]:
-    """Return the points that :func:`columns` took apart; what older runs noted has no ``refine``."""
-    whole = {"refine": ["none"] * len(values["eps"]), **values}
-    return [Point(*setting) for setting in zip(*(whole[axis] for axis in AXES), strict=True)]
+    """Return the points that :func:`columns` took apart."""
+    return [Point(*setting) for setting in zip(*(values[axis] for axis in AXES), strict=True)]
 
 
 def cover(points: Iterable[Point]) -> list[Grid]:
@@ -191,8 +190,6 @@ def grid(
 
 
 def _values(key: str, value: Any) -> list[Any]:
-    if getattr(value, "ndim", None) == 0:  # a number of NumPy's or torch's
-        return [value.item()]
     if getattr(value, "ndim", None) == 0:  # a number of NumPy's or torch's
         return [value.item()]
     if isinstance(value, str) or not isinstance(value, Iterable):

@@ -1,10 +1,9 @@
-"""Where numbers come from: versions, commit, machine and time."""
+"""Where numbers come from: versions and commit."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,14 @@ PACKAGES = (
 
 
 def provenance() -> dict[str, Any]:
-    """Return versions, the git commit of the current folder's code if it has one, and the date."""
+    """Return versions, and the git commit of the current folder's code if it has one."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    now = datetime.now(UTC)
-    return {"versions": versions, "git_commit": commit(Path.cwd()), "finished": now.isoformat("T", "seconds")}
+    return {"versions": versions, "git_commit": commit(Path.cwd())}
 
 
 def commit(folder: Path) -> str | None:

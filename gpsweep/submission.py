@@ -22,27 +22,21 @@ CLASSES = 21
 NAME = re.compile(r"\w+", re.ASCII)
 
 
-def write(predictions: Iterable[tuple[str, NDArray[np.integer[Any]]]], path: Path) -> int:
+def pack(pictures: Iterable[tuple[str, bytes]], path: Path) -> int:
     """Write a submission for competition 6, segmentation with training data of any kind.
 
     The file is there as a whole or not at all, and the same predictions give the same bytes.
 
     Args:
-        predictions: id and classes ``(H, W)`` of each image, integers 0–20, 0 the background; read one by
-            one.
+        pictures: id of each image and what :func:`encoded` made of its prediction; read one by one.
         path: the archive to write, ``.tgz``.
 
     Returns:
         How many images it holds; the test set has 1456.
 
     Raises:
-        GpsweepError: when a prediction does not fit, or the file cannot be written.
+        GpsweepError: when an image comes twice or none does, or the file cannot be written.
     """
-    return pack(((name, encoded(name, classes)) for name, classes in predictions), path)
-
-
-def pack(pictures: Iterable[tuple[str, bytes]], path: Path) -> int:
-    """Do what :func:`write` does with what :func:`encoded` made of the predictions."""
     written: set[str] = set()
     stream = BytesIO()
     with (
@@ -63,7 +57,14 @@ def pack(pictures: Iterable[tuple[str, bytes]], path: Path) -> int:
 
 
 def encoded(name: str, classes: NDArray[np.integer[Any]]) -> bytes:
-    """Encode one prediction ``(H, W)`` as an indexed PNG in PASCAL VOC's colours.
+    """Encode one prediction as an indexed PNG in PASCAL VOC's colours.
+
+    Args:
+        name: the image's id.
+        classes: ``(H, W)``, integers 0–20, 0 the background.
+
+    Returns:
+        The content of the file.
 
     Raises:
         GpsweepError: when the id is no bare name, or the prediction holds anything but classes 0–20.

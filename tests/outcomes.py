@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpsweep import cost
+from gpsweep import counts as metrics
 from gpsweep.outcome import Outcome
 from gpsweep.points import Point, decimal_range, grid
 from gpsweep.sparse import Counts
@@ -153,3 +154,11 @@ def make(
         seconds=[float(value) for value in rng.uniform(1.0, 1.2, len(points))],
         info=INFO | (info or {}) | ({} if costs is None else {"cost": measured(points, **costs)}),
     )
+
+
+def interval(
+    point: np.ndarray, base: np.ndarray, weights: np.ndarray, task: str, level: float = metrics.LEVEL
+) -> tuple[float, float]:
+    """Return the interval of one point's gain, given as counts ``(images, classes, 3)``."""
+    low, high = metrics.paired_intervals(Counts.of(point[None]), base, weights, task, level)[0]
+    return float(low), float(high)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from outcomes import interval
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
 from gpsweep import counts
@@ -105,8 +106,8 @@ def test_interval_is_the_plain_bootstraps(task: str) -> None:
         deltas.append(pair[0] - pair[1])
     expected = np.quantile(deltas, [0.025, 0.975])
     assert expected[0] < expected[1]
-    np.testing.assert_allclose(counts.paired_interval(point, base, weights, task), expected, atol=1e-9)
-    narrow = counts.paired_interval(point, base, weights, task, level=0.5)
+    np.testing.assert_allclose(interval(point, base, weights, task), expected, atol=1e-9)
+    narrow = interval(point, base, weights, task, level=0.5)
     np.testing.assert_allclose(narrow, np.quantile(deltas, [0.25, 0.75]), atol=1e-9)
 
 
@@ -115,7 +116,7 @@ def test_pairing_narrows_the_interval() -> None:
     tp = np.linspace(100, 900, 40).astype(int)
     base = np.stack([tp, np.zeros_like(tp), 1000 - tp], axis=-1)[:, None]
     point = base + np.array([10, 0, -10])
-    low, high = counts.paired_interval(point, base, counts.resample_weights(40), "segmentation")
+    low, high = interval(point, base, counts.resample_weights(40), "segmentation")
     assert low == pytest.approx(1.0)
     assert high == pytest.approx(1.0)
 
@@ -125,7 +126,7 @@ def test_many_points_at_once_are_the_points_one_by_one() -> None:
     points, base = rng.integers(0, 9, (5, 12, 3, 3)), rng.integers(0, 9, (12, 3, 3))
     weights = counts.resample_weights(12, draws=50)
     for task in counts.TASKS:
-        each = [counts.paired_interval(point, base, weights, task) for point in points]
+        each = [interval(point, base, weights, task) for point in points]
         np.testing.assert_array_equal(counts.paired_intervals(Counts.of(points), base, weights, task), each)
         assert counts.paired_intervals(Counts.of(points[:0]), base, weights, task).shape == (0, 2)
 
@@ -137,14 +138,14 @@ def test_nothing_to_count_gives_zero_and_no_nan(task: str) -> None:
         assert counts.score(counts.total(empty), task) == 0
         weights = counts.resample_weights(shape[0], draws=20)
         assert weights.shape == (20, shape[0])
-        assert counts.paired_interval(empty, empty, weights, task) == (0.0, 0.0)
+        assert interval(empty, empty, weights, task) == (0.0, 0.0)
 
 
 def test_a_class_absent_from_a_draw_drops_out_of_its_mean() -> None:
     base = np.array([[[5, 0, 5], [0, 0, 0]], [[0, 0, 0], [1, 0, 9]]])  # each image has a class of its own
     point = np.array([[[6, 0, 4], [0, 0, 0]], [[0, 0, 0], [3, 0, 7]]])
     weights = np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
-    low, high = counts.paired_interval(point, base, weights, "segmentation", level=1.0)
+    low, high = interval(point, base, weights, "segmentation", level=1.0)
     assert (low, high) == (pytest.approx(10), pytest.approx(20))
 
 
@@ -160,7 +161,7 @@ def test_merging_is_adding(table: np.ndarray, data: st.DataObject) -> None:
 @given(TABLES, st.sampled_from(counts.TASKS))
 def test_identical_counts_have_no_gain(table: np.ndarray, task: str) -> None:
     weights = counts.resample_weights(len(table), draws=30)
-    assert counts.paired_interval(table, table.copy(), weights, task) == (0.0, 0.0)
+    assert interval(table, table.copy(), weights, task) == (0.0, 0.0)
 
 
 @settings(deadline=None)
@@ -176,8 +177,8 @@ def test_order_of_images_and_classes_does_not_matter(table: np.ndarray, random: 
     base = np.roll(table, 1, axis=-1)
     weights = counts.resample_weights(len(table), draws=20)
     pair = [
-        counts.paired_interval(table, base, weights, task),
-        counts.paired_interval(mixed, base[images][:, classes], weights[:, images], task),
+        interval(table, base, weights, task),
+        interval(mixed, base[images][:, classes], weights[:, images], task),
     ]
     if task == "segmentation":  # in classification, base and point share one truth, which rolling breaks
         np.testing.assert_allclose(pair[0], pair[1], atol=1e-9)

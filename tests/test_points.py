@@ -63,11 +63,9 @@ def test_refinements_are_an_axis_before_eps() -> None:
     assert sorted(p for part in cover(added) for p in part.points()) == sorted(added)
 
 
-def test_columns_of_before_there_were_refinements() -> None:
+def test_columns_and_back() -> None:
     points = grid(eps=[0, 1], refine=["none", "crf"]).points()
     assert from_columns(columns(points)) == points
-    older = {axis: values for axis, values in columns(points[:2]).items() if axis != "refine"}
-    assert from_columns(older) == points[:2]
 
 
 def test_what_float_ranges_spoil_is_mended() -> None:

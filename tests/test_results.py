@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from outcomes import make
+from outcomes import interval, make
 
 from gpsweep import counts, results, selection
 from gpsweep.atomic import save
@@ -66,10 +66,10 @@ def test_every_number_comes_from_the_counts_and_reads_back_exactly(outcome: Outc
     weights = counts.resample_weights(9, 1000, 0)
     for place, row in rows.iterrows():
         totals = counts.total(outcome.counts[place])
-        interval = counts.paired_interval(outcome.counts[place], outcome.base, weights, "segmentation")
+        bounds = interval(outcome.counts[place], outcome.base, weights, "segmentation")
         assert row["score"] == float(counts.miou(totals))
         assert (row["base"], row["delta"]) == (base, row["score"] - base)
-        assert (row["delta_low"], row["delta_high"]) == interval
+        assert (row["delta_low"], row["delta_high"]) == bounds
         assert row["pixel_accuracy"] == float(counts.accuracy(totals))
         assert row["seconds"] == outcome.seconds[place]
     at_zero = rows[rows["eps"] == 0]
@@ -354,21 +354,6 @@ def test_load_has_a_dimension_for_refinements_where_there_are_any(refined: Outco
         np.testing.assert_array_equal(at["iou"], counts.iou(counts.total(refined.counts[place])))
 
 
-def test_older_folders_load(tmp_path: Path) -> None:
-    outcome = make(label="argmax", eps=[0, 1], **SMALL)
-    rows = results.write(outcome, tmp_path).rows
-    for name, columns in {"results.csv": ["refine", "cost"], "per_class.csv": ["refine"]}.items():
-        pd.read_csv(tmp_path / name).drop(columns=columns).to_csv(tmp_path / name, index=False)
-    data = results.load(tmp_path)
-    assert data["score"].dims == PLAIN
-    np.testing.assert_array_equal(data["score"].values.ravel(), rows["score"])
-    assert data["cost"].isnull().all()
-    arrays = dict(np.load(tmp_path / "counts.npz"))
-    del arrays["point_refine"]
-    np.savez_compressed(tmp_path / "counts.npz", **arrays)
-    same(read(tmp_path), outcome)
-
-
 def test_what_helps_a_refined_point_is_what_perturbation_adds(refined: Outcome) -> None:
     rows = results.table(refined)
     best = Findings(refined).best
@@ -376,10 +361,10 @@ def test_what_helps_a_refined_point_is_what_perturbation_adds(refined: Outcome) 
     base = refined.counts[flipped]
     weights = counts.resample_weights(40, 1000, 0)
     for place, row in best[best["refine"] == "flip"].iterrows():
-        interval = counts.paired_interval(refined.counts[place], base, weights, "segmentation")
-        assert (row["added_low"], row["added_high"]) == interval
+        bounds = interval(refined.counts[place], base, weights, "segmentation")
+        assert (row["added_low"], row["added_high"]) == bounds
         assert row["added"] == pytest.approx(row["delta"] - rows["delta"][flipped])
-        assert row["helps"] == (min(interval[0], row["delta_low"]) > 0)
+        assert row["helps"] == (min(bounds[0], row["delta_low"]) > 0)
     plain = best[best["refine"] == "none"]
     assert plain["added"].tolist() == plain["delta"].tolist()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from gpsweep.errors import GpsweepError
-from gpsweep.submission import encoded, write
+from gpsweep.submission import encoded, pack
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
 NAMES = ["2008_000006", "2008_000008"]
@@ -23,6 +23,10 @@ def predictions() -> Iterator[tuple[str, np.ndarray]]:
     generator = np.random.default_rng(0)
     for name in NAMES:
         yield name, generator.integers(0, 21, (5, 7))
+
+
+def write(predicted: Iterable[tuple[str, Any]], path: Path) -> int:
+    return pack(((name, encoded(name, classes)) for name, classes in predicted), path)
 
 
 def test_layout_numbers_and_colours(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def figure(rows: pd.DataFrame, style: Look) -> Figure:
         _panel(axes, part, style, limits, title=title, base=right, ylabel=number % columns == 0)
     for axes in grid[len(panels) :]:
         axes.remove()
-    handles = _handles(rows, style)
+    handles = _handles(style)
     picture.legend(
         handles=handles,
         loc="outside lower center",
@@ -157,7 +157,10 @@ def _panel(
     axes.grid(axis="y", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     _levels(axes, part, limits, base=base)
-    (_lines if part["eps"].nunique() > 1 else _dots)(axes, part, style, limits)
+    if part["eps"].nunique() > 1:
+        _lines(axes, part, style, limits)
+    else:
+        _dots(axes, part, style)
     axes.set_ylim(*limits)
     axes.set_title(title, loc="left")
     axes.set_ylabel(style.score if ylabel else "")
@@ -202,7 +205,7 @@ def _lines(axes: Axes, part: pd.DataFrame, style: Look, limits: tuple[float, flo
     axes.set_xlabel(f"ε ({unit(str(part['layer'].iloc[0]), style.layer_scale)})")
 
 
-def _dots(axes: Axes, part: pd.DataFrame, style: Look, limits: tuple[float, float]) -> None:
+def _dots(axes: Axes, part: pd.DataFrame, style: Look) -> None:
     names = []
     axes.vlines(
         range(len(part)), *band(part), colors=[style.colours[x] for x in part["label"]], linewidth=1.6
@@ -231,7 +234,7 @@ def _reach(part: pd.DataFrame, limits: tuple[float, float]) -> tuple[float, floa
     return float(eps.min()) - margin, float(eps.max()) + margin
 
 
-def _handles(rows: pd.DataFrame, style: Look) -> list[Any]:
+def _handles(style: Look) -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

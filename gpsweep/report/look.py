@@ -56,7 +56,7 @@ class Look:
 
     Args:
         score: the score's name with its unit.
-        units: unit of ε at an inner layer, by ``layer_scale``.
+        layer_scale: what ε is relative to at an inner layer, ``rms`` or ``absolute``; see :func:`unit`.
         colours: label → colour.
         iterations: every number of iterations, ascending.
     """
