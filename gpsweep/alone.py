@@ -30,7 +30,7 @@ def alone(rows: pd.DataFrame) -> dict[str, int]:
 def part(outcome: Outcome, refine: str) -> Outcome:
     """Return the points of one refinement, judged beside the base as ever."""
     places = [place for place, point in enumerate(outcome.points) if point.refine == refine]
-    return outcome if len(places) == len(outcome.points) else _taken(outcome, places)
+    return outcome if len(places) == len(outcome.points) else outcome.at(places)
 
 
 def on_top(outcome: Outcome, refine: str, place: int) -> Outcome:
@@ -40,12 +40,3 @@ def on_top(outcome: Outcome, refine: str, place: int) -> Outcome:
         place: of the refinement's unperturbed point in the grid, see :func:`alone`.
     """
     return replace(part(outcome, refine), base=np.asarray(outcome.counts[place]))
-
-
-def _taken(outcome: Outcome, places: list[int]) -> Outcome:
-    return replace(
-        outcome,
-        points=[outcome.points[place] for place in places],
-        counts=outcome.counts.take(places),
-        seconds=[outcome.seconds[place] for place in places],
-    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 from zlib import error as ZlibError
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.points import AXES, Point, columns, from_columns
@@ -59,6 +60,24 @@ class Outcome:
             raise ValueError(f"counts: expected {expected}, came {self.counts.shape}; base {self.base.shape}")
         if len(self.seconds) != len(self.points):
             raise ValueError(f"seconds: expected {len(self.points)} values, came {len(self.seconds)}")
+
+    def at(self, points: Sequence[int]) -> Outcome:
+        """Return the outcome of some points, given by their places in the grid, in the order given."""
+        return replace(
+            self,
+            points=[self.points[place] for place in points],
+            counts=self.counts.take(points),
+            seconds=[self.seconds[place] for place in points],
+        )
+
+    def of(self, images: Sequence[int] | NDArray[np.intp]) -> Outcome:
+        """Return the outcome of some images, given by their places among ``ids``, in the order given."""
+        return replace(
+            self,
+            counts=self.counts.images(images),
+            base=self.base[list(images)],
+            ids=[self.ids[place] for place in images],
+        )
 
 
 def read(folder: Path) -> Outcome:

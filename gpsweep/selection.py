@@ -17,7 +17,6 @@ from gpsweep.errors import GpsweepError, listing, unknown
 from gpsweep.outcome import Outcome
 from gpsweep.points import AXES, Point, from_columns
 from gpsweep.significance import p_value
-from gpsweep.sparse import KINDS, Counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,12 +137,13 @@ def held_out(outcome: Outcome, rows: pd.DataFrame) -> pd.DataFrame | None:
     import pandas as pd
 
     tune, held = halves(outcome.ids, select)
-    tuned = metrics.total(of_images(outcome.counts, tune))
-    scores = metrics.score(tuned, outcome.task)
-    clean = float(metrics.score(metrics.total(outcome.base[tune]), outcome.task))
+    tuned = outcome.of(tune)
+    scores = metrics.score(metrics.total(tuned.counts), outcome.task)
+    clean = float(metrics.score(metrics.total(tuned.base), outcome.task))
     same, chosen = choose(outcome.points, rows["score"].tolist()), choose(outcome.points, scores)
 
-    points, base = of_images(outcome.counts.take(chosen), held), outcome.base[held]
+    judged = outcome.at(chosen).of(held)
+    points, base = judged.counts, judged.base
     after, before = (metrics.score(metrics.total(part), outcome.task) for part in (points, base))
     bounds = metrics.paired_intervals(points, base, metrics.resample_weights(len(held)), outcome.task)
     content = {
@@ -184,10 +184,3 @@ def split_text(outcome: Outcome) -> str:
     """Say how the images of an outcome with ``info["select"]`` were split."""
     select = outcome.info["select"]
     return "data.tune_split" if "tune" in select else f"at random, seed {select['seed']}"
-
-
-def of_images(counts: Counts, places: Places) -> Counts:
-    """Return the counts of some images, in the order given."""
-    width = counts.classes * KINDS
-    columns = (places[:, None] * width + np.arange(width)).ravel()
-    return Counts(counts.rows[:, columns], counts.classes)

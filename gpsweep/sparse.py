@@ -97,6 +97,12 @@ class Counts:
         """Return the counts of some points, in the order given."""
         return Counts(self.rows[list(points)], self.classes)
 
+    def images(self, places: Sequence[int] | NDArray[np.intp]) -> Counts:
+        """Return the counts of some images, in the order given."""
+        width = self.classes * KINDS
+        columns = (np.asarray(places, dtype=np.intp)[:, None] * width + np.arange(width)).ravel()
+        return Counts(self.rows[:, columns], self.classes)
+
     def total(self) -> NDArray[np.int64]:
         """Sum over the images: ``(points, classes, 3)``."""
         _, images, classes, kinds = self.shape

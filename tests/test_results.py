@@ -224,20 +224,11 @@ def test_load_labels_every_axis(outcome: Outcome, tmp_path: Path) -> None:
     )
 
 
-def part(outcome: Outcome, places: list[int]) -> Outcome:
-    return replace(
-        outcome,
-        points=[outcome.points[place] for place in places],
-        counts=outcome.counts.take(places),
-        seconds=[outcome.seconds[place] for place in places],
-    )
-
-
 def test_load_merges_a_job_a_point(tmp_path: Path) -> None:
     outcome = make(label=["argmax", "uniform"], eps=[-1, 0, 1], **SMALL)
     results.write(outcome, tmp_path / "one")
     for place in range(5):  # the sixth is missing
-        results.write(part(outcome, [place]), tmp_path / "many" / str(place))
+        results.write(outcome.at([place]), tmp_path / "many" / str(place))
     whole, merged = results.load(tmp_path / "one"), results.load(tmp_path / "many")
     assert merged["score"].shape == whole["score"].shape
     last = {axis: getattr(outcome.points[5], axis) for axis in PLAIN}
@@ -256,10 +247,10 @@ def test_load_refuses_runs_of_different_models(tmp_path: Path) -> None:
 
 def test_load_refuses_two_scores_for_one_point(tmp_path: Path) -> None:
     outcome = make(label="argmax", eps=[0.5, 1], **SMALL)
-    results.write(part(outcome, [0]), tmp_path / "a")
-    results.write(part(outcome, [0]), tmp_path / "b")
+    results.write(outcome.at([0]), tmp_path / "a")
+    results.write(outcome.at([0]), tmp_path / "b")
     assert results.load(tmp_path)["score"].size == 1
-    results.write(replace(part(outcome, [0]), counts=outcome.counts.take([1])), tmp_path / "b")
+    results.write(replace(outcome.at([0]), counts=outcome.counts.take([1])), tmp_path / "b")
     with pytest.raises(GpsweepError, match=r"eps=0\.5.*one score a point"):
         results.load(tmp_path)
 
@@ -385,7 +376,7 @@ def test_held_out_gains_over_a_refinement_are_those_of_that_base(refined: Outcom
     assert held is not None
     flipped = outcome.points.index(replace(outcome.points[1], refine="flip", eps=0.0))
     places = [place for place, point in enumerate(outcome.points) if point.refine == "flip"]
-    above = replace(part(outcome, places), base=outcome.counts[flipped])
+    above = replace(outcome.at(places), base=outcome.counts[flipped])
     own = selection.held_out(above, results.table(above))
     assert own is not None
     mine = held[held["refine"] == "flip"]

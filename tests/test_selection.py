@@ -16,7 +16,7 @@ from gpsweep import counts, results
 from gpsweep.errors import GpsweepError
 from gpsweep.outcome import Outcome
 from gpsweep.points import Point, grid
-from gpsweep.selection import best, choose, halves, held_out, of_images, overall, plan
+from gpsweep.selection import best, choose, halves, held_out, overall, plan
 from gpsweep.significance import p_value
 from gpsweep.sparse import Counts
 
@@ -101,15 +101,7 @@ def test_every_number_is_that_of_the_two_parts_by_themselves(task: str) -> None:
     outcome = make(task=task, images=90, classes=5, eps=[-0.5, -0.2, 0, 0.3, 0.6], info=HALF)
     held, rows = table(outcome), results.table(outcome)
     parts = halves(outcome.ids, {"seed": 0})
-    alone = [
-        replace(
-            outcome,
-            counts=of_images(outcome.counts, part),
-            base=outcome.base[part],
-            ids=[outcome.ids[place] for place in part],
-        )
-        for part in parts
-    ]
+    alone = [outcome.of(part) for part in parts]
     tuned, judged = (results.table(part) for part in alone)
     same, chosen = best(rows), best(tuned)
     for place, (whole, tune) in enumerate(zip(same.index, chosen.index, strict=True)):
@@ -127,8 +119,10 @@ def test_every_number_is_that_of_the_two_parts_by_themselves(task: str) -> None:
 def test_images_are_taken_in_their_order() -> None:
     outcome = make(images=7, classes=3, label="argmax", eps=[0, 0.5])
     places = np.array([5, 0, 3])
-    taken = np.asarray(of_images(outcome.counts, places))
-    np.testing.assert_array_equal(taken, np.asarray(outcome.counts)[:, places])
+    taken = outcome.of(places)
+    np.testing.assert_array_equal(np.asarray(taken.counts), np.asarray(outcome.counts)[:, places])
+    np.testing.assert_array_equal(taken.base, outcome.base[places])
+    assert taken.ids == [outcome.ids[place] for place in places]
 
 
 def test_the_images_to_tune_on_decide() -> None:

@@ -23,6 +23,8 @@ def test_it_says_what_dense_counts_say(dense: np.ndarray) -> None:
     np.testing.assert_array_equal(counts.total(), dense.sum(1))
     np.testing.assert_array_equal(counts.right(), dense[..., 0].sum(-1))
     np.testing.assert_array_equal(counts.take([len(dense) - 1, 0]), dense[[-1, 0]])
+    images = [dense.shape[1] - 1, 0]
+    np.testing.assert_array_equal(counts.images(images), dense[:, images])
     np.testing.assert_array_equal(Counts.from_arrays(counts.arrays()), dense)
 
 

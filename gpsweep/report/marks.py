@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING
 
 from gpsweep import results, selection
 from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome
 from gpsweep.points import AXES, from_columns
 from gpsweep.report.look import times_text
 
@@ -103,21 +102,10 @@ def _gains(findings: Findings, places: list[int]) -> tuple[Sequence[float], Sequ
     """Return gains and their intervals, on the images that were held out where some were."""
     some = findings.rows.loc[places]
     if findings.split is not None:
-        some = results.table(_others(findings.outcome, places))
+        outcome = findings.outcome
+        _, others = selection.halves(outcome.ids, outcome.info["select"])
+        some = results.table(outcome.at(places).of(others))
     return some["delta"].tolist(), list(zip(some["delta_low"], some["delta_high"], strict=True))
-
-
-def _others(outcome: Outcome, places: list[int]) -> Outcome:
-    """Return some points on the images that were held out."""
-    _, others = selection.halves(outcome.ids, outcome.info["select"])
-    return replace(
-        outcome,
-        points=[outcome.points[place] for place in places],
-        counts=selection.of_images(outcome.counts.take(places), others),
-        base=outcome.base[others],
-        ids=[outcome.ids[place] for place in others],
-        seconds=[outcome.seconds[place] for place in places],
-    )
 
 
 def _name(rows: pd.DataFrame, place: int) -> str:

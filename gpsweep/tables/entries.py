@@ -50,13 +50,7 @@ def curve_of(outcome: Outcome, where: Mapping[str, Any]) -> Outcome:
         if not zero:
             raise GpsweepError(f"eps: expected 0 among them, the base of refine={curve.refine}")
         base = outcome.counts[zero[0]]
-    return replace(
-        outcome,
-        points=[outcome.points[place] for place in chosen],
-        counts=outcome.counts.take(chosen),
-        base=base,
-        seconds=[outcome.seconds[place] for place in chosen],
-    )
+    return replace(outcome.at(chosen), base=base)
 
 
 def gains(outcome: Outcome, line: Line, *, compared: bool = False) -> Entry:
@@ -188,7 +182,7 @@ def by_class(outcome: Outcome, line: Line, paper: Mapping[str, Sequence[float]])
     if "held_eps" in whole:
         # The gain alone: a score of the held-out images is nothing beside the base of all.
         _, held = selection.halves(outcome.ids, outcome.info["select"])
-        _add(entries, *_by_class(_images(outcome, held), whole["held_eps"]), "held", whole["held_eps"])
+        _add(entries, *_by_class(outcome.of(held), whole["held_eps"]), "held", whole["held_eps"])
     mean = dict(zip(("paper_base", "paper_gp"), paper.get("mean", ()), strict=False))
     return [*entries, {**whole, "setting": "mean", **mean}]
 
@@ -200,15 +194,6 @@ def risen(entries: Sequence[Entry]) -> str:
     papers = [entry["paper_gp"] - entry["paper_base"] for entry in classes if entry.get("paper_gp")]
     text = f"better: {sum(gain > 0 for gain in ours)} of {len(ours)} classes"
     return f"{text}; the paper: {sum(gain > 0 for gain in papers)} of {len(papers)}" if papers else text
-
-
-def _images(outcome: Outcome, places: selection.Places) -> Outcome:
-    return replace(
-        outcome,
-        counts=selection.of_images(outcome.counts, places),
-        base=outcome.base[places],
-        ids=[outcome.ids[place] for place in places],
-    )
 
 
 def _by_class(outcome: Outcome, eps: float) -> tuple[list[float], list[float]]:
