@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gpsweep import counts as metrics
 from gpsweep.errors import GpsweepError, listing, unknown
@@ -29,8 +29,18 @@ HOW = ("none", "half")
 SAME = {"same_eps": "eps", "same_delta": "delta", "same_low": "delta_low", "same_high": "delta_high"}
 
 
+def ranked(scores: ArrayLike, eps: ArrayLike) -> list[int]:
+    """Return the places of scores, the best first: the highest, of equals the smallest |ε|, then the first.
+
+    >>> ranked([1, 5, 5, 5], [-2, -1, 1, 0])
+    [3, 1, 2, 0]
+    """
+    places: list[int] = np.lexsort((np.abs(eps), np.negative(scores))).tolist()
+    return places
+
+
 def choose(points: Sequence[Point], scores: Sequence[float] | NDArray[np.float64]) -> list[int]:
-    """Return the place of each curve's best point: the highest score, of equals the smallest |ε|.
+    """Return the place of each curve's best point: see :func:`ranked`.
 
     Args:
         points: the points.
@@ -39,7 +49,7 @@ def choose(points: Sequence[Point], scores: Sequence[float] | NDArray[np.float64
     Returns:
         One place a curve, in the order in which the curves first appear.
     """
-    rising = sorted(range(len(points)), key=lambda place: (scores[place], -abs(points[place].eps), -place))
+    rising = reversed(ranked(scores, [point.eps for point in points]))
     last = {points[place].curve(): place for place in rising}
     return [last[curve] for curve in dict.fromkeys(point.curve() for point in points)]
 
@@ -174,9 +184,8 @@ def overall(held: pd.DataFrame) -> dict[str, Any] | None:
     Args:
         held: :func:`held_out`.
     """
-    own = held[held["label"] != ORACLE].assign(size=lambda table: table["tune_eps"].abs())
-    ranked = own.sort_values(["tune_delta", "size"], ascending=[False, True], kind="stable")
-    rows = ranked.drop(columns="size").head(1).to_dict("records")
+    own = held[held["label"] != ORACLE]
+    rows = own.iloc[ranked(own["tune_delta"], own["tune_eps"])[:1]].to_dict("records")
     return {str(key): value for key, value in rows[0].items()} if rows else None
 
 

@@ -164,7 +164,6 @@ def _told(findings: Findings) -> dict[str, Any]:
 
 
 def _top(rows: pd.DataFrame) -> dict[str, Any]:
-    ranked = results.best(rows).assign(size=lambda best: best["eps"].abs())
-    ranked = ranked.sort_values(["score", "size"], ascending=[False, True], kind="stable")
-    row: dict[str, Any] = results.records(ranked)[0]
-    return {"index": int(ranked.index[0]), **row}
+    best = results.best(rows)
+    first = best.iloc[selection.ranked(best["score"], best["eps"])[:1]]
+    return {"index": int(first.index[0]), **results.records(first)[0]}
