@@ -35,43 +35,37 @@ def load(folder: str | Path) -> xr.Dataset:
         ``score``, ``base``, ``delta``, ``delta_low``, ``delta_high``, ``pixel_accuracy``, ``seconds`` and
         ``cost`` over ``(label, signal, layer, step, iterations, eps)``, with ``refine`` before ``eps`` where
         another than ``none`` was run; ``iou`` (``accuracy`` in classification) and ``class_base`` with
-        ``class`` as a further dimension; ε ascending, NaN where no point was run; the summary as attributes.
+        ``class`` as a further dimension; ε ascending, NaN where no point was run; the summary as attributes,
+        of several runs what all of them agree on.
 
     Raises:
         GpsweepError: if files are missing, or the runs are not of one model and data.
     """
     import pandas as pd
-    import xarray as xr
 
     folders = runs(Path(folder))
     found = [tables(run) for run in folders]
-    first = found[0][2]
-    _check_same(folders, [run[2] for run in found])
-    names = [str(name) for name in first["classes"]]
+    summaries = [run[2] for run in found]
+    _check_same(folders, summaries)
+    names = [str(name) for name in summaries[0]["classes"]]
+    column = class_column(summaries[0]["task"])
     rows = pd.concat([run[0] for run in found], ignore_index=True)
-    column = class_column(first["task"])
-    by_class = {
-        key: np.concatenate([run[1][key].to_numpy().reshape(-1, len(names)) for run in found])
-        for key in (column, "base")
-    }
     _check_once(rows)
     axes = AXES if (rows["refine"] != "none").any() else SETTINGS
+    by_class = pd.concat([run[1] for run in found], ignore_index=True).rename(columns={"base": "class_base"})
+    # By number, for two classes may have the same name.
+    by_class["class"] = np.tile(np.arange(len(names)), len(rows))
+
+    def spread(table: pd.DataFrame, over: Sequence[str], measures: Sequence[str]) -> xr.Dataset:
+        once = table.drop_duplicates([*over], keep="last")
+        return once.set_index([*over])[[*measures]].to_xarray()
+
+    data = spread(rows, axes, MEASURES)
+    data = data.assign(spread(by_class, (*axes, "class"), (column, "class_base")).data_vars)
     coords: dict[str, list[Any]] = {axis: list(dict.fromkeys(rows[axis])) for axis in axes}
     coords["eps"].sort()
-    where = tuple(
-        np.asarray([coords[axis].index(value) for value in rows[axis]], dtype=np.intp) for axis in axes
-    )
-    shape = tuple(len(coords[axis]) for axis in axes)
-
-    def spread(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        array = np.full((*shape, *values.shape[1:]), np.nan)
-        array[where] = values
-        return array
-
-    variables: dict[str, Any] = {key: (axes, spread(rows[key].to_numpy())) for key in MEASURES}
-    variables[column] = ((*axes, "class"), spread(by_class[column]))
-    variables["class_base"] = ((*axes, "class"), spread(by_class["base"]))
-    return xr.Dataset(variables, coords={**coords, "class": names}, attrs=_attributes(first))
+    # pandas sorts the values of an axis, and makes objects of text.
+    return data.reindex(coords).assign_coords({**coords, "class": names}).assign_attrs(_attributes(summaries))
 
 
 def runs(folder: Path) -> list[Path]:
@@ -153,10 +147,14 @@ def _check_once(rows: pd.DataFrame) -> None:
         raise GpsweepError(f"{setting}: expected one score a point, came several from different runs")
 
 
-def _attributes(content: Mapping[str, Any]) -> dict[str, Any]:
+def _attributes(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     # Text and numbers only, so that the dataset can be stored as netCDF.
     flat = {
-        key: value for key, value in content.items() if value is not None and key not in ("best", "held_out")
+        key: value
+        for key, value in summaries[0].items()
+        if value is not None
+        and key not in ("best", "held_out")
+        and all(content.get(key) == value for content in summaries)
     }
     return {
         key: value if isinstance(value, (str, int, float)) else json.dumps(value)

@@ -238,6 +238,16 @@ def test_load_merges_a_job_a_point(tmp_path: Path) -> None:
         np.testing.assert_array_equal(merged[name].sel(label="argmax"), whole[name].sel(label="argmax"))
 
 
+def test_attributes_of_several_runs_are_those_that_they_agree_on(tmp_path: Path) -> None:
+    for name, times in (("a", 1.5), ("b", 2.5)):
+        info = {"command": name, "times": {"test": times}}
+        results.write(make(label="argmax", eps=times, info=info, **SMALL), tmp_path / name)
+    one, both = results.load(tmp_path / "a").attrs, results.load(tmp_path).attrs
+    assert (one["command"], json.loads(one["times"])) == ("a", {"test": 1.5})
+    assert both == {key: value for key, value in one.items() if key not in ("command", "times")}
+    assert both["model"] == "smp-Unet-resnet18"
+
+
 def test_load_refuses_runs_of_different_models(tmp_path: Path) -> None:
     for name in ("a", "b"):
         results.write(make(eps=0, info={"model": name}, **SMALL), tmp_path / name)
