@@ -82,7 +82,14 @@ def _unchanged(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[...
 
 
 with hidden("torchvision", "scipy", "matplotlib"), without_compiler():
+    from lightning_fabric.plugins.environments.lightning import find_free_network_port
     from lightning_fabric.utilities.exceptions import MisconfigurationException
     from pytorch_lightning import LightningModule, Trainer, seed_everything
 
-__all__ = ["LightningModule", "MisconfigurationException", "Trainer", "seed_everything"]
+__all__ = [
+    "LightningModule",
+    "MisconfigurationException",
+    "Trainer",
+    "find_free_network_port",
+    "seed_everything",
+]

@@ -7,7 +7,6 @@ would sweep again. They are given the finished configuration of the job instead.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -90,9 +89,11 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
     if count < 2 or started_by_others():
         yield Ranks([], folder)
         return
+    from gpsweep.lightning import find_free_network_port
+
     environment = {
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
+        "MASTER_PORT": str(find_free_network_port()),
         "NODE_RANK": "0",
         "LOCAL_RANK": "0",
         "WORLD_SIZE": str(count),
@@ -137,11 +138,3 @@ def ready(config: Path) -> None:
 def started_by_others() -> bool:
     """Say whether SLURM or torchrun has started one process a device already."""
     return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
