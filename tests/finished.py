@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from outcomes import make
 
 from gpsweep import results
+from gpsweep.atomic import save
+from gpsweep.outcome import COUNTS, pack
 from gpsweep.report import curves, worth
 
 CONFIG = """\
 model:
-  name: smp-${.net.arch}
+  name: smp-Unet
   net:
     arch: Unet
 eps: [0.5, -1.0]
@@ -45,6 +47,11 @@ class Finished:
                 found[name(row), float(row["eps"])][f"iou/{row['class']}"] = float(row["iou"])
         return found
 
+    def note(self, **info: Any) -> None:
+        """Write the counts again, as if the run had known something else besides."""
+        outcome = results.read(self.folder)
+        save(self.folder / COUNTS, pack(replace(outcome, info={**outcome.info, **info})))
+
 
 def name(row: dict[str, str]) -> str:
     return f"{row['label']}/{row['layer'].replace('.', '_')}/{row['iterations']}x"
@@ -52,10 +59,9 @@ def name(row: dict[str, str]) -> str:
 
 def write(folder: Path, **axes: Any) -> Finished:
     """Write the files of a run with made-up counts and costs."""
-    outcome = make(images=12, **{"costs": {}} | axes)
+    info = {"config": CONFIG, **axes.pop("info", {})}
+    outcome = make(images=12, info=info, **{"costs": {}} | axes)
     findings = results.write(outcome, folder)
     curves.draw(findings, folder)
     worth.draw(findings, folder)
-    (folder / ".hydra").mkdir()
-    (folder / ".hydra" / "config.yaml").write_text(CONFIG)
     return Finished(folder)

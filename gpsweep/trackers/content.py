@@ -9,20 +9,29 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+import yaml  # type: ignore[import-untyped]
 
-from gpsweep import config, results
+from gpsweep import results
 from gpsweep.points import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CONFIG = Path(".hydra") / "config.yaml"
 PICTURES = ("*.png", "pictures/*.png")
-FILES = (results.RESULTS, results.PER_CLASS, results.SUMMARY)
+FILES = (results.RESULTS, results.PER_CLASS, results.SUMMARY, results.SELECTION)
 PROVENANCE = ("task", *results.KEPT, "samples")
 SHARED = ("samples", "base")  # the same for all points of a run
+BEST = (*AXES, "score", "delta", "delta_low", "delta_high", "cost", "helps")
+HELD = {
+    **{axis: axis for axis in results.CURVE},
+    "eps": "tune_eps",
+    "delta": "held_delta",
+    "low": "held_low",
+    "high": "held_high",
+    "p_value": "p_value",
+    "helps": "helps",
+}
+"""What is told of a gain on held-out images, and what selection.csv calls it."""
 EPS_STEPS = 3  # decimals of ε that a whole number of steps stands for
 
 Record = dict[str, Any]
@@ -42,6 +51,8 @@ class Tracked:
         names: the name of each point's curve, see :func:`curve_names`.
         best: the record of the best point of each curve, with ``helps``.
         top: the best of them, the oracle aside.
+        held: of ``select=half``, the ε chosen on some images and its gain on the others, see :data:`HELD`;
+            else nothing.
         files: the tables and the summary.
         pictures: a name and a PNG for each picture of the run.
     """
@@ -54,6 +65,7 @@ class Tracked:
     names: list[str]
     best: dict[str, Record]
     top: Record
+    held: Record
     files: list[Path]
     pictures: dict[str, Path]
 
@@ -80,16 +92,32 @@ class Tracked:
         return {float(number): int(number.scaleb(digits)) for number in numbers}
 
     def headline(self) -> dict[str, Any]:
-        """Return the numbers that runs are compared by: base, and the best point over all curves."""
-        keys = (*AXES, "score", "delta", "delta_low", "delta_high", "cost", "helps")
-        best = {f"best/{key}": self.top[key] for key in keys if key in self.top}
-        return {"base": self.base, "samples": self.samples, **best}
+        """Return the numbers that runs are compared by: base, the best point of all, the held-out gain."""
+        best = {f"best/{key}": self.top[key] for key in BEST if key in self.top}
+        held = {f"held/{key}": value for key, value in self.held.items()}
+        return {"base": self.base, "samples": self.samples, **best, **held}
 
 
 def below(folder: Path, sweep: Path | None) -> Path:
     """Return where a run lies below its sweep, which tells jobs apart; by itself its folder's name."""
     run, top = folder.resolve(), (sweep or folder).resolve()
     return run.relative_to(top) if top in run.parents else Path(run.name)
+
+
+def group_name(sweep: Path) -> str:
+    """Return the name of a sweep: its folder's, with the day where the folder is named by the time.
+
+    >>> group_name(Path("outputs/2026-01-02/03-04-05")), group_name(Path("outputs/labels"))
+    ('2026-01-02/03-04-05', 'labels')
+    """
+    path = sweep.resolve()
+    dated = re.fullmatch(r"\d{4}-\d\d-\d\d", path.parent.name)
+    return f"{path.parent.name}/{path.name}" if dated else path.name
+
+
+def place(folder: Path, sweep: Path | None) -> Path:
+    """Return where a run lies in a folder that sweeps share: below its sweep's name, by itself its own."""
+    return Path(group_name(sweep), below(folder, sweep)) if sweep else Path(group_name(folder))
 
 
 def tracked(folder: Path) -> Tracked:
@@ -115,13 +143,20 @@ def tracked(folder: Path) -> Tracked:
         names=names,
         best=best,
         top=max(own, key=lambda record: (record["score"], -abs(record["eps"]))),
-        files=[folder / name for name in FILES],
+        held=_held(summary),
+        files=[folder / name for name in FILES if (folder / name).is_file()],
         pictures={
             path.relative_to(folder).with_suffix("").as_posix(): path
             for pattern in PICTURES
             for path in sorted(folder.glob(pattern))
         },
     )
+
+
+def _held(summary: Mapping[str, Any]) -> Record:
+    # None without select=half, or where the oracle is the only curve; what has no number is left out.
+    chosen = (summary.get("held_out") or {}).get("chosen") or {}
+    return {key: chosen[name] for key, name in HELD.items() if chosen.get(name) is not None}
 
 
 def _points(rows: pd.DataFrame, by_class: pd.DataFrame, column: str) -> list[Record]:
@@ -187,17 +222,12 @@ def measures(point: Mapping[str, Any]) -> dict[str, float]:
 
 
 def configuration(folder: Path) -> dict[str, Any]:
-    """Return the configuration that Hydra kept of a run, resolved; empty where there is none."""
-    path = folder / CONFIG
-    if not path.is_file():
-        return {}
-    config.register()
-    cfg = OmegaConf.load(path)
-    try:
-        content = OmegaConf.to_container(cfg, resolve=True)
-    except OmegaConfBaseException:  # it asked for something of the machine it ran on
-        content = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(content, dict)
+    """Return the configuration that a run kept with its counts, resolved where it ran; without the tracker.
+
+    Raises:
+        GpsweepError: if the counts are missing or damaged.
+    """
+    content = yaml.safe_load(results.read(folder).info.get("config", "")) or {}
     return {str(key): value for key, value in content.items() if key != "tracker"}
 
 

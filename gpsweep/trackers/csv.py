@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpsweep.trackers.content import below, flat, tracked
+from gpsweep.trackers.content import flat, place, tracked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,8 @@ class Csv:
     """Tracker ``csv``.
 
     Args:
-        dir: where ``metrics.csv`` and ``hparams.yaml`` go; None: ``csv/`` in the run's folder.
+        dir: of the folders where ``metrics.csv`` and ``hparams.yaml`` go, one a run, below its sweep's name;
+            None: ``csv/`` in the run's folder.
     """
 
     dir: str | None = None
@@ -26,10 +27,7 @@ class Csv:
         from pytorch_lightning.loggers import CSVLogger
 
         content = tracked(folder)
-        # Jobs of a sweep each have a folder of their own.
-        target = (
-            Path(self.dir, below(folder, sweep) if sweep is not None else "") if self.dir else folder / "csv"
-        )
+        target = Path(self.dir) / place(folder, sweep) if self.dir else folder / "csv"
         for left in ("metrics.csv", "hparams.yaml"):
             (target / left).unlink(missing_ok=True)
         steps = content.steps()

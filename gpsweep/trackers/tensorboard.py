@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpsweep.trackers import client
-from gpsweep.trackers.content import Tracked, below, flat, tracked
+from gpsweep.trackers.content import Tracked, below, flat, place, tracked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,8 @@ class TensorBoard:
     """Tracker ``tensorboard``.
 
     Args:
-        dir: where the event files go; None: ``tensorboard/`` in the sweep's folder, else the run's.
+        dir: of the event files, whose folders are named by sweep and run; None: ``tensorboard/`` in the
+            sweep's folder, else the run's.
     """
 
     dir: str | None = None
@@ -42,12 +43,14 @@ class TensorBoard:
 
         content = tracked(folder)
         root = Path(self.dir) if self.dir else (sweep or folder) / "tensorboard"
-        target = root / below(folder, sweep)
+        # A folder of one's own choice may be that of other sweeps too, whose jobs have the same numbers.
+        target = root / (place(folder, sweep) if self.dir else below(folder, sweep))
         for left in target.glob("events.out.tfevents.*"):
             left.unlink()  # sent again, a run takes the place of itself
         logger = TensorBoardLogger(target.parent, name="", version=target.name)
         best = {f"best/{name}/{key}": record[key] for name, record in content.best.items() for key in BEST}
-        logger.log_hyperparams(flat(content.config), metrics={"base": content.base, **best})
+        held = {f"held/{key}": value for key, value in content.held.items() if not isinstance(value, str)}
+        logger.log_hyperparams(flat(content.config), metrics={"base": content.base, **best, **held})
         steps = content.steps()
         for row in content.rows():
             logger.log_metrics(row, step=steps[row["eps"]])

@@ -48,6 +48,15 @@ def sweep(template: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def two_sweeps(tmp_path: Path) -> list[Path]:
+    """Two sweeps of one run each, whose curves are others."""
+    folders = [tmp_path / "labels" / label for label in ("argmax", "uniform")]
+    for folder in folders:
+        write(folder / "0", label=folder.name, eps=[0, 0.5])
+    return folders
+
+
+@pytest.fixture
 def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """W&B as on a machine where nobody has logged in, and gone after the test."""
     wandb = pytest.importorskip("wandb")

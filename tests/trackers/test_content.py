@@ -38,14 +38,20 @@ def test_a_row_an_eps_ascending(finished: Finished) -> None:
     assert f"argmax/input/1x/iou/{ABSENT}" in rows[0]
 
 
-def test_the_configuration_is_resolved_without_the_tracker(finished: Finished) -> None:
+def test_the_configuration_is_what_the_run_kept_without_the_tracker(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another machine would resolve what Hydra keeps in its own way, and merged shards have no such file.
+    (finished.folder / ".hydra").mkdir()
+    (finished.folder / ".hydra" / "config.yaml").write_text("model: {name: '${oc.env:HERE}'}\n")
+    monkeypatch.setenv("HERE", "elsewhere")
     config = tracked(finished.folder).config
     assert config["model"]["name"] == "smp-Unet"
     assert "tracker" not in config
     assert config["provenance"]["samples"] == 12
-    (finished.folder / ".hydra" / "config.yaml").write_text("data: ${oc.env:NOT_THERE_AT_ALL}\n")
+    finished.note(config="data: ${oc.env:NOT_THERE_AT_ALL}\n")
     assert tracked(finished.folder).config["data"] == "${oc.env:NOT_THERE_AT_ALL}"
-    (finished.folder / ".hydra" / "config.yaml").unlink()
+    finished.note(config="")
     assert set(tracked(finished.folder).config) == {"provenance"}
 
 
@@ -77,6 +83,32 @@ def test_a_refinement_that_gains_alone_does_not_help(tmp_path: Path) -> None:
     best = tracked(folder).best["random_onehot/flip"]
     assert (best["eps"], best["refine"], best["helps"]) == (0, "flip", False)
     assert best["delta_low"] > 0
+
+
+def test_a_gain_on_held_out_images_is_told(tmp_path: Path, finished: Finished) -> None:
+    axes = {"label": ["argmax", "uniform", "ground_truth"], "eps": [-0.5, 0.25, 0.5]}
+    half = write(tmp_path / "half", info={"select": {"seed": 0}}, **axes)
+    run = tracked(half.folder)
+    chosen = [row for row in half.rows("selection.csv") if row["label"] != "ground_truth"]
+    row = max(chosen, key=lambda row: float(row["tune_delta"]))
+    assert run.headline()["held/label"] == row["label"]
+    for key, column in {
+        "eps": "tune_eps",
+        "delta": "held_delta",
+        "low": "held_low",
+        "high": "held_high",
+    }.items():
+        assert run.headline()[f"held/{key}"] == float(row[column])
+    assert run.headline()["held/p_value"] == float(row["p_value"])
+    assert str(run.headline()["held/helps"]) == row["helps"]
+    assert [path.name for path in run.files] == [
+        *("results.csv", "per_class.csv", "summary.json", "selection.csv")
+    ]
+    whole = tracked(finished.folder)
+    assert not [key for key in whole.headline() if key.startswith("held/")]
+    assert "selection.csv" not in {path.name for path in whole.files}
+    bound = write(tmp_path / "bound", info={"select": {"seed": 0}}, label="ground_truth", eps=[0, 1])
+    assert tracked(bound.folder).held == {}
 
 
 def test_all_pictures_are_found(finished: Finished) -> None:
@@ -116,3 +148,10 @@ def test_jobs_of_one_name_are_told_apart_by_where_they_lie(tmp_path: Path) -> No
     assert content.below(sweep / "0", sweep) == Path("0")
     assert content.below(sweep, None) == content.below(sweep, sweep) == Path("sweep")
     assert content.below(tmp_path / "elsewhere", sweep) == Path("elsewhere")
+
+
+def test_sweeps_of_one_folder_are_told_apart_by_name(tmp_path: Path) -> None:
+    day = tmp_path / "2026-01-02"
+    assert content.place(day / "03-04-05" / "0", day / "03-04-05") == Path("2026-01-02/03-04-05/0")
+    assert content.place(tmp_path / "a" / "0", tmp_path / "a") == Path("a/0")
+    assert content.place(day / "03-04-05", None) == Path("2026-01-02/03-04-05")

@@ -28,10 +28,17 @@ def test_every_number_of_the_tables(finished: Finished) -> None:
 def test_another_folder(finished: Finished) -> None:
     target = finished.folder.parent / "deep" / "there"
     Csv(dir=str(target)).log(finished.folder)
-    assert (target / "metrics.csv").is_file()
+    assert (target / "run" / "metrics.csv").is_file()
 
 
 def test_jobs_of_a_sweep_share_no_file(sweep: Path, tmp_path: Path) -> None:
     for number in ("0", "1"):
         Csv(dir=str(tmp_path / "all")).log(sweep / number, sweep=sweep)
-    assert len(list((tmp_path / "all").glob("*/metrics.csv"))) == 2
+    assert len(list((tmp_path / "all").glob("2026-01-02/03-04-05/*/metrics.csv"))) == 2
+
+
+def test_sweeps_share_no_file(two_sweeps: list[Path], tmp_path: Path) -> None:
+    for sweep in two_sweeps:
+        Csv(dir=str(tmp_path / "all")).log(sweep / "0", sweep=sweep)
+    files = [tmp_path / "all" / sweep.name / "0" / "metrics.csv" for sweep in two_sweeps]
+    assert [file.read_text().partition("\n")[0].count("argmax/score") for file in files] == [1, 0]

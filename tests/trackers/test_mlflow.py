@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished import Finished
+from finished import CONFIG, Finished
 
 from gpsweep.errors import GpsweepError
 from gpsweep.trackers.mlflow import LONGEST, MLflow, quiet
@@ -34,8 +34,7 @@ def runs(store: Any, project: str = "gpsweep") -> list[Any]:
 
 
 def test_every_number_of_the_tables(finished: Finished, capfd: pytest.CaptureFixture[str]) -> None:
-    settings = finished.folder / ".hydra" / "config.yaml"
-    settings.write_text(settings.read_text() + f"long: {'x' * 9000}\n")
+    finished.note(config=f"{CONFIG}long: {'x' * 9000}\n")
     line = MLflow(tags={"purpose": "test"}).log(finished.folder)
     assert line == f"MLflow: mlflow ui --backend-store-uri sqlite:///{finished.folder / 'mlflow.db'}"
     assert capfd.readouterr() == ("", "")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from finished import Finished
+from finished import Finished, write
 from PIL import Image
 
 from gpsweep.errors import GpsweepError
@@ -63,6 +64,24 @@ def test_sent_again_a_run_takes_the_place_of_itself_and_jobs_stay_apart(sweep: P
         TensorBoard().log(sweep / number, sweep=sweep)
     for number in ("0", "1"):
         assert len(read(sweep / "tensorboard" / number).Scalars("base")) == 5
+
+
+def test_sweeps_that_share_a_folder_stay_apart(two_sweeps: list[Path], tmp_path: Path) -> None:
+    tracker = TensorBoard(dir=str(tmp_path / "tb"))
+    for sweep in two_sweeps:
+        assert tracker.log(sweep / "0", sweep=sweep).endswith(f"--logdir {tmp_path / 'tb'}")
+    tracker.log(two_sweeps[0] / "0")
+    for place, label in {"argmax/0": "argmax", "uniform/0": "uniform", "0": "argmax"}.items():
+        [tag] = [t for t in read(tmp_path / "tb" / place).Tags()["scalars"] if re.fullmatch(r"\w+/score", t)]
+        assert tag == f"{label}/score"
+
+
+def test_a_gain_on_held_out_images(tmp_path: Path) -> None:
+    half = write(tmp_path / "half", info={"select": {"seed": 0}}, label="argmax", eps=[-0.5, 0.5])
+    TensorBoard().log(half.folder)
+    [row] = half.rows("selection.csv")
+    [event] = read(half.folder / "tensorboard" / "half").Scalars("held/delta")
+    assert event.value == np.float32(row["held_delta"])
 
 
 def test_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
