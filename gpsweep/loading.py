@@ -11,7 +11,7 @@ import numpy as np
 
 from gpsweep import counts as metrics
 from gpsweep.errors import GpsweepError, listing
-from gpsweep.outcome import contents
+from gpsweep.outcome import COUNTS, contents
 from gpsweep.points import AXES
 
 if TYPE_CHECKING:
@@ -76,11 +76,12 @@ def runs(folder: Path) -> list[Path]:
     """
     if (folder / RESULTS).is_file():
         return [folder]
-    found = [path.parent for path in folder.glob(f"**/{RESULTS}")] if folder.is_dir() else []
+    # Copies that a tracker keeps of the tables have no counts.
+    found = [p.parent for p in folder.glob(f"**/{RESULTS}") if (p.parent / COUNTS).is_file()]
     if not found:
         raise GpsweepError(
-            f"{folder}: expected a run's {RESULTS}, {PER_CLASS} and {SUMMARY}, or sub-folders with them; "
-            f"came {contents(folder)}"
+            f"{folder}: expected a run's {RESULTS}, {PER_CLASS} and {SUMMARY}, or sub-folders with them and "
+            f"{COUNTS}; came {contents(folder)}"
         )
     # 2 before 10: the jobs of a multirun are numbered folders
     return sorted(found, key=lambda path: [(len(part), part) for part in path.parts])

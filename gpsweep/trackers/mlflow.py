@@ -30,7 +30,7 @@ class MLflow:
     Args:
         project: MLflow's experiment.
         uri: of the tracking server or store; None: ``$MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the
-            sweep's folder, or the run's.
+            sweep's folder, or the run's. Files of a run lie beside an SQLite store, in ``mlartifacts/``.
         name: of the run; None: the model and the data set.
         tags: of the run.
     """
@@ -56,11 +56,12 @@ class MLflow:
         from mlflow import MlflowClient
 
         content = tracked(folder)
-        root = (sweep or folder).resolve()
-        uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / STORE}"
-        with quiet(), alone(root) if uri.startswith("sqlite") else nullcontext():
+        beside = f"sqlite:///{(sweep or folder).resolve() / STORE}"
+        uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI") or beside
+        file = database(uri)
+        with quiet(), alone(file) if file else nullcontext():
             store = MlflowClient(tracking_uri=uri)
-            experiment, title = experiment_id(store, self.project, root), self.name or content.name
+            experiment, title = experiment_id(store, self.project, file), self.name or content.name
             run = store.create_run(experiment, run_name=title, tags=dict(self.tags)).info.run_id
             status = "FAILED"
             try:
@@ -68,16 +69,23 @@ class MLflow:
                 status = "FINISHED"
             finally:
                 store.set_terminated(run, status)
-        if uri.startswith("sqlite"):
+        if file:
             return f"MLflow: mlflow ui --backend-store-uri {shlex.quote(uri)}"
         return f"MLflow: run {run} of experiment {self.project} at {uri}"
 
 
-def alone(root: Path) -> AbstractContextManager[Any]:
-    """Keep the other jobs of a sweep waiting: MLflow sets up and upgrades a database without a lock."""
+def database(uri: str) -> Path | None:
+    """Return the file of an SQLite store, which whoever writes to it shares; None for a server."""
+    from sqlalchemy.engine import make_url
+
+    return Path(make_url(uri).database or ":memory:").resolve() if uri.startswith("sqlite") else None
+
+
+def alone(file: Path) -> AbstractContextManager[Any]:
+    """Keep others who use a database waiting: MLflow sets it up and upgrades it without a lock."""
     from filelock import FileLock
 
-    return FileLock(root / f"{STORE}.lock", timeout=WAIT_S)
+    return FileLock(file.with_name(f"{file.name}.lock"), timeout=WAIT_S)
 
 
 @contextmanager
@@ -94,15 +102,14 @@ def quiet() -> Iterator[None]:
         log.setLevel(before)
 
 
-def experiment_id(store: Any, name: str, root: Path) -> str:
-    """Return the id of an experiment, made if it is new; a local store keeps its files beside it."""
+def experiment_id(store: Any, name: str, file: Path | None) -> str:
+    """Return the id of an experiment, made if it is new; a store in a file keeps its artifacts beside it."""
     from mlflow.exceptions import MlflowException
 
     known = store.get_experiment_by_name(name)
     if known is None:
-        local = store.tracking_uri.startswith("sqlite")
         try:
-            return str(store.create_experiment(name, (root / "mlartifacts").as_uri() if local else None))
+            return str(store.create_experiment(name, file and file.with_name("mlartifacts").as_uri()))
         except MlflowException:  # another job of the sweep was quicker
             known = store.get_experiment_by_name(name)
             if known is None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished import CONFIG, Finished
+from finished import CONFIG, Finished, write
 
+from gpsweep import results
 from gpsweep.errors import GpsweepError
+from gpsweep.trackers import mlflow
 from gpsweep.trackers.mlflow import LONGEST, MLflow, quiet
 
 
@@ -56,6 +58,39 @@ def test_every_number_of_the_tables(finished: Finished, capfd: pytest.CaptureFix
     assert run.data.metrics["best/delta"] == float(top["delta"])
     files = {entry.path for entry in store.list_artifacts(run.info.run_id)}
     assert {"results.csv", "per_class.csv", "summary.json", "curves.png", "best"} <= files
+
+
+def test_the_copies_it_keeps_are_no_runs(sweep: Path) -> None:
+    MLflow().log(sweep / "0", sweep=sweep)
+    assert len(list(sweep.glob("mlartifacts/**/results.csv"))) == 1
+    assert results.runs(sweep) == [sweep / "0", sweep / "1"]
+
+
+def test_sweeps_that_share_a_store_keep_files_and_lock_beside_it(
+    two_sweeps: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from filelock import FileLock, Timeout
+
+    file = tmp_path / "shared" / "all.db"
+    one, other = two_sweeps
+    MLflow(uri=f"sqlite:///{file}").log(one / "0", sweep=one)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
+    MLflow().log(other / "0", sweep=other)
+    assert [path.name for sweep in two_sweeps for path in sweep.iterdir()] == ["0", "0"]
+    assert len(list(file.parent.glob("mlartifacts/**/results.csv"))) == 2
+    monkeypatch.setattr(mlflow, "WAIT_S", 0.1)
+    with FileLock(file.with_name("all.db.lock")), pytest.raises(Timeout):
+        MLflow().log(other / "0", sweep=other)
+
+
+def test_a_gain_on_held_out_images(tmp_path: Path) -> None:
+    half = write(tmp_path / "half", info={"select": {"seed": 0}}, label="argmax", eps=[-0.5, 0.5])
+    MLflow().log(half.folder)
+    store = client(half.folder)
+    [run] = runs(store)
+    [row] = half.rows("selection.csv")
+    assert run.data.metrics["held/delta"] == float(row["held_delta"])
+    assert "selection.csv" in {entry.path for entry in store.list_artifacts(run.info.run_id)}
 
 
 @pytest.mark.slow
