@@ -11,12 +11,15 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from gpsweep import config, results, trackers
+from gpsweep import config, record, results, trackers
 from gpsweep.errors import GpsweepError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Show the runs of the folder named on the command line; a run that fails does not keep others back."""
+    """Show the runs of the folder named on the command line, of shards that hold the same results one.
+
+    A run that fails does not keep others back.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m gpsweep.track",
         description="Show finished runs in a tracker.",
@@ -32,14 +35,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (GpsweepError, HydraException, OmegaConfBaseException) as error:
         print(f"gpsweep: {error}", file=sys.stderr)
         return 1
+    sent: list[record.Record] = []
     for folder in runs:
+        note = noted(folder)
+        if note is not None and any(map(note.same_as, sent)):
+            continue
         try:
             named = None if folder == options.folder else options.folder
             print(tracker.log(folder, sweep=trackers.sweep_of(folder) or named))
         except Exception as error:  # the clients of trackers fail in their own ways
             print(f"gpsweep: {folder}: {error}", file=sys.stderr)
             failed = 1
+            continue
+        if note is not None:
+            sent.append(note)
     return failed
+
+
+def noted(folder: Path) -> record.Record | None:
+    """Return what a run noted about itself; None where it did not, or its store is gone: results remain."""
+    try:
+        return record.read(folder / record.RECORD)
+    except GpsweepError:
+        return None
 
 
 def build(overrides: Sequence[str]) -> trackers.Tracker:

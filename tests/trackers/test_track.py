@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from finished import Finished
 
+from gpsweep import record, results
+from gpsweep.store import Store
 from gpsweep.track import build, main
 from gpsweep.trackers.csv import Csv
 
@@ -23,6 +26,27 @@ def test_a_folder_of_runs_of_which_one_is_damaged(sweep: Path, capsys: pytest.Ca
     assert out == f"CSV: {sweep / '1' / 'csv' / 'metrics.csv'}\n"
     assert str(sweep / "0") in err
     assert len(err.splitlines()) == 1
+
+
+def test_shards_that_hold_the_same_results_are_sent_once(
+    sweep: Path, template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copytree(template, sweep / "2")
+    store = Store(tmp_path / "store", {"data": {"samples": 12}, "batch_size": 4})
+    store.describe({})
+    for number, select in {"0": None, "1": None, "2": {"seed": 0}}.items():
+        points = results.read(sweep / number).points
+        record.note(sweep / number, store, points, {"select": select})
+
+    def sent() -> list[str]:
+        main([str(sweep), "tracker=csv"])
+        return [Path(line).parent.parent.name for line in capsys.readouterr().out.splitlines()]
+
+    assert sent() == ["0", "2"]
+    (sweep / "0" / "summary.json").write_text("{")
+    assert sent() == ["1", "2"], "what was not sent is sent from its copy"
+    (store.folder / "identity.json").unlink()
+    assert sent() == ["1", "2"], "results remain where a store is gone"
 
 
 def test_a_sweep_to_wandb_is_one_group_in_one_folder(
