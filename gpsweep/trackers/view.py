@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpsweep.errors import GpsweepError
-from gpsweep.points import LABELS
+from gpsweep.points import GUIDES, LABELS
 from gpsweep.trackers import client
 
 NAME = "gpsweep: the whole curve"
@@ -31,7 +31,7 @@ MEASURES = {
 }
 
 
-def view(*, entity: str, project: str = "gpsweep", labels: Sequence[str] = LABELS) -> Any:
+def view(*, entity: str, project: str = "gpsweep", labels: Sequence[str] = (*LABELS, *GUIDES)) -> Any:
     """Lay out the workspace, without a login and without a network; its ``save()`` needs both.
 
     Args:
