@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from gpsweep import config
 from gpsweep.errors import GpsweepError
+from gpsweep.trackers import again
 
 MULTIRUN = "multirun.yaml"  # what Hydra leaves in the folder of a sweep
 
@@ -75,11 +76,9 @@ def send(tracker: Tracker, folder: Path) -> str | None:
     try:
         return tracker.log(folder, sweep=sweep_of(folder))
     except Exception as error:  # a tracker's client fails in its own ways, and none may take the run with it
-        name = type(tracker).__name__.lower()
         warnings.warn(
-            f"tracker={name}: {type(error).__name__}: {' '.join(str(error).split())}. "
-            f"The results are whole in {folder}; once it is mended: "
-            f"python -m gpsweep.track {folder} tracker={name}",
+            f"tracker={again.name(tracker)}: {type(error).__name__}: {' '.join(str(error).split())}. "
+            f"The results are whole in {folder}; once it is mended: {again.command(tracker, folder)}",
             stacklevel=2,
         )
         return None
