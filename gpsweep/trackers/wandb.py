@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from gpsweep import results
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.points import AXES
 from gpsweep.trackers import client
-from gpsweep.trackers.content import Record, Tracked, measures, tracked
+from gpsweep.trackers.content import Record, Tracked, group_name, measures, place, tracked
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -58,58 +58,66 @@ class Wandb:
         Raises:
             GpsweepError: if not.
         """
-        wandb = client("wandb", "wandb")
+        client("wandb", "wandb")
         if self.mode not in MODES:
             raise unknown("tracker.mode", self.mode, MODES)
         if not isinstance(self.tags, list):
             raise GpsweepError(f"tracker.tags={self.tags}: expected a list, such as tracker.tags=[ablation]")
         if self.mode == "online":
-            wandb.setup(wandb.Settings(silent=True))
-            if not wandb.login(prompt=False, verify=False):
-                raise GpsweepError(
-                    "tracker.mode=online: expected a W&B key, came none; wandb login stores one, "
-                    "WANDB_API_KEY holds one, and tracker.mode=offline needs none"
-                )
+            log_in()
 
     def log(self, folder: Path, *, sweep: Path | None = None) -> str:
         """Show a finished run: all curves as one W&B run, or one W&B run a point."""
         self.check()
         content = tracked(folder)
         root = Path(self.dir) if self.dir else sweep or folder
-        group = self.group or (group_name(sweep) if sweep else None)
         with staging(root):
-            if not self.per_point:
-                return self._log_curves(content, root, group)
-            return self._log_points(content, root, self.group or "/".join(filter(None, [group, folder.name])))
+            if self.per_point:
+                return self._log_points(content, root, self.group or place(folder, sweep).as_posix())
+            return self._log_curves(content, root, self.group or (group_name(sweep) if sweep else None))
 
     def _log_curves(self, content: Tracked, root: Path, group: str | None) -> str:
         options = {"name": self.name or content.name, "group": group, "config": content.config}
-        with self._run(self.mode, root, **options) as run:
-            for row in content.rows():
-                run.log(row)
-            run.log({**content.headline(), **_media(content)})
-            # W&B's own summary is the last row, the largest ε; a curve is better known by its best point.
-            for name, best in content.best.items():
-                known = {"eps": best["eps"], "helps": best["helps"]} | measures(best)
-                run.summary.update({f"{name}/{key}": value for key, value in known.items()})
-            run.summary["eps"] = content.top["eps"]
-            run.log_artifact(_files(content, run.id))
-            return _where(run)
+        return self._send(self.mode, root, partial(_fill_curves, content), **options)[1]
 
     def _log_points(self, content: Tracked, root: Path, group: str) -> str:
         mode = self.mode
         for name, point in zip(content.names, content.points, strict=True):
-            title = f"{name} eps={results.decimal(point['eps'])}"
-            config = content.config | {axis: point[axis] for axis in AXES}
-            with self._run(mode, root, name=title, group=group, config=config) as run:
-                run.log({key: value for key, value in point.items() if key not in results.CURVE})
-                mode = run.settings.mode  # without a network, one wait is enough
-                line = _where(run)
-        return line if mode == "online" else _sync(root / "wandb" / "offline-run-*")
+            options = {
+                "name": f"{name} eps={results.decimal(point['eps'])}",
+                "group": group,
+                "config": content.config | {axis: point[axis] for axis in AXES},
+            }
+            asked = mode
+            mode, line = self._send(asked, root, partial(_fill_point, point), **options)
+        return line if asked == "online" else f"W&B: {_sync(root / 'wandb', '/offline-run-*')}"
 
-    @contextmanager
-    def _run(self, mode: str, root: Path, **own: Any) -> Iterator[Run]:
-        """Open a W&B run of its own, and finish it whatever happens."""
+    def _send(self, mode: str, root: Path, fill: Callable[[Run], None], **own: Any) -> tuple[str, str]:
+        """Fill a W&B run of its own, and finish it whatever happens.
+
+        Returns:
+            the mode to go on in, as one wait for the network is enough, and what the terminal says.
+        """
+        run = self._open(mode, root, **own)
+        mode, line, kept = run.settings.mode, _where(run), _sync(Path(run.settings.sync_dir))
+        failed = 1
+        try:
+            run.define_metric("eps")
+            run.define_metric("*", step_metric="eps")
+            fill(run)
+            failed = 0
+        finally:
+            whole = finish(run, failed)
+        if whole:
+            return mode, line
+        warnings.warn(
+            f"tracker.mode={mode}: W&B has not taken a whole run within {UPLOAD_S} s; for the rest: {kept}",
+            stacklevel=4,
+        )
+        return "offline", f"W&B: {kept}"
+
+    def _open(self, mode: str, root: Path, **own: Any) -> Run:
+        """Open a W&B run, offline where the network does not answer."""
         import wandb
 
         root.mkdir(parents=True, exist_ok=True)
@@ -126,6 +134,7 @@ class Wandb:
                 save_code=False,
                 init_timeout=self.timeout_s,
                 finish_timeout=UPLOAD_S,
+                finish_timeout_raises=True,
                 x_disable_machine_info=True,
                 x_disable_stats=True,
                 x_save_requirements=False,
@@ -133,38 +142,53 @@ class Wandb:
             **own,
         }
         try:
-            run = wandb.init(mode=mode, id=token_hex(8), **options)  # type: ignore[arg-type]
+            return wandb.init(mode=mode, id=token_hex(8), **options)  # type: ignore[arg-type]
         except wandb.Error as error:
             if mode == "offline":
                 raise
             reason = " ".join(str(error).split()).partition(" Consider ")[0]
             warnings.warn(
                 f"tracker.mode=online: W&B was not reached, so the run is kept offline ({reason})",
-                stacklevel=4,
+                stacklevel=5,
             )
-            run = wandb.init(mode="offline", id=token_hex(8), **options)
-        failed = 1
-        try:
-            run.define_metric("eps")
-            run.define_metric("*", step_metric="eps")
-            yield run
-            failed = 0
-        finally:
-            run.finish(exit_code=failed)
-            # W&B takes the id of its own sweep agent for every run of the process; it is meant for one.
-            if os.environ.get("WANDB_SWEEP_ID") and os.environ.pop("WANDB_RUN_ID", None):
-                wandb.teardown()
+            return wandb.init(mode="offline", id=token_hex(8), **options)
 
 
-def group_name(sweep: Path) -> str:
-    """Return the name of a sweep: its folder's, with the day where the folder is named by the time.
+def log_in() -> None:
+    """Log in to W&B as the machine is set up to; no network is used.
 
-    >>> group_name(Path("outputs/2026-01-02/03-04-05")), group_name(Path("outputs/labels"))
-    ('2026-01-02/03-04-05', 'labels')
+    Raises:
+        GpsweepError: if there is no key, or W&B takes offence at it or at another setting.
     """
-    path = sweep.resolve()
-    dated = re.fullmatch(r"\d{4}-\d\d-\d\d", path.parent.name)
-    return f"{path.parent.name}/{path.name}" if dated else path.name
+    import wandb
+
+    try:
+        # Where the global mode is offline, by WANDB_MODE or `wandb offline`, no key is looked for.
+        wandb.setup(wandb.Settings(silent=True, mode="online"))
+        known = wandb.login(prompt=False, verify=False)
+    except (wandb.Error, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise GpsweepError(f"tracker.mode=online: W&B cannot log in: {reason}") from None
+    if not known:
+        raise GpsweepError(
+            "tracker.mode=online: expected a W&B key, came none; wandb login stores one, "
+            "WANDB_API_KEY holds one, and tracker.mode=offline needs none"
+        )
+
+
+def finish(run: Run, code: int) -> bool:
+    """Finish a run, and say whether its upload was done in time; what it keeps on disk is whole anyway."""
+    import wandb
+
+    try:
+        run.finish(exit_code=code)
+    except TimeoutError:
+        return False
+    finally:
+        # W&B takes the id of its own sweep agent for every run of the process; it is meant for one.
+        if os.environ.get("WANDB_SWEEP_ID") and os.environ.pop("WANDB_RUN_ID", None):
+            wandb.teardown()
+    return True
 
 
 @contextmanager
@@ -177,6 +201,22 @@ def staging(root: Path) -> Iterator[None]:
     finally:
         if before is None:
             del os.environ[name]
+
+
+def _fill_curves(content: Tracked, run: Run) -> None:
+    for row in content.rows():
+        run.log(row)
+    run.log({**content.headline(), **_media(content)})
+    # W&B's own summary is the last row, the largest ε; a curve is better known by its best point.
+    for name, best in content.best.items():
+        known = {"eps": best["eps"], "helps": best["helps"]} | measures(best)
+        run.summary.update({f"{name}/{key}": value for key, value in known.items()})
+    run.summary["eps"] = content.top["eps"]
+    run.log_artifact(_files(content, run.id))
+
+
+def _fill_point(point: Record, run: Run) -> None:
+    run.log({key: value for key, value in point.items() if key not in results.CURVE})
 
 
 def _media(content: Tracked) -> dict[str, Any]:
@@ -220,10 +260,10 @@ def _files(content: Tracked, run_id: str) -> Any:
 def _where(run: Run) -> str:
     if run.settings.mode == "online" and run.url:
         return f"W&B: {run.url}"
-    return _sync(Path(run.settings.sync_dir))
+    return f"W&B: {_sync(Path(run.settings.sync_dir))}"
 
 
-def _sync(runs: Path) -> str:
-    path = os.path.relpath(runs) if runs.resolve().is_relative_to(Path.cwd()) else str(runs)
-    # The shell must expand the star.
-    return f"W&B: wandb sync {path if '*' in path and ' ' not in path else shlex.quote(path)}"
+def _sync(folder: Path, pattern: str = "") -> str:
+    """Return the command that sends a run's folder, or what the shell finds in it by a pattern."""
+    path = os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else str(folder)
+    return f"wandb sync {shlex.quote(path)}{pattern}"

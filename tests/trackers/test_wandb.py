@@ -6,8 +6,11 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event, Thread
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +18,8 @@ import pytest
 from finished import ABSENT, Finished, name, write
 
 from gpsweep.errors import GpsweepError
-from gpsweep.trackers import send
+from gpsweep.track import build
+from gpsweep.trackers import send, wandb
 from gpsweep.trackers.wandb import Wandb
 
 pytest.importorskip("wandb")
@@ -167,6 +171,21 @@ def test_one_run_a_point(tmp_path: Path) -> None:
     assert not expected
 
 
+def test_points_of_jobs_whose_folders_are_named_alike_are_no_group(tmp_path: Path) -> None:
+    sweep = tmp_path / "my sweep"
+    for job in ("a", "b"):
+        finished = write(sweep / job / "val", label="argmax", eps=[0.5])
+        line = Wandb(per_point=True).log(finished.folder, sweep=sweep)
+    runs = offline(sweep)
+    groups = {records(run, "run")[0]["run_group"] for run in runs}
+    assert groups == {"my sweep/a/val", "my sweep/b/val"}
+    command = line.removeprefix("W&B: wandb sync")
+    found = subprocess.run(
+        f"printf '%s\\n' {command}", shell=True, check=True, capture_output=True, text=True
+    )
+    assert found.stdout.splitlines() == list(map(str, runs))
+
+
 def test_no_key_is_one_message_at_once() -> None:
     start = perf_counter()
     with pytest.raises(GpsweepError, match=r"tracker\.mode=online: expected a W&B key, came none"):
@@ -176,6 +195,85 @@ def test_no_key_is_one_message_at_once() -> None:
         Wandb(mode="onlin").check()
     with pytest.raises(GpsweepError, match=r"tracker\.tags=a: expected a list"):
         Wandb(tags="a").check()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_the_mode_asked_for_overrules_that_of_the_environment(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nobody answers
+    tracker = Wandb(mode="online", timeout_s=1)
+    tracker.check()
+    with pytest.warns(UserWarning, match="W&B was not reached"):
+        tracker.log(finished.folder)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("WANDB_API_KEY", "short", r"WANDB_API_KEY invalid: API key must have 40\+ characters, has 5"),
+        ("WANDB_MODE", "onlin", "mode Input should be 'online', 'offline'.*'onlin'"),
+    ],
+)
+def test_what_wandb_does_not_take_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(GpsweepError, match=rf"^tracker\.mode=online: W&B cannot log in: .*{message}"):
+        Wandb(mode="online").check()
+
+
+@pytest.fixture
+def slow_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A W&B server that knows the user, opens runs and takes no upload until the test is over."""
+    over = Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = self.rfile.read(int(self.headers["Content-Length"]))
+            if not any(word in asked for word in (b"upsertBucket", b"viewer", b"serverInfo", b":latest")):
+                over.wait()
+                return
+            name = (json.loads(asked).get("variables") or {}).get("name")
+            bucket = {"id": "b", "name": name, "displayName": name, "config": "{}", "historyLineCount": 0}
+            bucket["project"] = {"id": "p", "name": "curves", "entity": {"id": "e", "name": "team"}}
+            data = {"upsertBucket": {"bucket": bucket, "inserted": True}, "viewer": {"id": "u"}}
+            data |= {"serverInfo": {"features": []}, "project": {"artifact": None}}
+            answer = json.dumps({"data": data}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        yield
+        over.set()
+        server.shutdown()
+
+
+@pytest.mark.parametrize("per_point", [False, True])
+def test_an_upload_that_does_not_end_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_server: None, per_point: bool
+) -> None:
+    finished = write(tmp_path / "run", label="argmax", eps=[-0.5, 0.5])
+    monkeypatch.setattr(wandb, "UPLOAD_S", 2)
+    with pytest.warns(UserWarning) as caught:
+        line = Wandb(mode="online", per_point=per_point).log(finished.folder)
+    [begun] = (finished.folder / "wandb").glob("run-*")
+    [warning] = [str(each.message) for each in caught]
+    assert f"has not taken a whole run within 2 s; for the rest: wandb sync {begun}" in warning
+    rest = f"{finished.folder / 'wandb'}/offline-run-*" if per_point else begun
+    assert line == f"W&B: wandb sync {rest}"
+    assert len(offline(finished.folder)) == per_point, "without waiting again"
 
 
 @pytest.mark.parametrize("per_point", [False, True])
@@ -210,6 +308,18 @@ def test_a_tracker_that_fails_says_how_to_send_the_run_again(sweep: Path) -> Non
     assert f"python -m gpsweep.track {sweep / '0'} tracker=wandb" in message
     line = send(Wandb(), sweep / "0")
     assert line == f"W&B: wandb sync {shlex.quote(str(offline(sweep)[0]))}"
+
+
+def test_the_command_that_sends_again_goes_to_the_same_place(sweep: Path, tmp_path: Path) -> None:
+    blocked = str(tmp_path / "a file" / "deep")
+    (tmp_path / "a file").write_text("in the way")
+    tracker = Wandb(dir=blocked, project="curves", tags=["a b", "2024"], per_point=True)
+    with pytest.warns(UserWarning) as caught:
+        send(tracker, sweep / "0")
+    command = shlex.split(str(caught[0].message).partition("once it is mended: ")[2])
+    assert command[:4] == ["python", "-m", "gpsweep.track", str(sweep / "0")]
+    assert command[4] == "tracker=wandb"
+    assert build(command[4:]) == tracker
 
 
 def test_the_id_of_a_sweep_agent_serves_once(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
