@@ -12,9 +12,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep import config, record, results, trackers
+from gpsweep.command import told
 from gpsweep.errors import GpsweepError
 
 
+@told(HydraException, OmegaConfBaseException)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show the runs of the folder named on the command line, of shards that hold the same results one.
 
@@ -29,12 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="+", help="tracker=NAME and its settings")
     options = parser.parse_args(arguments)
     failed = 0
-    try:
-        tracker = build(options.overrides)
-        runs = results.runs(options.folder)
-    except (GpsweepError, HydraException, OmegaConfBaseException) as error:
-        print(f"gpsweep: {error}", file=sys.stderr)
-        return 1
+    tracker = build(options.overrides)
+    runs = results.runs(options.folder)
     sent: list[record.Record] = []
     for folder in runs:
         note = noted(folder)
