@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from shutil import copytree
 from threading import Event, Thread
 from time import perf_counter
 from typing import Any
@@ -50,8 +51,20 @@ def offline(folder: Path) -> list[Path]:
     return sorted((folder / "wandb").glob("offline-run-*"))
 
 
-def test_every_number_of_the_tables_is_in_the_history(finished: Finished) -> None:
-    line = Wandb().log(finished.folder)
+@cache
+def log_once(template: Path) -> tuple[Finished, str]:
+    finished = Finished(copytree(template, template.with_name("logged")))
+    return finished, Wandb().log(finished.folder)
+
+
+@pytest.fixture
+def logged(no_key: None, template: Path) -> tuple[Finished, str]:
+    """A finished run, logged once for the tests that only read it, and what was said of it."""
+    return log_once(template)
+
+
+def test_every_number_of_the_tables_is_in_the_history(logged: tuple[Finished, str]) -> None:
+    finished, line = logged
     [run] = offline(finished.folder)
     assert line == f"W&B: wandb sync {run}"
     *rows, last = history(run)
@@ -78,15 +91,15 @@ def test_every_number_of_the_tables_is_in_the_history(finished: Finished) -> Non
     assert {"points._type", "curves_table._type", "pictures/curves._type"} <= set(last)
 
 
-def test_eps_is_the_x_axis(finished: Finished) -> None:
-    Wandb().log(finished.folder)
+def test_eps_is_the_x_axis(logged: tuple[Finished, str]) -> None:
+    finished, _ = logged
     [run] = offline(finished.folder)
     [glob] = [metric for metric in records(run, "metric") if "glob_name" in metric]
     assert (glob["glob_name"], glob["step_metric"]) == ("*", "eps")
 
 
-def test_the_summary_holds_the_best_points(finished: Finished) -> None:
-    Wandb().log(finished.folder)
+def test_the_summary_holds_the_best_points(logged: tuple[Finished, str]) -> None:
+    finished, _ = logged
     content = summary(offline(finished.folder)[0])["summary"]
     expected = finished.expected()
     for curve in {curve for curve, _ in expected}:
@@ -104,8 +117,8 @@ def test_the_summary_holds_the_best_points(finished: Finished) -> None:
     assert content["base"] == float(top["base"])
 
 
-def test_the_table_and_the_chart_hold_every_point(finished: Finished) -> None:
-    Wandb().log(finished.folder)
+def test_the_table_and_the_chart_hold_every_point(logged: tuple[Finished, str]) -> None:
+    finished, _ = logged
     [run] = offline(finished.folder)
     [path] = run.glob("files/media/table/points_*.table.json")
     table = json.loads(path.read_text())
