@@ -91,7 +91,7 @@ def page(findings: Findings, worth: str | None = None) -> str:
         panels=[(title, [_coloured(svg) for svg in svgs]) for title, svgs in curves.panels(rows, style)],
         worth=_coloured(curves.element(worth, "cost-")) if worth else "",
         beside=beside(found, findings),
-        added=additions(findings, found["over"]),
+        added=additions(findings, found.over),
         refinements=gains.WORDS,
         refined=findings.refined,
         costly=bool(outcome.info.get("cost")),
@@ -104,7 +104,7 @@ def page(findings: Findings, worth: str | None = None) -> str:
         curves_shown=CURVES_SHOWN,
         shared=[a for a in results.CURVE[1:] if best[a].nunique() == 1 and best[a].iloc[0] != "none"],
         varying=[axis for axis in results.CURVE[1:] if best[axis].nunique() > 1],
-        changes=class_changes(found["outcome"], found["index"]),
+        changes=class_changes(found.outcome, found.index),
         times=times(outcome),
         cost=cost(outcome),
     )

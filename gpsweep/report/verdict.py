@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,47 @@ if TYPE_CHECKING:
 LEAST = 6
 
 
-def verdict(findings: Findings) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What a run says of guided perturbations.
+
+    Args:
+        kind: ``yes``, ``no``, ``chance`` (intervals of gains lie above zero, but no more than chance would
+            put there, or the exact test does not bear out the best, or images are too few to tell),
+            ``oracle`` (nothing else was run: it sees the answers and never counts as help), ``still``
+            (nothing was perturbed) or ``mixed`` (a refinement's part in the gain is not known).
+        outcome: the points that it is about, with what they are judged beside as their base.
+        row: on all images the best point whose interval lies above zero, or if there is none the best of
+            all.
+        p_value: of ``row``, where the verdict rests on it.
+        highest: the best of all points.
+        held: the row of the held-out table that the verdict is about.
+        helpful: how many of the points judged have an interval above zero.
+        judged: how many points there are, without those of the oracle beside them.
+        chance: how many chance would put there if no point did anything.
+        bound: the oracle's best, beside others.
+        over: the refinement that is the base.
+    """
+
+    kind: str
+    outcome: Outcome
+    row: dict[str, Any]
+    p_value: float | None
+    highest: dict[str, Any]
+    held: dict[str, Any] | None
+    helpful: int
+    judged: int
+    chance: int
+    bound: dict[str, Any] | None
+    over: str | None = None
+
+    @property
+    def index(self) -> int | None:
+        """The place of ``row`` in ``outcome`` if it perturbs at all."""
+        return int(self.row["index"]) if self.row["eps"] else None
+
+
+def verdict(findings: Findings) -> Verdict:
     """Say whether guided perturbations help.
 
     It is told from the points without a refinement. Where there are none, from those of a refinement with
@@ -26,40 +67,28 @@ def verdict(findings: Findings) -> dict[str, Any]:
 
     Where ε was chosen on some of the images, the others have the last word. Where there is but one point,
     nothing was chosen and nothing is held out.
-
-    Returns:
-        ``kind``: ``yes``, ``no``, ``chance`` (intervals of gains lie above zero, but no more than chance
-        would put there, or the exact test does not bear out the best, or images are too few to tell),
-        ``oracle`` (nothing else was run: it sees the answers and never counts as help), ``still`` (nothing
-        was perturbed) or ``mixed`` (a refinement's part in the gain is not known);
-        ``row``: on all images the best point whose interval lies above zero, or if there is none the best of
-        all, with its ``p_value`` where the verdict rests on it; ``index``: its place in ``outcome`` if it
-        perturbs at all; ``highest``: the best of all points; ``held``: the row of the held-out table that the
-        verdict is about; ``over``: the refinement that is the base; ``helpful`` of ``judged`` points have an
-        interval above zero, ``chance``
-        would put that many there if no point did anything; ``bound``: the oracle's best.
     """
     judged_on, over = _base(findings)
-    found = _told(judged_on)
+    found = replace(_told(judged_on), over=over)
     if not judged_on.rows["eps"].any():
-        found["kind"], found["held"] = "still", None
-    elif over is None and judged_on.refined and found["kind"] != "oracle":
-        found["kind"], found["held"] = "mixed", None
-    return {**found, "over": over, "outcome": judged_on.outcome}
+        return replace(found, kind="still", held=None)
+    if over is None and judged_on.refined and found.kind != "oracle":
+        return replace(found, kind="mixed", held=None)
+    return found
 
 
-def beside(found: dict[str, Any], findings: Findings) -> list[Mark]:
+def beside(found: Verdict, findings: Findings) -> list[Mark]:
     """Return the refinements alone that gain as much as the verdict's point, at no higher cost.
 
     Args:
         found: the verdict.
     """
     known = marks(findings)
-    if found["kind"] == "still":
+    if found.kind == "still":
         return [mark for mark in known if mark.label is None]
-    if found["kind"] not in ("yes", "no", "chance") or found["over"]:
+    if found.kind not in ("yes", "no", "chance") or found.over:
         return []
-    row, delta = found["held"] or found["row"], "held_delta" if found["held"] else "delta"
+    row, delta = found.held or found.row, "held_delta" if found.held else "delta"
     if not row["eps"]:
         return list(rivals(known, 0.0, None))
     return list(rivals(known, row[delta], cost_of(findings.rows, row)))
@@ -78,23 +107,23 @@ def additions(findings: Findings, told: str | None = None) -> list[dict[str, Any
     found = []
     for refine, above in findings.above.items():
         own = _told(above)
-        if refine == told or own["kind"] == "oracle" or not above.rows["eps"].any():
+        if refine == told or own.kind == "oracle" or not above.rows["eps"].any():
             continue
         row, keys = (
-            (own["held"], ("held_score", "held_delta", "held_low", "held_high"))
-            if own["held"]
-            else (own["row"], ("score", "delta", "delta_low", "delta_high"))
+            (own.held, ("held_score", "held_delta", "held_low", "held_high"))
+            if own.held
+            else (own.row, ("score", "delta", "delta_low", "delta_high"))
         )
         numbers = dict(
             zip(("reached", "added", "added_low", "added_high"), (row[k] for k in keys), strict=True)
         )
-        below = bool(numbers["reached"] < _base_score(findings.outcome, held_out=bool(own["held"])))
+        below = bool(numbers["reached"] < _base_score(findings.outcome, held_out=bool(own.held)))
         found.append(
             {
                 **row,
                 **numbers,
                 "below": below,
-                "helps": own["kind"] == "yes",
+                "helps": own.kind == "yes",
                 "cost": cost_of(findings.rows, row),
             }
         )
@@ -135,7 +164,7 @@ def _base_score(outcome: Outcome, *, held_out: bool) -> float:
     return float(metrics.score(metrics.total(base), outcome.task))
 
 
-def _told(findings: Findings) -> dict[str, Any]:
+def _told(findings: Findings) -> Verdict:
     rows, held = findings.rows, findings.split
     judged = rows[rows["label"] != results.ORACLE]
     above = judged[judged["delta_low"] > 0]
@@ -149,18 +178,18 @@ def _told(findings: Findings) -> dict[str, Any]:
     p_value = findings.p_value(row["index"]) if kind == "yes" and pick is None else None
     if p_value is not None and (few or p_value >= 1 - metrics.LEVEL):
         kind = "chance"
-    return {
-        "kind": kind,
-        "row": row,
-        "p_value": p_value,
-        "highest": _top(judged) if len(judged) else row,
-        "held": pick,
-        "index": row["index"] if row["eps"] else None,
-        "helpful": len(above),
-        "judged": len(judged),
-        "chance": chance,
-        "bound": _top(bound) if len(judged) and len(bound) else None,
-    }
+    return Verdict(
+        kind=kind,
+        outcome=findings.outcome,
+        row=row,
+        p_value=p_value,
+        highest=_top(judged) if len(judged) else row,
+        held=pick,
+        helpful=len(above),
+        judged=len(judged),
+        chance=chance,
+        bound=_top(bound) if len(judged) and len(bound) else None,
+    )
 
 
 def _top(rows: pd.DataFrame) -> dict[str, Any]:

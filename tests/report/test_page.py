@@ -17,6 +17,7 @@ from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report import page
 from gpsweep.report.__main__ import main
+from gpsweep.report.verdict import Verdict
 from gpsweep.sparse import Counts
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -62,7 +63,7 @@ def read(outcome: Outcome) -> Reader:
     return Reader(page.page(Findings(outcome)))
 
 
-def verdict(outcome: Outcome) -> dict[str, Any]:
+def verdict(outcome: Outcome) -> Verdict:
     return page.verdict(Findings(outcome))
 
 
@@ -103,8 +104,8 @@ def test_a_higher_score_whose_interval_holds_zero_is_no_gain() -> None:
     point[0, 0] += [50, 0, -50]  # one image alone gains
     outcome = replace(outcome, counts=Counts.of(point[None]), base=base)
     found = verdict(outcome)
-    assert found["row"]["delta"] > 0
-    assert found["kind"] == "no"
+    assert found.row["delta"] > 0
+    assert found.kind == "no"
     assert "the point’s 95 % interval does not lie above zero" in read(outcome).text
 
 
@@ -173,17 +174,15 @@ def test_p(number: float, text: str) -> None:
 
 def test_the_oracle_is_a_bound_and_never_help() -> None:
     only = make(images=30, label="ground_truth", eps=[0.1, 0.2])
-    assert verdict(only)["kind"] == "oracle"
+    assert verdict(only).kind == "oracle"
     assert "A bound, not a gain" in read(only).text
     with_others = make(images=30, label=["ground_truth", "random_onehot"], eps=[0.1, 0.2])
-    assert verdict(with_others)["kind"] == "no"
+    assert verdict(with_others).kind == "no"
     assert "which sees the answers, reaches" in read(with_others).text
     alone = read(replace(only, info={"select": {"seed": 0}})).text
     assert "A bound, not a gain" in alone
     assert "help:" not in alone
-    assert (
-        verdict(make(images=120, label=["ground_truth", "argmax"], eps=[0, 0.4]))["row"]["label"] == "argmax"
-    )
+    assert verdict(make(images=120, label=["ground_truth", "argmax"], eps=[0, 0.4])).row["label"] == "argmax"
 
 
 def test_inner_layers_and_iterations_are_named() -> None:

@@ -12,14 +12,14 @@ from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report.marks import marks, worth_drawing
 from gpsweep.report.page import page
-from gpsweep.report.verdict import additions, beside, cost_of, verdict
+from gpsweep.report.verdict import Verdict, additions, beside, cost_of, verdict
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 BOTH: dict[str, Any] = {"images": 60, "refine": ["none", "flip"], "costs": {}}
 
 
-def told(outcome: Outcome) -> tuple[dict[str, Any], list[str], list[dict[str, Any]], str]:
+def told(outcome: Outcome) -> tuple[Verdict, list[str], list[dict[str, Any]], str]:
     """Return the verdict, the rivals' refinements, what is added, and the page's text."""
     findings = Findings(outcome)
     found = verdict(findings)
@@ -30,7 +30,7 @@ def told(outcome: Outcome) -> tuple[dict[str, Any], list[str], list[dict[str, An
 
 def test_a_flip_that_gains_is_no_guided_perturbation() -> None:
     found, rivals, added, text = told(make(label="random_onehot", **BOTH))
-    assert (found["kind"], found["row"]["refine"]) == ("no", "none")
+    assert (found.kind, found.row["refine"]) == ("no", "none")
     assert rivals == ["flip"]
     assert [row["helps"] for row in added] == [False]
     assert "A flip alone gains +0.98 (95 % interval +0.43 to +1.58) at 2.0 forward passes" in text
@@ -40,7 +40,7 @@ def test_a_flip_that_gains_is_no_guided_perturbation() -> None:
 
 def test_a_flip_that_gains_as_much_at_lower_cost_is_told_beside_a_gain() -> None:
     found, rivals, [added], text = told(make(label="uniform", **BOTH))
-    assert (found["kind"], found["row"]["refine"]) == ("yes", "none")
+    assert (found.kind, found.row["refine"]) == ("yes", "none")
     assert rivals == ["flip"]
     assert "Guided perturbations help:" in text
     assert "A flip alone gains" in text
@@ -61,18 +61,18 @@ def test_where_all_is_refined_the_refinement_is_the_base() -> None:
     found, rivals, [added], text = told(outcome)
     rows = results.table(outcome)
     flip = rows[rows["eps"] == 0].iloc[0]
-    assert (found["kind"], found["over"], rivals) == ("yes", "flip", [])
-    assert found["row"]["base"] == flip["score"]
-    assert found["row"]["delta"] == pytest.approx(rows["score"].max() - flip["score"])
+    assert (found.kind, found.over, rivals) == ("yes", "flip", [])
+    assert found.row["base"] == flip["score"]
+    assert found.row["delta"] == pytest.approx(rows["score"].max() - flip["score"])
     assert f"from {flip['score']:.2f} % (a flip alone) to <b>{rows['score'].max():.2f} %" in text
     assert "On top of" not in text, "it is said already"
-    assert added["added"] == found["row"]["delta"]
-    assert told(make(label="random_onehot", images=60, refine="flip"))[0]["kind"] == "no"
+    assert added["added"] == found.row["delta"]
+    assert told(make(label="random_onehot", images=60, refine="flip"))[0].kind == "no"
 
 
 def test_what_cannot_be_told_apart_is_not_told_apart() -> None:
     found, _, added, text = told(make(label="argmax", images=60, refine="flip", eps=0.4))
-    assert (found["kind"], added) == ("mixed", [])
+    assert (found.kind, added) == ("mixed", [])
     assert "Together with a flip:" in text
     assert "How much of it is the perturbation’s is not known" in text
     assert "unclear" in text
@@ -81,11 +81,11 @@ def test_what_cannot_be_told_apart_is_not_told_apart() -> None:
 
 def test_nothing_perturbed() -> None:
     found, rivals, added, text = told(make(label="argmax", eps=0, **BOTH))
-    assert (found["kind"], rivals, added) == ("still", ["flip"], [])
+    assert (found.kind, rivals, added) == ("still", ["flip"], [])
     assert "Nothing was perturbed:" in text
     assert "A flip alone gains" in text
     assert '<span class="tag">alone</span>' in text
-    assert told(make(label="argmax", eps=0, images=20))[0]["kind"] == "still"
+    assert told(make(label="argmax", eps=0, images=20))[0].kind == "still"
 
 
 def test_held_out_gains_are_compared_with_held_out_gains() -> None:
@@ -93,7 +93,7 @@ def test_held_out_gains_are_compared_with_held_out_gains() -> None:
     rows, held = Findings(outcome).rows, Findings(outcome).held
     assert held is not None
     found, rivals, [added], text = told(outcome)
-    assert found["held"]["refine"] == "none"
+    assert found.held["refine"] == "none"
     assert rivals == ["flip"]
     row = held[(held["label"] == "uniform") & (held["refine"] == "flip")].iloc[0]
     assert (added["added"], added["added_low"]) == (row["added_delta"], row["added_low"])
@@ -129,7 +129,7 @@ def test_no_more_gains_than_chance_would_give_are_no_help(
     eps = [n / 10 for n in range(1, points + 1)]
     findings = Findings(make(label="random_onehot", eps=eps, images=images))
     findings.rows["delta_low"] = [0.1] + [-1.0] * (points - 1)
-    assert verdict(findings)["kind"] == kind
+    assert verdict(findings).kind == kind
     assert says in " ".join(page(findings, None).split())
     assert ("Not told from chance" in page(findings, None)) == (kind == "chance")
 
@@ -137,7 +137,7 @@ def test_no_more_gains_than_chance_would_give_are_no_help(
 def test_what_cannot_be_told_apart_has_no_held_out_verdict() -> None:
     outcome = make(label="argmax", images=60, refine="flip", eps=[0.2, 0.4], info={"select": {"seed": 0}})
     found, _, _, text = told(outcome)
-    assert (found["kind"], found["held"]) == ("mixed", None)
+    assert (found.kind, found.held) == ("mixed", None)
     assert "Together with a flip:" in text
     assert "No:" not in text
 
@@ -146,12 +146,12 @@ def test_an_interval_that_the_exact_test_does_not_bear_out_is_no_help(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     findings = Findings(make(label="argmax", images=60))
-    assert verdict(findings)["kind"] == "yes"
+    assert verdict(findings).kind == "yes"
     assert findings.clear["helps"].all()
-    assert 0 < verdict(findings)["p_value"] < 0.05
+    assert 0 < verdict(findings).p_value < 0.05
     monkeypatch.setattr(Findings, "p_value", lambda self, place: 0.125)
     findings = Findings(findings.outcome)
-    assert verdict(findings)["kind"] == "chance"
+    assert verdict(findings).kind == "chance"
     assert not findings.clear["helps"].any()
     assert "The exact test says p = 0.125" in page(findings, None).replace("&nbsp;", " ")
 
@@ -162,7 +162,7 @@ def test_the_best_of_those_above_zero_need_not_be_the_best_of_all() -> None:
     rows["delta_low"], rows["score"] = [0.4, 0.3, -0.1], rows["base"] + [0.5, 0.4, 0.9]
     assert findings.p_value(0) < 0.05
     found = verdict(findings)
-    assert (found["kind"], found["row"]["eps"], found["highest"]["eps"]) == ("yes", 0.2, 0.6)
+    assert (found.kind, found.row["eps"], found.highest["eps"]) == ("yes", 0.2, 0.6)
     assert "the best of the 2 whose interval lies above zero" in page(findings, None)
 
 
@@ -174,4 +174,4 @@ def test_an_oracle_that_gains_nothing_lifts_nothing() -> None:
 
 def test_a_refinement_of_unknown_cost_is_a_rival_of_no_perturbation() -> None:
     found, rivals, _, _ = told(make(label="random_onehot", images=60, refine=["none", "flip"]))
-    assert (found["kind"], found["row"]["eps"], rivals) == ("no", 0, ["flip"])
+    assert (found.kind, found.row["eps"], rivals) == ("no", 0, ["flip"])
