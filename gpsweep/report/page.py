@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from gpsweep import counts as metrics
-from gpsweep import results, selection
+from gpsweep import results, selection, words
 from gpsweep.atomic import save
 from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
@@ -118,7 +118,12 @@ def template() -> Template:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        signed=signed, eps=eps_text, p=p_text, seconds=seconds_text, passes=costs_text, count=_count
+        signed=words.signed,
+        eps=words.eps,
+        p=words.p,
+        seconds=words.seconds,
+        passes=costs_text,
+        count=_count,
     )
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
@@ -177,53 +182,14 @@ def cost(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def signed(number: float, digits: int = 2) -> str:
-    """Write a change with its sign and a true minus.
-
-    >>> signed(0.874), signed(-0.001)
-    ('+0.87', '0.00')
-    """
-    text = f"{number:+.{digits}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "−")
-
-
-def p_text(number: float) -> str:
-    """Write a p-value.
-
-    >>> p_text(0.0312), p_text(0.0001), p_text(0.9996)
-    ('0.031', '<\xa00.001', '1.000')
-    """
-    return "<\xa00.001" if number < 0.001 else f"{number:.3f}"
-
-
-def eps_text(number: float) -> str:
-    """Write ε as an exact decimal with a true minus."""
-    return results.decimal(number).replace("-", "−")
-
-
-def seconds_text(number: float) -> str:
-    """Write a time in the unit in which it reads best.
-
-    >>> seconds_text(0.0042), seconds_text(4.2), seconds_text(754)
-    ('4.2 ms', '4.2 s', '12 min 34 s')
-    """
-    if number < 1:
-        return f"{1000 * number:.3g} ms"
-    if number < 120:
-        return f"{number:.3g} s"
-    minutes, seconds = divmod(round(number), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-
-
 def _alone(entry: Mapping[str, Any]) -> str:
     """Name a setting whose cost was measured."""
-    words = [gains.WORDS[entry["refine"]]] if entry["refine"] != "none" else []
+    parts = [gains.WORDS[entry["refine"]]] if entry["refine"] != "none" else []
     if entry["iterations"]:
         guide = "" if entry["label_kind"] == "label" else f", {entry['label_kind']}"
         several = f", {looks.times_text(entry['iterations'])}" if entry["iterations"] > 1 else ""
-        words.insert(0, f"perturbed at {entry['layer']}{guide}{several}")
-    text = " with ".join(words)
+        parts.insert(0, f"perturbed at {entry['layer']}{guide}{several}")
+    text = " with ".join(parts)
     return text[0].upper() + text[1:]
 
 

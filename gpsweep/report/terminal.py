@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpsweep import results
+from gpsweep import results, words
 from gpsweep.counts import is_segmentation
 from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
@@ -189,7 +189,7 @@ def _interval(low: float, high: float) -> str:
 
 
 def _signed(number: float) -> str:
-    return f"{round(number, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
+    return words.signed(number, zero="+", minus="-")  # a terminal may know no more than ASCII
 
 
 def _name(outcome: Outcome, key: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from gpsweep import words
 from gpsweep.errors import GpsweepError
 from gpsweep.outcome import Outcome, read
 from gpsweep.significance import TESTS
@@ -13,7 +14,7 @@ from gpsweep.tables.commands import Job
 from gpsweep.tables.definition import Definition, Variant
 from gpsweep.tables.entries import SPREAD, Entry, averaged, by_class, curve_of, gains, knn_accuracy, risen
 from gpsweep.tables.running import Ended
-from gpsweep.tables.sheet import Sheet, seconds_text
+from gpsweep.tables.sheet import Sheet
 
 Done = tuple[Job, Path, Outcome]
 
@@ -117,7 +118,7 @@ def _origin(job: Job, outcome: Outcome) -> str:
     known = outcome.info.get("cost")
     if not known:
         return text
-    seconds = seconds_text(known["forward_seconds"])
+    seconds = words.bare_seconds(known["forward_seconds"])
     return f"{text}, {seconds} s for a plain forward pass ({outcome.info.get('device')})"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gpsweep.results import decimal
+from gpsweep import words
 from gpsweep.tables.entries import SPREAD, Entry
 
 CHOSEN = {"at a given ε": "fixed", "tuned on the same images": "same", "held out": "held"}
@@ -104,7 +104,7 @@ def _number(key: str, *, signed: bool = False) -> Callable[[Entry], str]:
     def cell(entry: Entry) -> str:
         if entry.get(key) is None:
             return ""
-        text = _rounded(entry[key], signed=signed)
+        text = words.signed(entry[key], zero="+") if signed else words.score(entry[key])
         spread = entry.get(SPREAD, {}).get(key)
         return text if spread is None else f"{text} ± {spread:.2f}"
 
@@ -115,11 +115,7 @@ def _eps(key: str) -> Callable[[Entry], str]:
     def cell(entry: Entry) -> str:
         if entry.get(key) is None:
             return ""
-        return (
-            _number(key)(entry)
-            if SPREAD in entry
-            else decimal(entry[key]).removesuffix(".0").replace("-", "−")
-        )
+        return _number(key)(entry) if SPREAD in entry else words.eps(entry[key]).removesuffix(".0")
 
     return cell
 
@@ -132,7 +128,8 @@ def _gain(name: str) -> Callable[[Entry], str]:
         text = number(entry)
         if not text or None in bounds:
             return text
-        return f"{text} [{', '.join(_rounded(bound, signed=True) for bound in bounds if bound is not None)}]"
+        known = [words.signed(bound, zero="+") for bound in bounds if bound is not None]
+        return f"{text} [{', '.join(known)}]"
 
     return cell
 
@@ -140,9 +137,7 @@ def _gain(name: str) -> Callable[[Entry], str]:
 def _p(key: str) -> Callable[[Entry], str]:
     def cell(entry: Entry) -> str:
         value = entry.get(key)
-        if value is None:
-            return ""
-        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+        return "" if value is None else words.p(value, space=" ")
 
     return cell
 
@@ -172,21 +167,7 @@ def _times(entry: Entry) -> str:
 
 
 def _seconds(entry: Entry) -> str:
-    return "" if entry.get("seconds") is None else seconds_text(entry["seconds"])
-
-
-def seconds_text(seconds: float) -> str:
-    """Write a time with two digits, never with an exponent.
-
-    >>> seconds_text(0.00022), seconds_text(1.26), seconds_text(123.4)
-    ('0.00022', '1.3', '123')
-    """
-    return f"{seconds:.2g}" if seconds < 10 else f"{seconds:.0f}"
-
-
-def _rounded(number: float, *, signed: bool) -> str:
-    text = f"{round(number, 2) + 0.0:{'+' if signed else ''}.2f}"  # + 0.0: no -0.00
-    return text.replace("-", "−")
+    return "" if entry.get("seconds") is None else words.bare_seconds(entry["seconds"])
 
 
 def spans(groups: Sequence[str]) -> list[tuple[str, int]]:

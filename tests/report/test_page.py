@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from outcomes import INFO, make
 
-from gpsweep import counts, report, results, selection
+from gpsweep import counts, report, results, selection, words
 from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report import page
@@ -83,8 +83,8 @@ def test_a_gain_is_told_with_its_interval_and_its_caveat(outcome: Outcome, html:
     text = Reader(html).text
     assert "smp-Unet-resnet18 on camvid" in text
     assert f"Guided perturbations help: argmax at ε = {top['eps']} grey levels raises the mean IoU" in text
-    assert f"a gain of {page.signed(top['delta'])} (95 % interval" in text
-    assert f"{page.signed(top['delta_low'])} to {page.signed(top['delta_high'])}" in text
+    assert f"a gain of {words.signed(top['delta'])} (95 % interval" in text
+    assert f"{words.signed(top['delta_low'])} to {words.signed(top['delta_high'])}" in text
     assert "chosen as the best of 160 on the same 60 images, so its gain is optimistic" in text
 
 
@@ -129,10 +129,10 @@ def test_held_out_has_the_last_word() -> None:
     row, text = held_out(info={"select": {"seed": 0}})
     assert f"help: argmax at ε = {row['tune_eps']} grey levels, chosen on 60 images, raises the mean" in text
     assert f"of the 60 others from {row['held_base']:.2f} to {row['held_score']:.2f} %" in text
-    low, high = page.signed(row["held_low"]), page.signed(row["held_high"])
-    gain = page.signed(row["held_delta"])
+    low, high = words.signed(row["held_low"]), words.signed(row["held_high"])
+    gain = words.signed(row["held_delta"])
     assert f"gain of {gain} (95 % interval {low} to {high}, p = {row['p_value']:.3f})" in text
-    assert f"gains {page.signed(row['same_delta'])} (95 % interval" in text
+    assert f"gains {words.signed(row['same_delta'])} (95 % interval" in text
     assert "as the best of 160 points it is flattered by the choice" in text
     assert "“Held out”: ε is the best on 60 images (split: at random, seed 0)" in text
     assert "p is that of the paired permutation test over images" in text
@@ -165,11 +165,6 @@ def test_nothing_held_out_is_not_spoken_of(html: str) -> None:
     text = Reader(html).text
     assert "eld out" not in text
     assert "selection.csv" not in text
-
-
-@pytest.mark.parametrize(("number", "text"), [(0.0004, "<\xa00.001"), (0.0312, "0.031"), (1.0, "1.000")])
-def test_p(number: float, text: str) -> None:
-    assert page.p_text(number) == text
 
 
 def test_the_oracle_is_a_bound_and_never_help() -> None:
@@ -328,22 +323,6 @@ def test_many_curves_are_folded() -> None:
         images=5, classes=3, layer=["input", "a", "b", "c"], signal=["eq5", "likelihood"], eps=[0, 1]
     )
     assert "8 more curves" in read(outcome).text
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0.0, "0.00"), (-0.001, "0.00"), (0.874, "+0.87"), (-1.5, "−1.50")],
-)
-def test_signed(number: float, text: str) -> None:
-    assert page.signed(number) == text
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0.0042, "4.2 ms"), (0, "0 ms"), (4.25, "4.25 s"), (754, "12 min 34 s"), (7300, "2 h 1 min")],
-)
-def test_seconds(number: float, text: str) -> None:
-    assert page.seconds_text(number) == text
 
 
 @pytest.mark.drawn

@@ -1,0 +1,70 @@
+"""How numbers are written for people: changes, p-values, ε and times."""
+
+from __future__ import annotations
+
+from gpsweep.results import decimal
+
+MINUS = "−"
+
+
+def signed(number: float, digits: int = 2, *, zero: str = "", minus: str = MINUS) -> str:
+    """Write a change with its sign.
+
+    Args:
+        number: the change.
+        digits: after the point.
+        zero: the sign of what rounds to zero.
+        minus: a terminal may know no more than ASCII.
+
+    >>> signed(0.874), signed(-0.001), signed(-0.001, zero="+"), signed(-1.5, minus="-")
+    ('+0.87', '0.00', '+0.00', '-1.50')
+    """
+    text = f"{number:+.{digits}f}"
+    return f"{zero}{text[1:]}" if float(text) == 0 else text.replace("-", minus)
+
+
+def score(number: float) -> str:
+    """Write a number with two digits after the point, zero without a sign.
+
+    >>> score(62.1), score(-0.001)
+    ('62.10', '0.00')
+    """
+    return signed(number).removeprefix("+")
+
+
+def p(number: float, *, space: str = "\xa0") -> str:
+    r"""Write a p-value; the space before the bound does not break, unless another is given.
+
+    >>> p(0.0312), p(0.0001), p(0.9996)
+    ('0.031', '<\xa00.001', '1.000')
+    """
+    return f"<{space}0.001" if number < 0.001 else f"{number:.3f}"
+
+
+def eps(number: float) -> str:
+    """Write ε as an exact decimal with a true minus."""
+    return decimal(number).replace("-", MINUS)
+
+
+def seconds(number: float) -> str:
+    """Write a time in the unit in which it reads best.
+
+    >>> seconds(0.0042), seconds(4.2), seconds(754)
+    ('4.2 ms', '4.2 s', '12 min 34 s')
+    """
+    if number < 1:
+        return f"{1000 * number:.3g} ms"
+    if number < 120:
+        return f"{number:.3g} s"
+    minutes, rest = divmod(round(number), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def bare_seconds(number: float) -> str:
+    """Write seconds without their unit, with two digits and never with an exponent.
+
+    >>> bare_seconds(0.00022), bare_seconds(1.26), bare_seconds(123.4)
+    ('0.00022', '1.3', '123')
+    """
+    return f"{number:.2g}" if number < 10 else f"{number:.0f}"

@@ -1,0 +1,35 @@
+"""Numbers as people read them, the same in the page, on the terminal and in the tables."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+
+from gpsweep import words
+
+
+def test_the_examples_hold() -> None:
+    found = doctest.testmod(words)
+    assert (found.failed, found.attempted) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0.0, "0.00"), (-0.001, "0.00"), (0.874, "+0.87"), (-1.5, "−1.50")],
+)
+def test_signed(number: float, text: str) -> None:
+    assert words.signed(number) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0.0042, "4.2 ms"), (0, "0 ms"), (4.25, "4.25 s"), (754, "12 min 34 s"), (7300, "2 h 1 min")],
+)
+def test_seconds(number: float, text: str) -> None:
+    assert words.seconds(number) == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(0.0004, "<\xa00.001"), (0.0312, "0.031"), (1.0, "1.000")])
+def test_p(number: float, text: str) -> None:
+    assert words.p(number) == text
