@@ -7,7 +7,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpsweep import results
+from gpsweep import results, words
 from gpsweep.atomic import save
 from gpsweep.findings import Findings
 from gpsweep.report.look import GRID, MARKERS, MUTED, PAPER, Look, look, styled, times_text, unit
@@ -216,7 +216,7 @@ def _dots(axes: Axes, part: pd.DataFrame, style: Look) -> None:
         names.append(f"{row['label']}\n{times_text(row['iterations'])}" if several else row["label"])
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.6, len(names) - 0.4)
-    eps = results.decimal(part["eps"].iloc[0]).replace("-", "−")
+    eps = words.eps(part["eps"].iloc[0])
     axes.set_xlabel(f"at ε = {eps} ({unit(str(part['layer'].iloc[0]), style.layer_scale)})")
 
 

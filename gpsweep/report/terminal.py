@@ -68,8 +68,10 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
     if more := len(findings.best if held is None else held) - len(chosen):
         console.print(f"{more} more curves in {results.RESULTS if held is None else results.SELECTION}")
     if verdict(findings).kind == "chance":
-        console.print("Not told from chance: no more gains lie above zero than chance would put there, or")
-        console.print("the images that differ are too few.")
+        console.print(
+            "Not told from chance: no more gains lie above zero than chance would put there, an exact test "
+            "does not bear out the best, or the images that differ are too few."
+        )
         console.print()
     refined = _refined(findings)
     for line in refined:

@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from gpsweep import results
 from gpsweep.points import AXES
+from gpsweep.selection import ranked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +143,7 @@ def tracked(folder: Path) -> Tracked:
         points=points,
         names=names,
         best=best,
-        top=max(own, key=lambda record: (record["score"], -abs(record["eps"]))),
+        top=own[ranked([each["score"] for each in own], [each["eps"] for each in own])[0]],
         held=_held(summary),
         files=[folder / name for name in FILES if (folder / name).is_file()],
         pictures={
