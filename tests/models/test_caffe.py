@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -285,12 +286,17 @@ def test_foreign_and_damaged_files(tmp_path: Path, content: bytes, says: str) ->
     assert_refused(tmp_path, content, says)
 
 
+@cache
+def whole(old: bool) -> bytes:
+    return caffemodel(as_caffe(fcn32s(classes=CLASSES, width=1)), old=old)
+
+
 @pytest.mark.parametrize("old", [False, True])
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_cut_short_anywhere(tmp_path_factory: pytest.TempPathFactory, old: bool, share: float) -> None:
-    whole = caffemodel(as_caffe(fcn32s(classes=CLASSES, width=1)), old=old)
     folder = tmp_path_factory.mktemp("cut", numbered=True)
-    assert_refused(folder, whole[: int(share * len(whole))], "cut short|missing|no layer has blobs")
+    cut = whole(old)[: int(share * len(whole(old)))]
+    assert_refused(folder, cut, "cut short|missing|no layer has blobs")
 
 
 @given(content=st.binary(max_size=200))
