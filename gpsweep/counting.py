@@ -126,7 +126,7 @@ def evaluate(
 def walk(net: nn.Module, batch: Batch, **options: Any) -> Iterator[tuple[Point, Tensor]]:
     """Start on the curves of a batch, its padding filled; see :func:`gpsweep.engine.curve`."""
     known: dict[str, Any] = {"target": batch["target"], "sample_ids": batch["ids"], "valid": batch["valid"]}
-    return curve(net, _filled(net, batch), **known, **options)
+    return curve(net, filled(net, batch), **known, **options)
 
 
 class Evaluation:
@@ -255,8 +255,8 @@ class _Stamps:
         return [stop - start for start, stop in pairwise(self.moments)]
 
 
-def _filled(net: nn.Module, batch: Batch) -> Tensor:
-    """Give padding the colour that the network sees as zero."""
+def filled(net: nn.Module, batch: Batch) -> Tensor:
+    """Return a batch's images ``(N, 3, H, W)``, their padding of the colour that the network sees as zero."""
     x, valid = batch["image"], batch["valid"]
     fill = getattr(net, "fill", None)
     if valid is None or fill is None:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gpsweep.counting import filled
 from gpsweep.data.base import VOID
 from gpsweep.data.batch import Batch
 from gpsweep.errors import GpsweepError
@@ -133,7 +134,7 @@ class TrainingModule(LightningModule):
         """Count the predictions for one batch."""
         if isinstance(batch, GpsweepError):
             raise batch
-        logits = self.net(batch["image"].contiguous(memory_format=torch.channels_last))
+        logits = self.net(filled(self.net, batch).contiguous(memory_format=torch.channels_last))
         tally = Tally(batch["target"], classes=self.classes, channels=logits.shape[1])
         self.totals += tally(logits.argmax(1)).sum(0).cpu()
 

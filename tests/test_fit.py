@@ -20,10 +20,12 @@ from torch.utils.data import get_worker_info
 
 from gpsweep import config
 from gpsweep.data.base import VOID, Sample
+from gpsweep.data.batch import collate
 from gpsweep.data.scenes import Scenes
 from gpsweep.errors import GpsweepError
 from gpsweep.fit import check, main
 from gpsweep.models.build import build, sha256
+from gpsweep.models.pixels import PixelNet
 from gpsweep.training import Augment, TrainingModule, class_weights
 
 RECIPES = sorted(path.stem for path in Path(config.conf_folder(), "fit").glob("*.yaml"))
@@ -257,6 +259,22 @@ def test_held_out_images_are_read_by_workers(fit: Fit, monkeypatch: pytest.Monke
     assert "Traceback" not in err
     monkeypatch.setattr(Scenes, "__getitem__", whole)
     assert fit(*recipe)[0] == 0
+
+
+def test_padding_is_what_a_run_pads_with() -> None:
+    """A score beside a training is the base of a run on the same images."""
+    net = PixelNet(torch.nn.Conv2d(3, 2, 1), mean=(0.5, 0.25, 0.5), std=(1.0, 1.0, 1.0)).eval()
+    seen: list[torch.Tensor] = []
+    net.net.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    samples = [
+        Sample(image=torch.full((3, *size), 255.0), target=torch.zeros(size, dtype=torch.long), id=str(size))
+        for size in ((4, 6), (5, 3))
+    ]
+    module = TrainingModule(net, classes=2, augment=Augment(), rate=1.0, decay=0.0)
+    module.test_step(collate(samples), 0)
+    assert seen[0][0, :, 4:].abs().max() < 1e-6
+    assert seen[0][1, :, :, 3:].abs().max() < 1e-6
+    assert module.totals[:, [0, 2]].sum() == 4 * 6 + 5 * 3, "padding is not counted"
 
 
 def test_a_batch_of_void_alone_teaches_nothing() -> None:
