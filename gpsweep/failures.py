@@ -39,7 +39,7 @@ def failures_named(
     except GpsweepError:
         raise
     except Exception as error:
-        if net is not None and not _within(net, error):
+        if worker_lost(error) or (net is not None and not _within(net, error)):
             raise
         height, width = batch["image"].shape[-2:]
         at = f"at {height} × {width} pixels ({listing(batch['ids'], 3)})"
@@ -47,6 +47,11 @@ def failures_named(
         if height % USUAL or width % USUAL:
             reason += f"; if it wants sides that {USUAL} divides: model.divisor={USUAL}, or data.size"
         raise GpsweepError(f"{key}: the network fails {where} {at}: {reason}") from error
+
+
+def worker_lost(error: BaseException) -> bool:
+    """Say whether an error means that a process that reads data has died; PyTorch raises it at any moment."""
+    return "DataLoader worker" in str(error)
 
 
 def in_a_format_it_bears(

@@ -17,6 +17,7 @@ from gpsweep import ranks, record, selection
 from gpsweep.data.base import Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError
+from gpsweep.failures import worker_lost
 from gpsweep.interrupts import Interrupts, StoppedError, leave_signals, terminated_at_once
 from gpsweep.measure import measure_missing
 from gpsweep.module import GridModule, Task
@@ -248,7 +249,7 @@ def ended_well(cfg: DictConfig, interrupts: Interrupts, others: ranks.Ranks) -> 
         if not isinstance(error, RuntimeError):
             raise
         others.check()
-        if "DataLoader worker" in str(error):
+        if worker_lost(error):
             raise GpsweepError(
                 f"data.workers={cfg.data.workers}: a worker process has died, for want of memory perhaps; "
                 "what is stored stays, and the same command goes on from there"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,24 @@ def test_a_fault_that_is_not_the_networks_is_not_called_so(
     code, _, err = nets(*FOLDER, "model=custom", "model.net=failing_nets.Skip", "model.divisor=4", "eps=1")
     assert code != 0
     assert "of our own" in err
+    assert "the network fails" not in err
+
+
+def test_a_worker_that_dies_is_not_the_networks_failure(nets: Terminal) -> None:
+    """PyTorch raises it from a signal handler, in the midst of a pass as likely as anywhere."""
+    from failing_nets import Skip
+
+    def die(*args: object) -> None:
+        if next(passes) == 9:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    passes = count()
+    pictures(nets.folder)
+    nets.patch.setattr(Skip, "__call__", lambda net, x: die() or nn.Module.__call__(net, x))
+    run = ["model=custom", "model.net=failing_nets.Skip", "model.divisor=4"]
+    code, _, err = nets("-m", *FOLDER, *run, "eps=range(-1,1,0.1)")
+    assert code == 1
+    assert "data.workers=0: a worker process has died" in err
     assert "the network fails" not in err
 
 
