@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import composing
 import pytest
 from hydra._internal.hydra import Hydra
 from hypothesis import settings
-from omegaconf import Container, OmegaConf
 
 if TYPE_CHECKING:
     from commands import Terminal
@@ -37,31 +36,10 @@ def data_root() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def read_once() -> Iterator[None]:
-    """Hydra parses some ten files for each command and again for each job; here the same text once."""
-    parse, parsed = OmegaConf.load, dict[str, Container]()
-
-    def load(file: Any) -> Container:
-        if isinstance(file, str | Path):
-            return parse(file)
-        text = file.read()
-        if text not in parsed:
-            file.seek(0)
-            parsed[text] = parse(file)
-        return deepcopy(parsed[text])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OmegaConf, "load", load)
+def composing_once() -> Iterator[None]:
+    """Configurations composed once, see :mod:`composing`."""
+    with composing.once():
         yield
-
-
-GET_MODE = Hydra.get_mode
-
-
-def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
-    """Hydra composes everything once more to look for hydra.mode, a third of its time; few tests set it."""
-    sets = any("hydra.mode" in one or "sweeps=" in one for one in overrides)
-    return GET_MODE(hydra, config_name, overrides) if sets else None
 
 
 @pytest.fixture
@@ -81,5 +59,5 @@ def terminal(
     from commands import Terminal
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Hydra, "get_mode", _mode)
+    monkeypatch.setattr(Hydra, "get_mode", composing.mode)
     return Terminal(tmp_path, monkeypatch, capsys)

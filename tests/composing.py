@@ -1,0 +1,62 @@
+"""Hydra as the tests use it: what it would do again for each command, and for each of its jobs, is done once.
+
+Composing takes half of a small run's time. Nothing writes into the folders of the configuration while tests
+run, so what the same files make together stays the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.hydra import Hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.default_element import ResultDefault
+from omegaconf import Container, DictConfig, OmegaConf
+
+GET_MODE = Hydra.get_mode
+
+
+def mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    """Hydra composes everything once more to look for hydra.mode, a third of its time; few tests set it."""
+    sets = any("hydra.mode" in one or "sweeps=" in one for one in overrides)
+    return GET_MODE(hydra, config_name, overrides) if sets else None
+
+
+@contextmanager
+def once() -> Iterator[None]:
+    """Parse the same text once, and merge the same files once; the values on the command line come after."""
+    parse, parsed = OmegaConf.load, dict[str, Container]()
+    merge, merged = ConfigLoaderImpl._compose_config_from_defaults_list, dict[tuple[str, ...], DictConfig]()
+
+    def load(file: Any) -> Container:
+        if isinstance(file, str | Path):
+            return parse(file)
+        text = file.read()
+        if text not in parsed:
+            file.seek(0)
+            parsed[text] = parse(file)
+        return deepcopy(parsed[text])
+
+    def composed(
+        loader: ConfigLoaderImpl, defaults: list[ResultDefault], repo: IConfigRepository
+    ) -> DictConfig:
+        key = (repr(defaults), *(source.path for source in repo.get_sources()))
+        if key not in merged:
+            merged[key] = merge(loader, defaults, repo)
+        return deepcopy(merged[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", load)
+        patch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", composed)
+        # Every composition copies the repository, which is not changed, and with it all schemas.
+        patch.setattr(ConfigStore, "__deepcopy__", lambda store, memo: store, raising=False)
+        # It looks through the source of the whole stack of calls, which is pytest's.
+        patch.setattr("hydra._internal.utils.is_under_debugger", lambda: False)
+        yield
