@@ -9,11 +9,8 @@ import re
 import typing
 import warnings
 import zipfile
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
 from difflib import get_close_matches
-from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -26,14 +23,12 @@ from torch import Tensor, nn
 from gpsweep.atomic import is_file
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.models import caffe
+from gpsweep.models.names import COUNTER, fitted, shared, translated, with_versions
 from gpsweep.models.weights import published
 
 SAFE = ".safetensors"
 ENDINGS = (".pt", ".pth", ".ckpt", SAFE, caffe.SUFFIX, ".bin", ".tar")  # the last as in model_best.pth.tar
 NESTED = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
-PREFIXES = ("module.", "model.", "net.")  # the first to be taken where several fit
-COMPILED = "_orig_mod."
-COUNTER = "num_batches_tracked"  # absent from files older than PyTorch 0.4.1; unused in evaluation
 TRAINING_ONLY = "aux_classifier."  # torchvision's auxiliary head
 # What training loops save beside weights: their arguments, paths, scores and configurations. Nothing of
 # these does more when it is read than keep what it is given.
@@ -109,7 +104,7 @@ def restore(net: nn.Module, path: str | Path) -> None:
     if _ending(file) == caffe.SUFFIX:
         state = caffe.translate(net, file, wanted)
     else:
-        state = _fitted(file, load(file), {name: own[name].shape for name in wanted})
+        state = fitted(file, load(file), {name: own[name].shape for name in wanted})
     spare = tuple(part for part in (TRAINING_ONLY,) if not any(name.startswith(part) for name in own))
     state = {
         name: tensor
@@ -117,14 +112,14 @@ def restore(net: nn.Module, path: str | Path) -> None:
         if name in own or not (name.startswith(spare) or name.endswith(COUNTER))
     }
     state = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)} | state
-    state = _translated(net, _shared(own, state))
+    state = translated(net, shared(own, state))
     _check_names(file, own, state)
     _check_kinds(file, own, state)
     _check_shapes(file, own, state)
     nan = [name for name, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]
     if nan:
         raise _error(file, f"weights that are NaN: {listing(nan)}.")
-    net.load_state_dict(_with_versions(own, state), strict=True)
+    net.load_state_dict(with_versions(own, state), strict=True)
 
 
 def _error(file: Path, what: str) -> GpsweepError:
@@ -230,78 +225,6 @@ def _state_dict(content: Any) -> Any:
     inside = [value for value in content.values() if isinstance(value, Mapping) and value]
     of_tensors = [value for value in inside if all(isinstance(part, Tensor) for part in value.values())]
     return of_tensors[0] if len(of_tensors) == 1 else content
-
-
-def _fitted(file: Path, state: dict[str, Tensor], wanted: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """Strip the wrapper's prefix under which the names wanted are, or most of them."""
-    plain = {name.replace(COMPILED, ""): tensor for name, tensor in state.items()}
-    for trial in (state, plain):
-        if wanted.keys() <= trial.keys():
-            return trial
-    names, shapes = Counter[str](), Counter[str]()
-    for name, tensor in plain.items():
-        for prefix, rest in _parted(name):
-            names[prefix] += rest in wanted
-            shapes[prefix] += rest in wanted and tensor.shape == wanted[rest]
-    most = max(names.values())
-    if not most:
-        return state
-    fit = [prefix for prefix in names if names[prefix] == most]
-    fit = [prefix for prefix in fit if shapes[prefix] == max(shapes[prefix] for prefix in fit)]
-    best = next((prefix for prefix in PREFIXES if prefix in fit), fit[0])
-    if len(fit) > 1 and most == len(wanted):
-        warnings.warn(
-            f"model.checkpoint={file}: holds these weights {len(fit)} times, under {listing(fit)}; "
-            f"those under {best} are taken",
-            stacklevel=2,
-        )
-    return {name.removeprefix(best): tensor for name, tensor in plain.items() if name.startswith(best)}
-
-
-def _parted(name: str) -> Iterator[tuple[str, str]]:
-    """Yield each way to part a name into a prefix, which may be none, and the rest."""
-    parts = name.split(".")
-    for n in range(len(parts)):
-        yield "".join(f"{part}." for part in parts[:n]), ".".join(parts[n:])
-
-
-def _shared(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Add the names that a file leaves out because another name's tensor has the same memory."""
-    places: dict[tuple[Any, ...], str] = {}
-    for name, tensor in own.items():
-        if name in state:
-            places.setdefault(_place(tensor), name)
-    absent = [name for name, tensor in own.items() if name not in state and tensor.numel()]
-    return state | {name: state[places[at]] for name in absent if (at := _place(own[name])) in places}
-
-
-def _place(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
-
-
-def _translated(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Let a copy of the network read names that are not its own, as libraries' own networks can do."""
-    if net.state_dict().keys() == state.keys():
-        return state
-    twin = deepcopy(net)
-    try:
-        twin.load_state_dict(_with_versions({}, state))
-    except Exception:  # what does not fit is named by the checks that follow
-        return state
-    # A network of the user's own may pass over what does not fit.
-    return dict(twin.state_dict()) if _contents(twin.state_dict()) == _contents(state) else state
-
-
-def _contents(state: Mapping[str, Tensor]) -> set[tuple[torch.Size, bytes]]:
-    weights = [tensor for name, tensor in state.items() if not name.endswith(COUNTER)]
-    return {(tensor.shape, sha256(tensor.float().numpy().tobytes()).digest()) for tensor in weights}
-
-
-def _with_versions(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights with the versions that modules note beside their own; some refuse to load without."""
-    known = OrderedDict(state)
-    vars(known)["_metadata"] = getattr(own, "_metadata", None)
-    return known
 
 
 def _check_names(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

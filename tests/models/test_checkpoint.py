@@ -267,7 +267,8 @@ class Renamed(nn.Module):
 
 
 def test_a_network_reads_names_of_its_own_past(tmp_path: Path) -> None:
-    net, state = Renamed(lambda name: name.replace("old", "new")), {"old.weight": torch.ones(2, 2)}
+    net = Renamed(lambda name: name.replace("old", "new"))
+    state = {"old.weight": nn.Parameter(torch.ones(2, 2))}
     torch.save(state | {"old.bias": torch.zeros(2)}, tmp_path / "a.pt")
     restore(net, tmp_path / "a.pt")
     assert net.new.weight.tolist() == [[1, 1], [1, 1]]
