@@ -175,10 +175,7 @@ def curve(
     if points_per_forward != "auto" and points_per_forward < 1:
         raise GpsweepError(f"points_per_forward={points_per_forward}: expected auto or at least 1")
     gradient_precision = gradient_precision or precision
-    chosen = {"layer_scale": layer_scale, "random_unit": random_unit, "memory_format": memory_format}
-    for key, name in chosen.items():
-        if name not in CHOICES[key]:
-            raise unknown(key, name, CHOICES[key])
+    check_choices({"layer_scale": layer_scale, "random_unit": random_unit, "memory_format": memory_format})
     if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
         raise GpsweepError(f"clip={clip}: expected the lowest and the highest value, or None")
     check_precision("precision", precision)
@@ -194,6 +191,20 @@ def curve(
     )
     passes.examine(points.layer)
     return _Walk(passes, points, hints, layer_scale, guides, points_per_forward).run()
+
+
+def check_choices(chosen: Mapping[str, Any]) -> None:
+    """Check the options that are one of a few words.
+
+    Args:
+        chosen: a value for each key of :data:`CHOICES`, others aside.
+
+    Raises:
+        GpsweepError: naming the key.
+    """
+    for key, choices in CHOICES.items():
+        if chosen[key] not in choices:
+            raise unknown(key, chosen[key], choices)
 
 
 def formatted(x: Tensor, memory_format: MemoryFormat) -> Tensor:

@@ -14,8 +14,8 @@ from gpsweep.config import instance
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
 from gpsweep.data.files import Files
-from gpsweep.engine import CHOICES
-from gpsweep.errors import GpsweepError, unknown
+from gpsweep.engine import check_choices
+from gpsweep.errors import GpsweepError
 from gpsweep.gallery import Gallery
 from gpsweep.identity import identity
 from gpsweep.knn import KnnGuide
@@ -134,9 +134,7 @@ def grid_of(cfg: DictConfig) -> points.Grid:
     Raises:
         GpsweepError: naming the key.
     """
-    for key, choices in CHOICES.items():
-        if cfg[key] not in choices:
-            raise unknown(key, cfg[key], choices)
+    check_choices(cfg)
     if cfg.points_per_forward != "auto":
         _check_whole(cfg, "points_per_forward", 1, "auto or a whole number")
     for key, least in (("data.batch_size", 1), ("data.workers", 0), ("shards", 1), ("shard", 0)):
