@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -86,6 +87,22 @@ def read(folder: Path) -> Outcome:
     Raises:
         GpsweepError: if its counts.npz is missing or not whole.
     """
+    with _opened(folder) as arrays:
+        return _unpack(dict(arrays))
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """Return what is known of an outcome, see :class:`Outcome`, and leave its counts where they are.
+
+    Raises:
+        GpsweepError: as :func:`read`.
+    """
+    with _opened(folder) as arrays:
+        return _info(arrays)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
     path = Path(folder) / COUNTS
     if not path.is_file():
         raise GpsweepError(
@@ -93,7 +110,7 @@ def read(folder: Path) -> Outcome:
         )
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return _unpack(dict(arrays))
+            yield arrays
     except (BadZipFile, ZlibError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise GpsweepError(
             f"{path}: expected the counts of a run, but they cannot be read: {error}"
@@ -129,8 +146,13 @@ def _unpack(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Outcome:
         classes=tuple(arrays["classes"].tolist()),
         ids=arrays["ids"].tolist(),
         seconds=arrays["seconds"].tolist(),
-        info=json.loads(str(arrays["info"])),
+        info=_info(arrays),
     )
+
+
+def _info(arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+    info: dict[str, Any] = json.loads(str(arrays["info"]))
+    return info
 
 
 def plain(value: Any) -> Any:

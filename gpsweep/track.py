@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = results.runs(options.folder)
     sent: list[record.Record] = []
     for folder in runs:
-        note = noted(folder)
+        note = note_of(folder)
         if note is not None and any(map(note.same_as, sent)):
             continue
         try:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return failed
 
 
-def noted(folder: Path) -> record.Record | None:
+def note_of(folder: Path) -> record.Record | None:
     """Return what a run noted about itself; None where it did not, or its store is gone: results remain."""
     try:
         return record.read(folder / record.RECORD)

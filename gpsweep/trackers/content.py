@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml  # type: ignore[import-untyped]
 
 from gpsweep import results
+from gpsweep.outcome import read_info
 from gpsweep.points import AXES
 from gpsweep.selection import ranked
 
@@ -228,7 +229,7 @@ def configuration(folder: Path) -> dict[str, Any]:
     Raises:
         GpsweepError: if the counts are missing or damaged.
     """
-    content = yaml.safe_load(results.read(folder).info.get("config", "")) or {}
+    content = yaml.safe_load(read_info(folder).get("config", "")) or {}
     return {str(key): value for key, value in content.items() if key != "tracker"}
 
 
