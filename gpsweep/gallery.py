@@ -8,7 +8,7 @@ batches before, on shards, or on where a run went on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,23 @@ from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
 from gpsweep.identity import code, code_of, engine, stamp, structure
 from gpsweep.models.build import sha256
+from gpsweep.passes import Memo, Passes, State
 
-BLOCK = 32
-"""B, how many images are computed together."""
+FEWEST, MOST, PIXELS = 32, 128, 2**17
+"""B, how many images are computed together: as many as have these pixels, between two bounds."""
 
 # Images whose content is part of the data's identity; reading all would cost as much as a pass.
 LOOKED_AT = 32
+
+Beside = Callable[[int, Batch, Passes, State], None]
+"""What else is made of a block's number, its images and their clean pass."""
 
 
 class Gallery:
     """The training images in blocks, their features and their classes.
 
-    After :meth:`prepare`: features ``index`` ``(M, D)`` and ``classes`` ``(M,)`` on the network's device, and
-    the ``key`` of what they depend on.
+    ``block_size`` is B. After :meth:`prepare`: features ``index`` ``(M, D)`` and ``classes`` ``(M,)`` on the
+    network's device, and the ``key`` of what they depend on.
 
     Args:
         net: network in pixel space, in evaluation mode.
@@ -82,14 +86,24 @@ class Gallery:
         self.cache = Cache(cache, "knn.cache", fresh)
         self.memory_format, self.workers = memory_format, workers
         self.shape = tuple(source[0]["image"].shape)
+        # Few small images do not fill the processor; of many large ones, few are wanted.
+        self.block_size = min(MOST, max(FEWEST, PIXELS // (self.shape[-2] * self.shape[-1])))
         self.device: torch.device | None = None
         self._site: layers.Call | None = None
+        self._memo = Memo()
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def prepare(self, device: torch.device) -> None:
+    def prepare(
+        self, device: torch.device, *, names: Sequence[str] = (), beside: Beside | None = None
+    ) -> None:
         """Compute features and classes on the network's device, or read them from the cache.
+
+        Args:
+            device: the network's.
+            names: layers at which ``beside`` takes gradients.
+            beside: sees each block's pass where features are computed, so that it needs none of its own.
 
         Raises:
             GpsweepError: for an image that cannot be read or has no class, for sizes that differ, and for
@@ -100,7 +114,7 @@ class Gallery:
         self.key = self.identity(device.type)
         arrays = self.cache.read("index", self.key)
         if arrays is None:
-            arrays = self._computed(device)
+            arrays = self._computed(device, names, beside)
             self.cache.write("index", self.key, arrays)
         self.index = torch.from_numpy(arrays["features"]).to(device)
         self.classes = torch.from_numpy(arrays["classes"]).to(device)
@@ -112,11 +126,12 @@ class Gallery:
         Args:
             device: the kind of device, ``cpu`` or ``cuda``.
         """
+        size = self.block_size
         return {
             "network": _identity_of_net(self.net),
             "features": str(self.call),  # whatever alias it was called by
             "data": _identity_of_source(self.source),
-            "computing": f"{device} {self.memory_format} blocks of {BLOCK}, torch {torch.__version__}",
+            "computing": f"{device} {self.memory_format} blocks of {size}, torch {torch.__version__}",
             "engine": engine(),
         }
 
@@ -139,13 +154,15 @@ class Gallery:
             site = layers.Replay(self._site, frozenset(), frozenset())
             with layers.recorded(self.net, [site]) as recording:
                 self.net(x.clone())
-        tensors = layers.tensors_of(recording.activations[self._site])
-        if len(tensors) != 1:
-            raise GpsweepError(f"model.features={self.layer}: expected one tensor, came {len(tensors)}")
-        features = tensors[0].detach().flatten(1).float()
-        if not features.isfinite().all():
-            raise GpsweepError(f"model.features={self.layer}: expected finite numbers, came NaN or infinity")
-        return features
+        return self._checked(layers.tensors_of(recording.activations[self._site]))
+
+    def passed(self, batch: Batch, device: torch.device, names: Sequence[str] = ()) -> tuple[Passes, State]:
+        """Run a block, ready for gradients at layers; the state's anchors hold the features as well."""
+        x = self.formatted(batch["image"].to(device))
+        passes = Passes(self.net, x, output=None, clip=None, memo=self._memo)
+        every = list(dict.fromkeys((*names, self.layer)))
+        passes.examine(every)
+        return passes, passes.clean(every)
 
     def formatted(self, x: Tensor) -> Tensor:
         """Return images as the network is given them: float32, in the memory format asked for."""
@@ -156,13 +173,14 @@ class Gallery:
 
     def block(self, number: int) -> Batch:
         """Read one block of images."""
-        rows = range(number * BLOCK, min((number + 1) * BLOCK, len(self)))
+        size = self.block_size
+        rows = range(number * size, min((number + 1) * size, len(self)))
         return self._whole(collate([self.source[row] for row in rows]))
 
     def _blocks(self) -> Iterator[Batch]:
         loader: DataLoader[Any] = DataLoader(
             Guarded(self.source),  # type: ignore[arg-type]
-            batch_size=BLOCK,
+            batch_size=self.block_size,
             num_workers=self.workers,
             collate_fn=collate,
         )
@@ -184,10 +202,23 @@ class Gallery:
             )
         return batch
 
-    def _computed(self, device: torch.device) -> Arrays:
-        described = [(self.describe(b["image"].to(device)).cpu(), b["target"]) for b in self._blocks()]
-        features, classes = (torch.cat(parts).numpy() for parts in zip(*described, strict=True))
-        return {"features": features, "classes": classes}
+    def _computed(self, device: torch.device, names: Sequence[str], beside: Beside | None) -> Arrays:
+        features, classes = [], []
+        for number, batch in enumerate(self._blocks()):
+            passes, state = self.passed(batch, device, names)
+            features.append(self._checked(state.anchors[self.layer]).cpu().numpy())
+            classes.append(batch["target"].numpy())
+            if beside:
+                beside(number, batch, passes, state)
+        return {"features": np.concatenate(features), "classes": np.concatenate(classes)}
+
+    def _checked(self, tensors: Sequence[Tensor]) -> Tensor:
+        if len(tensors) != 1:
+            raise GpsweepError(f"model.features={self.layer}: expected one tensor, came {len(tensors)}")
+        features = tensors[0].detach().flatten(1).float()
+        if not features.isfinite().all():
+            raise GpsweepError(f"model.features={self.layer}: expected finite numbers, came NaN or infinity")
+        return features
 
 
 def _identity_of_net(net: nn.Module) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from torch.nn.functional import one_hot
 
 from gpsweep import layers
 from gpsweep.cache import Arrays
-from gpsweep.gallery import BLOCK, Gallery
-from gpsweep.passes import Memo, Passes
+from gpsweep.data.batch import Batch
+from gpsweep.gallery import Gallery
+from gpsweep.passes import Passes, State
 from gpsweep.signals import SIGNALS
 
 KEPT_BYTES = 2**31
@@ -35,7 +38,6 @@ class Gradients:
 
     def __init__(self, gallery: Gallery) -> None:
         self.gallery = gallery
-        self.memo = Memo()
         self._blocks: OrderedDict[tuple[Which, int], Block] = OrderedDict()
         self._bytes = 0
         self._shapes: dict[Which, list[tuple[int, ...]]] = {}
@@ -57,16 +59,30 @@ class Gradients:
         if signs and which not in self._shapes:
             self._keep(which, self._read(which))
         wanted = rows.cpu().numpy()
-        numbers = wanted // BLOCK
+        numbers, places = np.divmod(wanted, self.gallery.block_size)
         out: Block = []
         for number in np.unique(numbers).tolist():
             block, here = self._block(which, number), numbers == number
             out = out or [np.empty((len(wanted), *part.shape[1:]), part.dtype) for part in block]
             for whole, part in zip(out, block, strict=True):
-                whole[here] = part[wanted[here] % BLOCK]
+                whole[here] = part[places[here]]
         if signs:
             out = [unpacked(bits, shape) for bits, shape in zip(out, self._shapes[which], strict=True)]
         return [torch.from_numpy(part).to(rows.device).float() for part in out]
+
+    def prepare(self, device: torch.device, *, signal: str, layer: str, signs: bool) -> None:
+        """Prepare the gallery, and take the gradients at all its images from the same passes.
+
+        They are taken only where memory holds them all.
+
+        Args:
+            device: the network's.
+            signal: a name of :data:`gpsweep.signals.SIGNALS`.
+            layer: ``input``, a module path or an alias.
+            signs: whether signs will do.
+        """
+        which = (signal, layer, signs)
+        self.gallery.prepare(device, names=[layer], beside=partial(self._beside, which))
 
     def save(self) -> None:
         """Add the signs computed since to the gallery's cache."""
@@ -88,8 +104,8 @@ class Gradients:
             return {}
         parts = range(sum(name.startswith("bits") for name in arrays))
         self._shapes[which] = [tuple(arrays[f"shape{i}"].tolist()) for i in parts]
-        numbers = arrays["blocks"]
-        ends = np.minimum(BLOCK, len(self.gallery) - numbers * BLOCK).cumsum()[:-1]
+        numbers, size = arrays["blocks"], self.gallery.block_size
+        ends = np.minimum(size, len(self.gallery) - numbers * size).cumsum()[:-1]
         split = [np.split(arrays[f"bits{i}"], ends) for i in parts]
         return {number: list(block) for number, *block in zip(numbers.tolist(), *split, strict=True)}
 
@@ -101,13 +117,29 @@ class Gradients:
     def _block(self, which: Which, number: int) -> Block:
         block = self._blocks.get((which, number))
         if block is None:
-            signal, layer, signs = which
-            found = self._computed(number, signal, layer)
-            self._shapes[which] = [tuple(part.shape[1:]) for part in found]
-            block = [packed(part) if signs else part.cpu().numpy() for part in found]
-            self._unsaved |= {which} if signs else set()
+            assert self.gallery.device
+            batch = self.gallery.block(number)
+            passes, state = self.gallery.passed(batch, self.gallery.device, [which[1]])
+            block = self._pulled(which, batch, passes, state)
             self._keep(which, {number: block})
         return block
+
+    def _beside(self, which: Which, number: int, batch: Batch, passes: Passes, state: State) -> None:
+        """Keep the gradients of a block whose features are computed, if all blocks' have room."""
+        if self._bytes * len(self.gallery) <= KEPT_BYTES * number * self.gallery.block_size:
+            self._keep(which, {number: self._pulled(which, batch, passes, state)})
+
+    def _pulled(self, which: Which, batch: Batch, passes: Passes, state: State) -> Block:
+        """Pull the signal of each image's own class back to a layer, for one block."""
+        signal, layer, signs = which
+        # In 32 bits 1 − y is 0 for a good part of the training images, and what would raise y is lost.
+        y = state.logits.detach().double().softmax(1)
+        label = one_hot(batch["target"].to(y.device), y.shape[1]).double()
+        alone = replace(state, anchors={layer: state.anchors[layer]})
+        found = passes.pull(alone, SIGNALS[signal](y, label), keep_graph=False)[layer]
+        self._shapes[which] = [tuple(part.shape[1:]) for part in found]
+        self._unsaved |= {which} if signs else set()
+        return [packed(part) if signs else part.cpu().numpy() for part in found]
 
     def _keep(self, which: Which, blocks: dict[int, Block]) -> None:
         for number, block in blocks.items():
@@ -116,18 +148,6 @@ class Gradients:
         while self._bytes > KEPT_BYTES and len(self._blocks) > 1:
             _, oldest = self._blocks.popitem(last=False)
             self._bytes -= sum(part.nbytes for part in oldest)
-
-    def _computed(self, number: int, signal: str, layer: str) -> list[Tensor]:
-        """Pull the signal of each image's own class back to a layer, for one block."""
-        batch = self.gallery.block(number)
-        x = self.gallery.formatted(batch["image"].to(self.gallery.device))
-        passes = Passes(self.gallery.net, x, output=None, clip=None, memo=self.memo)
-        passes.examine([layer])
-        state = passes.clean([layer])
-        # In 32 bits 1 − y is 0 for a good part of the training images, and what would raise y is lost.
-        y = state.logits.detach().double().softmax(1)
-        label = one_hot(batch["target"].to(x.device), y.shape[1]).double()
-        return passes.pull(state, SIGNALS[signal](y, label), keep_graph=False)[layer]
 
 
 def packed(gradient: Tensor) -> NDArray[np.uint8]:

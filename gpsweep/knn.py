@@ -28,6 +28,9 @@ from gpsweep.points import Point
 AT = ("neighbour", "input")
 COMBINE = ("sum_of_signs", "sign_of_sum")
 
+DENSE = 3
+"""From how many neighbours for each block of the gallery on hardly a block has none (e⁻³ of them)."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -60,6 +63,8 @@ class KnnGuide:
         at: where the gradient is taken: at the ``neighbour`` with its class, as the paper prints it, or at
             the ``input``, the image itself in its present state, with the neighbour's class.
         combine: ``sum_of_signs``: Σ w_i step(g_i), as printed; ``sign_of_sum``: step(Σ w_i g_i).
+        images: how many images are judged, as far as known: where their neighbours will be of nearly every
+            block of the gallery, gradients are taken in the passes that compute the features.
         leave_out: whether the images judged are of the gallery's source, so that none is its own neighbour;
             they are known by their ids.
 
@@ -75,6 +80,7 @@ class KnnGuide:
         weights: str = "equal",
         at: str = "neighbour",
         combine: str = "sum_of_signs",
+        images: int = 0,
         leave_out: bool = False,
     ) -> None:
         for key, value, choices in (
@@ -89,6 +95,7 @@ class KnnGuide:
             raise GpsweepError(f"knn.k={k}: expected a whole number from 1 to {most}, the training images")
         self.gallery, self.gradients, self.k = gallery, Gradients(gallery), k
         self.weights, self.at, self.combine = weights, at, combine
+        self.everywhere = images * k * gallery.block_size >= DENSE * len(gallery)
         self.numbers = {name: row for row, name in enumerate(gallery.source.ids)} if leave_out else None
         self._last: Found | None = None
 
@@ -107,13 +114,16 @@ class KnnGuide:
         Raises:
             GpsweepError: if gradients are taken at the neighbours and these are of another size.
         """
+        signs = point.step == "sign" and self.combine == "sum_of_signs"
+        if self.at == "neighbour":
+            self._check_size(x)
+            if self.everywhere:
+                self.gradients.prepare(x.device, signal=point.signal, layer=point.layer, signs=signs)
         found = self.neighbours(x, sample_ids)
         if self.at == "input":
             one_hot = torch.zeros_like(logits, dtype=torch.float32)
             gradients = (pull(one_hot.scatter(1, classes.unsqueeze(1), 1)) for classes in found.classes.T)
         else:
-            self._check_size(x)
-            signs = point.step == "sign" and self.combine == "sum_of_signs"
             gradients = (
                 self.gradients(rows, signal=point.signal, layer=point.layer, signs=signs)
                 for rows in found.rows.T

@@ -119,7 +119,7 @@ def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
     )
     same = training is not None and _same_images(training, source)
     choices = {key: cfg.knn[key] for key in ("k", "weights", "at", "combine")}
-    return KnnGuide(gallery, leave_out=same, **choices)
+    return KnnGuide(gallery, images=len(source), leave_out=same, **choices)
 
 
 def _same_images(training: Source, source: Source) -> bool:

@@ -8,7 +8,7 @@ import torch
 from digits import Digits, Net, digits, trained, wrapped
 
 from gpsweep.errors import GpsweepError
-from gpsweep.gallery import BLOCK, LOOKED_AT, Gallery
+from gpsweep.gallery import FEWEST, LOOKED_AT, MOST, Gallery
 
 CPU = torch.device("cpu")
 
@@ -25,11 +25,22 @@ def test_features_are_what_the_layer_gives_in_fixed_blocks() -> None:
     assert found.classes.equal(data.targets)
     kept: list[torch.Tensor] = []
     with net.net.hidden.register_forward_hook(lambda module, args, output: kept.append(output.clone())):
-        for images in data.images.split(BLOCK):
+        for images in data.images.split(MOST):
             net(images.float().contiguous(memory_format=torch.channels_last))
     assert found.index.equal(torch.cat(kept))
     assert found.index.shape == (len(data), 24)
-    assert found.describe(data.images[:BLOCK].float()).equal(kept[0])
+    assert found.describe(data.images[:MOST].float()).equal(kept[0])
+
+
+@pytest.mark.parametrize(("side", "expected"), [(8, MOST), (32, MOST), (48, 56), (64, FEWEST), (224, FEWEST)])
+def test_small_images_are_computed_in_larger_blocks(side: int, expected: int) -> None:
+    large = Digits(
+        torch.zeros(1, 3, 1, 1, dtype=torch.uint8).expand(300, 3, side, side), torch.zeros(300).long()
+    )
+    found = Gallery(trained(), large, features="hidden")
+    assert found.block_size == expected
+    assert found.block(1)["ids"] == large.ids[expected : 2 * expected]
+    assert len(found.block(300 // expected)["ids"]) == 300 % expected
 
 
 @pytest.mark.parametrize(("layer", "width"), [("conv2", 16), ("conv1", 8 * 36), ("net.scores", 10)])
@@ -89,15 +100,15 @@ def mixed() -> Digits:
     class Mixed(Digits):
         def __getitem__(self, index: int) -> Any:
             sample = super().__getitem__(index)
-            return sample | {"image": sample["image"][:, : 8 - (index == 37)]}
+            return sample | {"image": sample["image"][:, : 8 - (index == 137)]}
 
-    data = digits(0, 50)
+    data = digits(0, 150)
     return Mixed(data.images, data.targets)
 
 
 def unnamed() -> Digits:
-    data = digits(0, 50)
-    data.targets[40] = -1
+    data = digits(0, 150)
+    data.targets[140] = -1
     return data
 
 
@@ -108,8 +119,8 @@ def unnamed() -> Digits:
         (Digits(torch.zeros(1), torch.zeros(1), task="segmentation"), {}, "digits is segmentation"),
         (digits(0, 9), {"features": None}, r"model\.features: label=knn expects the layer"),
         (digits(0, 9), {"features": "hiden"}, r"model\.features=hiden: unknown\. Did you mean hidden"),
-        (mixed(), {}, r"data\.size: .* one size; 0000 has 8×8 pixels, .* among 0032 … 0049"),
-        (unnamed(), {}, "label=knn: expected a class for each training image, .* among 0032 … 0049"),
+        (mixed(), {}, r"data\.size: .* one size; 0000 has 8×8 pixels, .* among 0128 … 0149"),
+        (unnamed(), {}, "label=knn: expected a class for each training image, .* among 0128 … 0149"),
     ],
 )
 def test_mistakes_are_named(source: Digits, options: dict[str, Any], message: str) -> None:

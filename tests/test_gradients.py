@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gpsweep import gradients
-from gpsweep.gallery import BLOCK, LOOKED_AT, Gallery
+from gpsweep.gallery import LOOKED_AT, MOST, Gallery
 from gpsweep.gradients import Gradients, packed, unpacked
 
-ROWS = torch.tensor([333, 0, 699, 31, 32, 333])
+ROWS = torch.tensor([333, 0, 699, MOST - 1, MOST, 333])
 
 
 def of(source: Digits | None = None, cache: Path | None = None) -> Gradients:
@@ -26,14 +26,14 @@ def of(source: Digits | None = None, cache: Path | None = None) -> Gradients:
 def plain(row: int) -> Tensor:
     """Pull (ℓ·y)(ℓ − y) of an image's own class back to the input, in the image's fixed block."""
     data = digits()
-    some = slice(row // BLOCK * BLOCK, (row // BLOCK + 1) * BLOCK)
+    some = slice(row // MOST * MOST, (row // MOST + 1) * MOST)
     x = data.images[some].float().contiguous(memory_format=torch.channels_last).requires_grad_()
     z = trained()(x.clone())
     y = z.detach().double().softmax(1)
     label = torch.eye(10).double()[data.targets[some]]
     signal = (label * y).sum(1, keepdim=True) * (label - y)
     (gradient,) = torch.autograd.grad(z, x, signal.float())
-    return gradient[row % BLOCK]
+    return gradient[row % MOST]
 
 
 @given(
@@ -84,6 +84,35 @@ def test_each_block_is_computed_once_unless_memory_is_short(monkeypatch: pytest.
         again = short(ROWS, signal="eq5", layer="input", signs=False)
         assert again[0].equal(expected[0])
     assert data.reads.count(333) == 2
+
+
+@pytest.mark.parametrize("layer", ["input", "hidden", "conv1"])
+@pytest.mark.parametrize("signs", [True, False])
+def test_gradients_come_of_the_passes_that_compute_the_features(layer: str, signs: bool) -> None:
+    expected = of()(ROWS, signal="eq5", layer=layer, signs=signs)[0]
+    data = digits()
+    gallery = Gallery(trained(), data, features="hidden")
+    found = Gradients(gallery)
+    found.prepare(torch.device("cpu"), signal="eq5", layer=layer, signs=signs)
+    assert gallery.index.equal(of().gallery.index)
+    data.reads.clear()
+    assert found(ROWS, signal="eq5", layer=layer, signs=signs)[0].equal(expected)
+    assert data.reads == []
+    # What was not asked for beforehand is computed when it is wanted.
+    other = of()(ROWS, signal="likelihood", layer=layer, signs=signs)[0]
+    assert found(ROWS, signal="likelihood", layer=layer, signs=signs)[0].equal(other)
+
+
+def test_gradients_are_left_for_later_where_memory_does_not_hold_them_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gradients, "KEPT_BYTES", 3 * MOST * 2 * 24)  # of six blocks of 3·64 signs in 2 bits
+    data = digits()
+    found = Gradients(Gallery(trained(), data, features="hidden"))
+    found.prepare(torch.device("cpu"), signal="eq5", layer="input", signs=True)
+    data.reads.clear()
+    found(torch.arange(MOST, 2 * MOST), signal="eq5", layer="input", signs=True)
+    assert data.reads == list(range(MOST, 2 * MOST))
 
 
 def test_saved_signs_are_read_and_added_to(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
-from gpsweep.gallery import BLOCK, Gallery
+from gpsweep.gallery import LOOKED_AT, MOST, Gallery
 from gpsweep.knn import AT, COMBINE, KnnGuide
 from gpsweep.neighbours import WEIGHTS
 from gpsweep.points import SIGNALS, STEPS, Point
@@ -68,8 +68,8 @@ def direction(x: Tensor, at: str, combine: str, weights: str, signal: str, step:
             if at == "input":
                 parts.append(gradient(image[None], data.targets[row : row + 1], signal)[0])
             else:
-                some = slice(row // BLOCK * BLOCK, (row // BLOCK + 1) * BLOCK)
-                parts.append(gradient(data.images[some].float(), data.targets[some], signal)[row % BLOCK])
+                some = slice(row // MOST * MOST, (row // MOST + 1) * MOST)
+                parts.append(gradient(data.images[some].float(), data.targets[some], signal)[row % MOST])
         if combine == "sum_of_signs":
             out.append(sum(w.float() * steps[step](g) for w, g in zip(weight[weights], parts, strict=True)))
         else:
@@ -100,6 +100,22 @@ def test_every_combination_is_the_plain_loop(at: str, combine: str, weights: str
         with torch.no_grad():
             # Batched passes and others round differently, and signs of what is almost 0 with them.
             torch.testing.assert_close(logits, trained()(expected), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("combine", COMBINE)
+def test_where_all_gradients_will_be_wanted_the_images_are_read_and_run_once(combine: str) -> None:
+    x = few()
+    [(_, expected)] = curve(trained(), x, [4.0], "knn", guides={"knn": guide(combine=combine)})
+    data = digits()
+    found = guide(source=data, combine=combine, images=10)
+    data.reads.clear()
+    [(_, logits)] = curve(trained(), x, [4.0], "knn", guides={"knn": found})
+    assert logits.equal(expected)
+    assert len(data.reads) <= len(data) + LOOKED_AT
+    data.reads.clear()
+    assert len(list(curve(trained(), few(9), [4.0], "knn", guides={"knn": found}))) == 1
+    assert data.reads == []
+    assert not guide(images=2).everywhere
 
 
 def test_weights_and_gradients_give_a_bounded_step() -> None:
