@@ -15,6 +15,7 @@ from outcomes import INFO, make
 from gpsweep import counts, report, results, selection, words
 from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
+from gpsweep.points import Point
 from gpsweep.report import page
 from gpsweep.report.__main__ import main
 from gpsweep.report.verdict import Verdict
@@ -307,6 +308,28 @@ def test_class_changes() -> None:
     assert sum(row["share"] for row in rows) == pytest.approx(100)
     assert all(row["left"] >= 0 and row["left"] + row["width"] <= 100.001 for row in rows)
     assert "1 class is absent" in read(outcome).text
+
+
+def test_the_classes_stand_below_the_point_that_they_are_of() -> None:
+    # The highest point gains on one image alone; the classes are those of the other, whose gain is sure.
+    gained = np.stack([np.full(40, 2), np.where(np.arange(40) == 39, 400, -5)])[..., None]
+    base = np.tile([500, 0, 500], (40, 1, 1))
+    points = [Point(eps=0.5), Point(eps=1.0)]
+    dense = base + gained[..., None] * np.array([1, 0, -1])
+    outcome = Outcome(
+        points=points,
+        counts=Counts.of(dense),
+        base=base,
+        task="segmentation",
+        classes=("road",),
+        ids=[str(number) for number in range(40)],
+        seconds=[1.0, 1.0],
+        info={"select": {"seed": 0}},
+    )
+    text = read(outcome).text
+    assert "argmax at ε = 1.0 grey levels gains +0.51" in text
+    assert "IoU in % at argmax at ε = 0.5 grey levels, the largest gain first" in text
+    assert "50.00 50.20 +0.20" in text
 
 
 def test_a_thousand_classes_are_folded() -> None:
