@@ -52,7 +52,7 @@ def seconds(number: float) -> str:
     >>> seconds(0.0042), seconds(4.2), seconds(754)
     ('4.2 ms', '4.2 s', '12 min 34 s')
     """
-    if number < 1:
+    if number < 0.9995:  # from there on it rounds to a whole second
         return f"{1000 * number:.3g} ms"
     if number < 120:
         return f"{number:.3g} s"

@@ -24,7 +24,15 @@ def test_signed(number: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0.0042, "4.2 ms"), (0, "0 ms"), (4.25, "4.25 s"), (754, "12 min 34 s"), (7300, "2 h 1 min")],
+    [
+        (0.0042, "4.2 ms"),
+        (0, "0 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1 s"),
+        (4.25, "4.25 s"),
+        (754, "12 min 34 s"),
+        (7300, "2 h 1 min"),
+    ],
 )
 def test_seconds(number: float, text: str) -> None:
     assert words.seconds(number) == text
