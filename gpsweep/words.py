@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from gpsweep.results import decimal
 
 MINUS = "−"
@@ -67,4 +69,4 @@ def bare_seconds(number: float) -> str:
     >>> bare_seconds(0.00022), bare_seconds(1.26), bare_seconds(123.4)
     ('0.00022', '1.3', '123')
     """
-    return f"{number:.2g}" if number < 10 else f"{number:.0f}"
+    return format(Decimal(f"{number:.2g}"), "f") if number < 10 else f"{number:.0f}"

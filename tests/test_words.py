@@ -38,6 +38,13 @@ def test_seconds(number: float, text: str) -> None:
     assert words.seconds(number) == text
 
 
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.000022, "0.000022"), (0.00022, "0.00022"), (0, "0"), (9.96, "10"), (123.4, "123")]
+)
+def test_bare_seconds(number: float, text: str) -> None:
+    assert words.bare_seconds(number) == text
+
+
 @pytest.mark.parametrize(("number", "text"), [(0.0004, "<\xa00.001"), (0.0312, "0.031"), (1.0, "1.000")])
 def test_p(number: float, text: str) -> None:
     assert words.p(number) == text
