@@ -14,6 +14,7 @@ from markupsafe import Markup
 from gpsweep import counts as metrics
 from gpsweep import results, selection, words
 from gpsweep.atomic import save
+from gpsweep.errors import listing
 from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report import curves
@@ -105,6 +106,7 @@ def page(findings: Findings, worth: str | None = None) -> str:
         shared=[a for a in results.CURVE[1:] if best[a].nunique() == 1 and best[a].iloc[0] != "none"],
         varying=[axis for axis in results.CURVE[1:] if best[axis].nunique() > 1],
         changes=class_changes(found.outcome, found.index),
+        strays=strays(found.outcome, found.index),
         times=times(outcome),
         cost=cost(outcome),
     )
@@ -160,6 +162,21 @@ def class_changes(outcome: Outcome, index: int | None) -> list[dict[str, Any]]:
     for place, row in enumerate(rows):
         row["folded"] = len(rows) > CLASSES_SHOWN and kept <= place < len(rows) - kept
     return rows
+
+
+def strays(outcome: Outcome, index: int | None) -> list[tuple[str, str]]:
+    """Return who alone predicts classes of no truth, and which: they count 0 in that one's mean IoU only.
+
+    Args:
+        index: the point's place in the grid; None gives an empty list.
+    """
+    if index is None:
+        return []
+    both = (metrics.total(outcome.base), metrics.total(outcome.counts[index]))
+    base, point = (np.isfinite(metrics.class_score(totals, outcome.task)) for totals in both)
+    found = (("the base", base & ~point), ("the point", point & ~base))
+    names = [(who, [outcome.classes[place] for place in np.flatnonzero(alone)]) for who, alone in found]
+    return [(who, listing(own, 3)) for who, own in names if own]
 
 
 def times(outcome: Outcome) -> list[tuple[str, float]]:

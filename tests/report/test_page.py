@@ -332,6 +332,20 @@ def test_the_classes_stand_below_the_point_that_they_are_of() -> None:
     assert "50.00 50.20 +0.20" in text
 
 
+@pytest.mark.parametrize("who", ["the base", "the point"])
+def test_a_class_of_no_truth_that_one_side_predicts_is_named(who: str) -> None:
+    outcome = make(images=30, label="argmax", eps=[0.5])
+    dense = np.asarray(outcome.counts)
+    dense[:, :, 3] = outcome.base[:, 3] = 0
+    outcome = replace(outcome, counts=Counts.of(dense))
+    assert "which there is none" not in read(outcome).text
+    (outcome.base if who == "the base" else dense[0])[0, 3, counts.FP] = 1
+    found = page.strays(replace(outcome, counts=Counts.of(dense)), 0)
+    assert found == [(who, outcome.classes[3])]
+    text = read(replace(outcome, counts=Counts.of(dense))).text
+    assert f"Only {who} predicts {outcome.classes[3]}, of which there is none" in text
+
+
 def test_a_thousand_classes_are_folded() -> None:
     outcome = make(images=20, classes=1000, label="argmax", eps=[0, 0.5])
     html = page.page(Findings(outcome))
