@@ -22,6 +22,7 @@ RESULTS, PER_CLASS, SUMMARY = "results.csv", "per_class.csv", "summary.json"
 SELECTION = "selection.csv"
 SETTINGS = tuple(axis for axis in AXES if axis != "refine")
 MEASURES = ("score", "base", "delta", "delta_low", "delta_high", "pixel_accuracy", "seconds", "cost")
+ROUNDING = 0.1  # points: by less, devices may differ in the base of one model and data
 WORDS = ("label", "signal", "layer", "step", "refine", "class")
 
 
@@ -101,6 +102,7 @@ def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     try:
         content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         class_column(content["task"])
+        float(content["base"])
         rows, by_class = _frame(folder / RESULTS), _frame(folder / PER_CLASS)
         if len(by_class) != len(rows) * len(content["classes"]):
             raise ValueError(f"{PER_CLASS} has {len(by_class)} rows for {len(rows)} points")
@@ -138,6 +140,13 @@ def _check_same(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any]])
                     f"{key}: expected runs of one model and data, {expected} as in {folders[0]}; "
                     f"came {came}. Load one of the folders by itself."
                 )
+    # Data of one name may be other images, or of another size.
+    for folder, content in zip(folders, summaries, strict=True):
+        if abs(content["base"] - summaries[0]["base"]) > ROUNDING:
+            raise GpsweepError(
+                f"base: expected runs of one model and data, {summaries[0]['base']:.2f} as in {folders[0]}; "
+                f"came {content['base']:.2f} in {folder}. Load one of the folders by itself."
+            )
 
 
 def _check_once(rows: pd.DataFrame) -> None:

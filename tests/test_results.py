@@ -255,6 +255,21 @@ def test_load_refuses_runs_of_different_models(tmp_path: Path) -> None:
         results.load(tmp_path)
 
 
+@pytest.mark.parametrize(("pixels", "refused"), [(0, False), (1, False), (2000, True)])
+def test_load_refuses_runs_of_other_images_of_the_same_name(
+    pixels: int, refused: bool, tmp_path: Path
+) -> None:
+    first, second = (make(label="argmax", eps=eps, **SMALL) for eps in (0.25, 0.5))
+    second.base[0, 0, counts.FP] += pixels
+    for number, outcome in enumerate((first, second)):
+        results.write(outcome, tmp_path / str(number))
+    if refused:
+        with pytest.raises(GpsweepError, match=r"^base: expected runs of one model and data, .*came "):
+            results.load(tmp_path)
+    else:
+        assert results.load(tmp_path)["score"].size == 2
+
+
 def test_load_refuses_two_scores_for_one_point(tmp_path: Path) -> None:
     outcome = make(label="argmax", eps=[0.5, 1], **SMALL)
     results.write(outcome.at([0]), tmp_path / "a")
