@@ -99,8 +99,11 @@ def _spread(image: Image.Image) -> int:
 def extent(path: Path, *, key: str) -> Size:
     """Read height and width of an image as `read_image` returns it, from its header where that suffices."""
     with _opened(path, key=key, what="image") as image:
-        width, height = image.size
         turned = image.getexif().get(ORIENTATION) in TURNED
+        if turned and image.format == "TIFF":  # Pillow turns it itself, as it loads it
+            image.load()
+            turned = False
+        width, height = image.size
     return (width, height) if turned else (height, width)
 
 
@@ -145,7 +148,11 @@ def _opened(path: Path, *, key: str, what: str, content: bytes | None = None) ->
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path if content is None else BytesIO(content), formats=FORMATS) as image:
+            # From a path, Pillow maps uncompressed pixels into memory, and garbles those of a turned TIFF.
+            with (
+                path.open("rb") if content is None else BytesIO(content) as stream,
+                Image.open(stream, formats=FORMATS) as image,
+            ):
                 yield image
     except GpsweepError:
         raise

@@ -76,6 +76,21 @@ def test_exif_orientation_is_applied(tmp_path: Path, picture: Maker) -> None:
     assert extent(tmp_path / "a.png", key=KEY) == (4, 6)
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 7, 8])
+def test_tiffs_are_turned_once(tmp_path: Path, orientation: int, compression: str | None) -> None:
+    turned, exif = {ORIENTATION: orientation}, Image.Exif()
+    exif[ORIENTATION] = orientation
+    for levels in (np.arange(24, dtype=np.uint8), np.arange(24, dtype=np.uint16) * 257):
+        grey = Image.fromarray(levels.reshape(4, 6))
+        grey.save(tmp_path / "a.png", exif=exif)
+        grey.save(tmp_path / "a.tif", tiffinfo=turned, compression=compression)
+        seen, numbers = (read(tmp_path / "a.png", key=KEY) for read in (read_image, read_mask))
+        assert np.array_equal(read_image(tmp_path / "a.tif", key=KEY), seen)
+        assert np.array_equal(read_mask(tmp_path / "a.tif", key=KEY), numbers)
+        assert extent(tmp_path / "a.tif", key=KEY) == numbers.shape
+
+
 def test_floating_point_image_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(GpsweepError, match=r"data\.root: image .*a\.tif holds floating point"):
