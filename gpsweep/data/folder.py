@@ -98,7 +98,7 @@ def _images(top: Path, images: str, masks: Path | None) -> tuple[Path, list[str]
         except ValueError as error:
             raise GpsweepError(f"data.images={images}: {error}") from error
         names = sorted(name for name in found if _wanted(name, IMAGES))
-    if masks is not None and masks != base:
+    if masks is not None and not base.is_relative_to(masks):
         names = [name for name in names if not (base / name).is_relative_to(masks)]
     if not names:
         raise GpsweepError(

@@ -65,6 +65,11 @@ def test_masks_within_the_images_are_no_images(street: Path, images: str) -> Non
     assert masked(street, images=images, masks="images/masks").ids == ["a", "b", "more/c"]
 
 
+def test_images_may_lie_below_the_masks(street: Path) -> None:
+    (street / "images").rename(street / "masks" / "photos")
+    assert masked(street, images="masks/photos").ids == ["a", "b", "more/c"]
+
+
 def test_linked_folders_are_searched(pets: Path, tmp_path: Path) -> None:
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "dog").symlink_to(pets / "dog", target_is_directory=True)
