@@ -166,13 +166,14 @@ def _masked(
     labels = _class_names(classes)
     legend = Legend(len(labels), _void_numbers(void), "; see data.classes and data.void")
     found = _walk(masks, MASKS)
-    check_ids([_stem(name) for name in found], key="data.masks", where=masks)
+    if found:
+        check_ids([_stem(name) for name in found], key="data.masks", where=masks)
     known = {_stem(name): name for name in found}
     stems = [_stem(name) for name in names]
     if known.keys().isdisjoint(stems):
         raise GpsweepError(
             f"data.masks: {masks} has no mask for any image; expected {stems[0]}.png (or .bmp, .tif) "
-            f"for {names[0]}; it holds {listing(found, 3)}"
+            f"for {names[0]}; it holds {listing(found, 3) or 'none of these'}"
         )
     paths = [masks / known.get(stem, f"{stem}.png") for stem in stems]
     items = [Item(stem, base / name, path) for stem, name, path in zip(stems, names, paths, strict=True)]

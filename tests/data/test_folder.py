@@ -193,6 +193,13 @@ def test_masks_of_other_names(street: Path, mask: Maker) -> None:
         masked(street, masks="other")
 
 
+def test_masks_of_other_formats(street: Path) -> None:
+    (street / "other").mkdir()
+    (street / "other" / "a.gif").touch()
+    with pytest.raises(GpsweepError, match=r"data\.masks: .* has no mask .*; it holds none of these$"):
+        masked(street, masks="other")
+
+
 def test_two_masks_for_one_image(street: Path, mask: Maker) -> None:
     mask(street / "masks" / "a.tif", 0)
     with pytest.raises(GpsweepError, match=r"data\.masks: .*masks holds samples more than once: a$"):
