@@ -86,11 +86,13 @@ def _below(top: Path, path: str, *, key: str, expected: str) -> Path:
 def _images(top: Path, images: str, masks: Path | None) -> tuple[Path, list[str]]:
     """Find the folder that ids are relative to, and the images in it, sorted; ``masks`` is left out."""
     pattern = (top / Path(images).expanduser()).absolute()
-    if pattern.is_dir() or not glob.has_magic(str(pattern)):
+    magic = (place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
+    # a folder of such a name is meant as it stands
+    plain = next((place for place in magic if not Path(*pattern.parts[: place + 1]).is_dir()), None)
+    if plain is None:
         base = _below(top, images, key="data.images", expected="a folder or a glob of images")
         names = _walk(base, IMAGES)
     else:
-        plain = next(place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
         base = Path(*pattern.parts[:plain])
         try:
             paths = [path for path in base.glob("/".join(pattern.parts[plain:])) if is_file(path)]

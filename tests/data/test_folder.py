@@ -106,6 +106,17 @@ def test_globs(street: Path, pattern: str) -> None:
     assert masked(street, images=pattern).ids == ["a", "b"]
 
 
+def test_brackets_in_the_name_of_a_folder_are_no_glob(street: Path) -> None:
+    place = street / "street [2021]"
+    place.mkdir()
+    for name in ("images", "masks"):
+        (street / name).rename(place / name)
+    assert masked(place, images="images/*.jpg").ids == ["b"]
+    assert masked(place).ids == ["a", "b", "more/c"]
+    with pytest.raises(GpsweepError, match=r"^data\.images=.*image: no such folder"):
+        masked(place, images="image")
+
+
 def test_lists_name_images_with_or_without_suffix(street: Path, listed: Maker) -> None:
     listed(street / "part.txt", ["more/c", f"{street}/images/b.jpg"])
     source = masked(street, split="part")
