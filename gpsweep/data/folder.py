@@ -15,6 +15,8 @@ from gpsweep.data.files import Files, Item, existing_folder, list_file, missing,
 from gpsweep.data.legend import LARGEST_CLASS, Legend
 from gpsweep.errors import GpsweepError, listing
 
+HIDDEN = (".", "__MACOSX")  # the latter is what a Mac adds to an archive
+
 Classes = int | Sequence[str | int]
 Void = int | Sequence[int]
 
@@ -120,13 +122,13 @@ def _walk(base: Path, suffixes: frozenset[str]) -> list[str]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
         found += [(here / name).relative_to(base).as_posix() for name in names if _wanted(name, suffixes)]
     return sorted(found)
 
 
 def _wanted(name: str, suffixes: frozenset[str]) -> bool:
-    hidden = any(part.startswith(".") for part in name.split("/"))
+    hidden = any(part.startswith(HIDDEN) for part in name.split("/"))
     return Path(name).suffix.lower() in suffixes and not hidden
 
 
@@ -195,7 +197,8 @@ def _labelled(
             "expected a sub-folder for each class, or data.masks for segmentation"
         )
     # every sub-folder counts, with or without images: a class keeps its number in every part of the data
-    present = sorted(path.name for path in base.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = [path.name for path in base.iterdir() if path.is_dir()]
+    present = sorted(name for name in folders if not name.startswith(HIDDEN))
     labels = tuple(present) if classes is None or isinstance(classes, int) else _class_names(classes)
     if isinstance(classes, int) and len(_class_names(classes)) != len(present):
         raise GpsweepError(

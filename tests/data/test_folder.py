@@ -232,6 +232,15 @@ def test_sub_folders_are_classes(pets: Path) -> None:
     assert source[0]["target"].shape == ()
 
 
+def test_what_a_mac_adds_is_no_class(pets: Path) -> None:
+    (pets / "__MACOSX" / "cat").mkdir(parents=True)
+    (pets / "__MACOSX" / "cat" / "1.jpg").touch()
+    source = folder(root=str(pets))
+    assert source.classes == ("bird", "cat", "dog")
+    assert [int(sample["target"]) for sample in source] == [1, 2, 2]
+    assert folder(root=str(pets), images="*/*.jpg").ids == ["cat/1.jpg", "dog/1.jpg"]
+
+
 def test_a_limit_leaves_all_classes(pets: Path, picture: Maker) -> None:
     for name in ("b", "c", "d"):
         picture(pets / "cat" / f"{name}.jpg")
