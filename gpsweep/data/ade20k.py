@@ -59,7 +59,7 @@ def ade20k(
     part = FOLDERS[split]
     base = home(root, ("ADEChallengeData2016",), marker=Path("images", part), expected=LAYOUT)
     where = base / "images" / part
-    names = sorted(path.stem for path in where.glob("*.jpg"))
+    names = sorted(path.stem for path in where.glob("[!.]*.jpg"))
     return Files(
         name=f"ade20k-{split}",
         classes=CLASSES,

@@ -66,7 +66,7 @@ def cityscapes(
         raise unknown("data.split", split, splits)
     where = base / IMAGES / split
     ending = f"_{IMAGES}.png"
-    images = sorted(where.glob(f"*/*{ending}"))
+    images = sorted(where.glob(f"*/[!.]*{ending}"))
     names = [path.name.removesuffix(ending) for path in images]
     return Files(
         name=f"cityscapes-{split}",

@@ -69,10 +69,10 @@ def context59(
     top = Path(root).expanduser()
     photographs = existing_folder(top / images, key="data.images", expected=IMAGES)
     truth = existing_folder(top / masks, key="data.masks", expected=MASKS)
-    matlab = next(truth.glob("*.mat"), None) is not None
+    matlab = next(truth.glob("[!.]*.mat"), None) is not None
     ending = ".mat" if matlab else ".png"
     if split is None:
-        where, names = truth, sorted(path.stem for path in truth.glob(f"*{ending}"))
+        where, names = truth, sorted(path.stem for path in truth.glob(f"[!.]*{ending}"))
     else:
         lists = [photographs.parent / "ImageSets" / name for name in LISTS]
         where = list_file(next((folder for folder in lists if folder.is_dir()), lists[-1]), split)

@@ -38,6 +38,11 @@ def test_samples(home: Path, place: str) -> None:
     assert source[0]["target"][0].tolist() == [VOID, 0, 149] * 2
 
 
+def test_what_a_mac_adds_is_no_image(home: Path) -> None:
+    (home / "ADEChallengeData2016" / "images" / "validation" / "._ADE_val_00000001.jpg").touch()
+    assert ade20k(root=str(home)).ids == ["ADE_val_00000001", "ADE_val_00000002"]
+
+
 def test_what_is_missing_and_where_it_is_published(home: Path) -> None:
     says = r"expected ADEChallengeData2016 .* published at http://sceneparsing\.csail\.mit\.edu$"
     with pytest.raises(GpsweepError, match=rf"^data\.root=nowhere: no such folder; {says}"):

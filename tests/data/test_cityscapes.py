@@ -38,6 +38,11 @@ def test_samples(home: Path) -> None:
     assert [source.classes[number] for number in (0, 18, 16, 10)] == ["road", "bicycle", "train", "sky"]
 
 
+def test_what_a_mac_adds_is_no_image(home: Path) -> None:
+    (home / "leftImg8bit" / "val" / "lindau" / f"._{NAMES[1]}_leftImg8bit.png").touch()
+    assert cityscapes(root=str(home)).ids == NAMES
+
+
 def test_splits(home: Path) -> None:
     with pytest.raises(
         GpsweepError, match=r"^data\.split=vall: unknown\. Did you mean val\? Choices: train, val"

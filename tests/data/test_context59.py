@@ -97,6 +97,13 @@ def test_pngs_in_numbers_or_colours(home: Path, kind: str) -> None:
     assert shown(without) == [["sky", "void", "bird"], ["aeroplane", "wood", "clothes"]]
 
 
+def test_what_a_mac_adds_is_no_mask(home: Path) -> None:
+    as_pngs(home, "numbers")
+    (home / "pngs" / f"._{NAMES[0]}.png").touch()
+    (home / "pngs" / f"._{NAMES[0]}.mat").touch()
+    assert context59(root=str(home), masks="pngs", split=None).ids == NAMES
+
+
 def test_lists(home: Path, listed: Maker) -> None:
     mine = listed(home / "mine.txt", NAMES[1:])
     assert context59(root=str(home), split=str(mine)).ids == NAMES[1:]
