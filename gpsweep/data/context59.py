@@ -51,7 +51,8 @@ def context59(
         root: the folder that the others are relative to.
         images: the folder of the photographs.
         masks: the folder of ``.mat`` files with 459 labels, or of PNGs with the numbers 0–59, or with these
-            numbers in PASCAL VOC's colours.
+            numbers in PASCAL VOC's colours. The numbers are those of ``59_labels.txt``: the PNGs that
+            MMSegmentation converts are numbered by the alphabet, and would be taken for other classes.
         labels: ``labels.txt``, the names of the 459; ``None``: beside ``masks``. PNGs need none.
         split: a list file of ``ImageSets/Main`` beside ``images`` without ``.txt``, or the path of one;
             ``None`` for all masks.
