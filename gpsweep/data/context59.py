@@ -15,7 +15,7 @@ from gpsweep.data.decode import read_mask
 from gpsweep.data.files import Files, Item, existing_folder, list_file, read_lines, read_names
 from gpsweep.data.legend import Legend, Mask
 from gpsweep.data.matlab import read_label_map
-from gpsweep.errors import GpsweepError, listing
+from gpsweep.errors import GpsweepError, listing, unknown
 
 # In the published order of 59_labels.txt, which is that of the published networks' outputs after background.
 NAMES = """
@@ -27,6 +27,8 @@ sidewalk sky snow bedcloth track tree truck wall water window wood
 CLASSES = tuple(NAMES.split())
 # What labels.txt calls a class that 59_labels.txt calls otherwise.
 CALLED = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
+ORDERS = ("published", "alphabetical")
+CONVERTED = "SegmentationClassContext"  # where MMSegmentation's converter leaves its PNGs
 LABELS = 459
 PUBLISHED = "published at https://cs.stanford.edu/~roozbeh/pascal-context/"
 MASKS = f"PASCAL-Context's trainval folder of .mat files, or a folder of PNGs with numbers 0–59, {PUBLISHED}"
@@ -39,6 +41,7 @@ def context59(
     root: str,
     images: str = "VOCdevkit/VOC2010/JPEGImages",
     masks: str = "context59/trainval",
+    order: str | None = None,
     labels: str | None = None,
     split: str | None = "val",
     background: bool = True,
@@ -51,8 +54,11 @@ def context59(
         root: the folder that the others are relative to.
         images: the folder of the photographs.
         masks: the folder of ``.mat`` files with 459 labels, or of PNGs with the numbers 0–59, or with these
-            numbers in PASCAL VOC's colours. The numbers are those of ``59_labels.txt``: the PNGs that
-            MMSegmentation converts are numbered by the alphabet, and would be taken for other classes.
+            numbers in PASCAL VOC's colours.
+        order: what the numbers in PNGs count: the classes as ``published`` in ``59_labels.txt``, or by the
+            names of ``labels.txt`` in ``alphabetical`` order, as MMSegmentation converts them. ``None``:
+            as published, but to be said of a folder that bears the converter's name. The data's own classes
+            are always in the published order.
         labels: ``labels.txt``, the names of the 459; ``None``: beside ``masks``. PNGs need none.
         split: a list file of ``ImageSets/Main`` beside ``images`` without ``.txt``, or the path of one;
             ``None`` for all masks.
@@ -78,8 +84,19 @@ def context59(
         lists = [photographs.parent / "ImageSets" / name for name in LISTS]
         where = list_file(next((folder for folder in lists if folder.is_dir()), lists[-1]), split)
         names = read_names(where)
+    if order is not None and order not in ORDERS:
+        raise unknown("data.order", order, ORDERS)
+    if order is None and not matlab and truth.name == CONVERTED:
+        raise GpsweepError(
+            f"data.order=null: the PNGs of MMSegmentation's {CONVERTED} number the classes by the alphabet; "
+            "expected data.order=alphabetical for them, or data.order=published for 59_labels.txt's order"
+        )
     table = _table(truth.parent / "labels.txt" if labels is None else top / labels) if matlab else None
-    numbers = tuple(range(0 if background else 1, len(CLASSES) + 1))
+    numbers = tuple(range(1, len(CLASSES) + 1))
+    if order == "alphabetical" and not matlab:
+        alphabet = sorted(_called(name) for name in CLASSES)
+        numbers = tuple(alphabet.index(_called(name)) + 1 for name in CLASSES)
+    numbers = ((0,) if background else ()) + numbers
     return Files(
         name=f"context59-{where.stem if split else 'all'}",
         classes=(("background",) if background else ()) + CLASSES,
@@ -93,6 +110,11 @@ def context59(
         image_key="data.images",
         mask_key="data.masks",
     )
+
+
+def _called(name: str) -> str:
+    """Return what labels.txt calls a class."""
+    return CALLED.get(name, name)
 
 
 def _table(path: Path) -> NDArray[np.uint8]:
@@ -111,13 +133,13 @@ def _table(path: Path) -> NDArray[np.uint8]:
                 f"data.labels: {path} has the line '{line}'; expected 'NUMBER: NAME', 1–{LABELS}"
             )
         numbers[name.strip()] = int(number)
-    absent = [name for name in CLASSES if CALLED.get(name, name) not in numbers]
+    absent = [name for name in CLASSES if _called(name) not in numbers]
     if len(set(numbers.values())) != LABELS or absent:
         lacking = f", without {listing(absent)}" if absent else ""
         raise GpsweepError(f"data.labels: {path} names {len(numbers)} labels{lacking}; expected {LABELS}")
     table = np.zeros(LABELS + 1, dtype=np.uint8)
     for place, name in enumerate(CLASSES, start=1):
-        table[numbers[CALLED.get(name, name)]] = place
+        table[numbers[_called(name)]] = place
     return table
 
 

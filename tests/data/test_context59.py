@@ -97,6 +97,28 @@ def test_pngs_in_numbers_or_colours(home: Path, kind: str) -> None:
     assert shown(without) == [["sky", "void", "bird"], ["aeroplane", "wood", "clothes"]]
 
 
+def test_pngs_numbered_by_the_alphabet(home: Path) -> None:
+    # background aeroplane bag bed bedclothes … cat ceiling chair cloth … sofa table … window wood
+    numbers = np.array([[2, 0, 18], [4, 59, 50]], dtype=np.uint8)
+    folder = home / "SegmentationClassContext"
+    folder.mkdir()
+    for name in NAMES:
+        Image.fromarray(numbers).save(folder / f"{name}.png")
+    source = context59(root=str(home), masks=folder.name, order="alphabetical")
+    assert source.classes[1:] == CLASSES
+    assert shown(source) == [["bag", "background", "clothes"], ["bedcloth", "wood", "diningtable"]]
+    without = context59(root=str(home), masks=folder.name, order="alphabetical", background=False)
+    assert shown(without) == [["bag", "void", "clothes"], ["bedcloth", "wood", "diningtable"]]
+    with pytest.raises(GpsweepError, match=r"^data\.order=null: .* expected data\.order=alphabetical"):
+        context59(root=str(home), masks=folder.name)
+    published = context59(root=str(home), masks=folder.name, order="published")
+    assert shown(published)[0][0] == "bicycle"
+    with pytest.raises(GpsweepError, match=r"^data\.order=alphabetic: unknown\. Did you mean alphabetical"):
+        context59(root=str(home), masks=folder.name, order="alphabetic")
+    # The .mat files are mapped by name, whatever is said of PNGs.
+    assert shown(context59(root=str(home), order="alphabetical")) == shown(context59(root=str(home)))
+
+
 def test_what_a_mac_adds_is_no_mask(home: Path) -> None:
     as_pngs(home, "numbers")
     (home / "pngs" / f"._{NAMES[0]}.png").touch()
