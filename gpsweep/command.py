@@ -29,12 +29,15 @@ def warnings_in_a_line() -> Iterator[None]:
 def within_hydra() -> Iterator[None]:
     """Let Hydra, which runs the command, print a mistake in its own way: without a traceback."""
     from hydra.errors import CompactHydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     with warnings_in_a_line():
         try:
             yield
         except GpsweepError as error:
             raise CompactHydraException(f"gpsweep: {error}") from error
+        except OmegaConfBaseException as error:  # a value is absent, or names what is
+            raise CompactHydraException(f"gpsweep: {error.full_key}: {error.msg}") from error
 
 
 def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -69,6 +69,10 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("model.std=0", "model.std"),
         ("data.classes=9", "model.classes: the network has 5 output channels, expected at least 9"),
         ("model.classes=8", "model.classes=8: the network has 5 output channels"),
+        ("seed=${absent}", "gpsweep: seed: Interpolation key 'absent' not found"),
+        ("store=${oc.env:ABSENT}", "gpsweep: store: KeyError raised while resolving interpolation: "),
+        ("model.checkpoint=???", "gpsweep: model.checkpoint: Missing mandatory value: model.checkpoint"),
+        ("~crf", "gpsweep: crf: Key 'crf' not in 'Config'"),
         ("+model.aliases.deep=encodr", "model.aliases.deep=encodr: unknown. Did you mean encoder"),
     ],
 )
