@@ -77,6 +77,12 @@ def test_an_interval_has_no_points() -> None:
         fused("eps=interval(0,1)")
 
 
+def test_a_glob_has_no_points(terminal: Terminal) -> None:
+    code, _, err = terminal("-m", "label=glob(*)")
+    assert code == 1
+    assert "label=glob(*): expected values, as in label=a,b; glob finds the files of a group alone" in err
+
+
 def test_a_sweep_of_nothing_is_one_message(terminal: Terminal) -> None:
     code, _, err = terminal("-m", "seed=range(0,0)", "eps=1")
     assert code == 1

@@ -15,7 +15,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -63,7 +63,7 @@ def fuse(overrides: Iterable[Override]) -> list[str]:
     """Return the overrides as text, sweeps over axes of the grid as lists with exact decimals.
 
     Raises:
-        GpsweepError: for an interval, which has no points.
+        GpsweepError: for an interval, which has no points, and a glob, which has no files to match.
     """
     return [_fused(override) for override in overrides]
 
@@ -79,6 +79,8 @@ def _fused(override: Override) -> str:
         numbers = decimal_range(value.start, value.stop, value.step)
         whole = all(isinstance(v, int) for v in (value.start, value.stop, value.step))
         return f"{key}=[{','.join(str(int(v) if whole else v) for v in numbers)}]"
+    if isinstance(value, Glob):
+        raise GpsweepError(f"{line}: expected values, as in {key}=a,b; glob finds the files of a group alone")
     if not override.is_discrete_sweep():
         raise GpsweepError(f"{line}: expected points, came an interval; write {key}=range(start,stop,step)")
     return f"{key}=[{','.join(override.sweep_string_iterator())}]"
