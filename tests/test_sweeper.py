@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from commands import Terminal, pictures
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -81,6 +82,15 @@ def test_a_glob_has_no_points(terminal: Terminal) -> None:
     code, _, err = terminal("-m", "label=glob(*)")
     assert code == 1
     assert "label=glob(*): expected values, as in label=a,b; glob finds the files of a group alone" in err
+
+
+def test_parameters_of_the_sweeper_from_the_command_line(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    net = ["model=custom", "model.net=networks.small"]
+    code, _, err = terminal("-m", *SET, *net, "+hydra.sweeper.params.eps='range(0,1,0.5)'")
+    assert (code, err) == (0, "")
+    (rows,) = terminal.results()
+    assert pd.read_csv(rows).eps.tolist() == [0, 0.5]
 
 
 def test_a_sweep_of_nothing_is_one_message(terminal: Terminal) -> None:

@@ -8,7 +8,7 @@
 # look for the names in them.
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -92,7 +92,7 @@ class FusedSweeperConf:
 
     _target_: str = "hydra_plugins.gpsweep_sweeper.fused.FusedSweeper"
     max_batch_size: int | None = None
-    params: dict[str, str] | None = None
+    params: dict[str, str] | None = field(default_factory=dict)  # to be added to on the command line
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="fused", node=FusedSweeperConf, provider="gpsweep")
