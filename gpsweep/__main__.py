@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gpsweep import config, trackers
-from gpsweep.command import within_hydra
+from gpsweep.command import printable, within_hydra
 
 config.register()
 
@@ -56,6 +56,7 @@ def one(cfg: DictConfig) -> float | None:
 
 def cli() -> None:
     """Run the command line."""
+    printable()
     sys.argv[1:] = config.quoted(sys.argv[1:])
     main()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -12,6 +13,12 @@ from functools import wraps
 from gpsweep.errors import GpsweepError
 
 FAILED, INTERRUPTED = 1, 130  # exit codes; the second where Ctrl-C has ended a command
+
+
+def printable() -> None:
+    """Print what the terminal's encoding has no letter for as an escape, as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -31,6 +38,7 @@ def within_hydra() -> Iterator[None]:
     from hydra.errors import CompactHydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    printable()
     with warnings_in_a_line():
         try:
             yield
@@ -54,6 +62,7 @@ def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[
     def command(main: Callable[..., int]) -> Callable[..., int]:
         @wraps(main)
         def run(*arguments: object) -> int:
+            printable()
             with warnings_in_a_line():
                 try:
                     return main(*arguments)

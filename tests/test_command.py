@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -49,3 +52,13 @@ def test_hydra_prints_mistakes_and_warnings_are_whose_they_were_after() -> None:
         assert warnings.formatwarning("so", UserWarning, "file.py", 3) == "gpsweep: UserWarning: so\n"
         raise GpsweepError("label=x")
     assert warnings.formatwarning is before
+
+
+@pytest.mark.parametrize("command", [["gpsweep", "--help"], ["gpsweep.layers"], ["gpsweep.tables"]])
+def test_what_the_terminal_has_no_letter_for_is_no_mistake(command: list[str], tmp_path: Path) -> None:
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=tmp_path, env=plain, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
