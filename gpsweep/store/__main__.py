@@ -117,8 +117,10 @@ def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bo
     """Remove leftovers, and whatever else was asked for.
 
     Raises:
-        GpsweepError: for a key that is not there.
+        GpsweepError: for a key that is not there, or a time that is none.
     """
+    if older is not None and not older >= 0:
+        raise GpsweepError(f"--older {older:g}: expected days, 0 or more")
     for key in keys:
         if key not in {each.folder.name for each in entries}:
             raise GpsweepError(f"--key {key}: expected a key that ls shows")

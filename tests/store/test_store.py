@@ -186,6 +186,13 @@ def test_ls_and_gc(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert not store.folder.exists()
 
 
+@pytest.mark.parametrize("days", ["-1", "nan"])
+def test_gc_takes_no_time_that_is_none(store: Store, days: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gc", str(filled(store).folder.parent), "--older", days]) == 1
+    assert capsys.readouterr().err == f"gpsweep: --older {days}: expected days, 0 or more\n"
+    assert store.folder.exists()
+
+
 def test_gc_sees_predictions_that_are_being_written(store: Store) -> None:
     root = filled(store).folder.parent
     for path in [*store.folder.glob("*"), store.folder]:
