@@ -622,3 +622,30 @@ def test_a_part_in_training_is_noticed() -> None:
 def test_eps_may_be_an_array(eps: Any) -> None:
     found = curve(nn.Conv2d(3, CLASSES, 1).eval(), torch.randn(2, 3, 4, 4), eps)
     assert [point.eps for point, _ in found] == [-1, 0, 1]
+
+
+class Keeping(nn.Module):
+    """A network that hands features on beside the outputs of its modules, by a hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+        self.middle, self.head = nn.Conv2d(4, 4, 1), nn.Conv2d(8, CLASSES, 1)
+        self.kept: list[Tensor] = []
+        self.encoder[0].register_forward_hook(self.keep)
+
+    def keep(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        self.kept[:] = [output]
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.middle(self.encoder(x))
+        return self.head(torch.cat([found, *self.kept], 1))
+
+
+def test_what_a_network_keeps_of_another_pass_does_not_enter_a_point() -> None:
+    torch.manual_seed(0)
+    net, x = Keeping().eval(), torch.rand(2, 3, 4, 4)
+    with pytest.warns(UserWarning, match="layer=middle: what follows it cannot be computed alone"):
+        found = {point: z for point, z in curve(net, x, [0.5, 1], layer=["input", "middle"])}
+    for point in [point for point in found if point.layer == "middle"]:
+        assert found[point].equal(naive(net, x, point, torch.zeros(2, 4, 4).long()))
