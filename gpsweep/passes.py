@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Memo:
     Args:
         net: whose memo it is, once it has been used.
         replays: per layer name, its site and how to compute only what follows it.
+        runs: how often each module ran in the pass that was examined last.
         trusted: per layer name, whether that was found to equal the full forward pass.
         apart: per layer name, whether points that share a forward pass were found not to change each other.
         changes_input: whether the network changes its input in place.
@@ -51,6 +53,7 @@ class Memo:
 
     net: weakref.ref[nn.Module] | None = None
     replays: dict[str, layers.Replay] = field(default_factory=dict)
+    runs: dict[str, int] = field(default_factory=dict)
     trusted: dict[str, bool] = field(default_factory=dict)
     apart: dict[str, bool] = field(default_factory=dict)
     changes_input: bool = False
@@ -153,6 +156,7 @@ class Passes:
         with self.predicting():
             calls, _ = layers.trace(self.net, x)
         self.memo.changes_input = x._version > 0
+        self.memo.runs = Counter(done.call.path for done in calls)
         for name in new:
             self.memo.replays[name] = layers.replay_of(calls, layers.site(calls, self.net, name))
 
@@ -164,6 +168,12 @@ class Passes:
         leaf = self.x.detach().requires_grad_()
         with self.pulling(), layers.recorded(self.net, self._replays(inner)) as self.guided:
             z = pick(self.net(leaf.clone()), self.output)
+        if any(self.memo.runs[path] != runs for path, runs in self.guided.runs.items()):
+            # As where a module runs once for each sample, or tile, and this batch has more or fewer of them.
+            self.memo.replays.clear()
+            self.memo.trusted.clear()
+            self.examine(names)
+            return self.clean(names)
         activations = self.guided.activations
         anchors = {name: layers.tensors_of(activations[self.memo.replays[name].site]) for name in inner}
         if layers.INPUT in names:

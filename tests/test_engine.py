@@ -649,3 +649,34 @@ def test_what_a_network_keeps_of_another_pass_does_not_enter_a_point() -> None:
         found = {point: z for point, z in curve(net, x, [0.5, 1], layer=["input", "middle"])}
     for point in [point for point in found if point.layer == "middle"]:
         assert found[point].equal(naive(net, x, point, torch.zeros(2, 4, 4).long()))
+
+
+class EachAround(nn.Module):
+    """A network that runs one module once a sample, before and after another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each, self.middle = nn.Conv2d(CLASSES, CLASSES, 1), nn.Conv2d(CLASSES, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        middle = self.middle(torch.cat([self.each(sample) for sample in x.split(1)]))
+        return torch.cat([self.each(sample).tanh() for sample in middle.split(1)])
+
+
+@pytest.mark.parametrize("sizes", [(4, 2), (4, 3), (2, 4)])
+def test_a_module_may_run_more_or_less_often_in_another_batch(sizes: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    net, memo = EachAround().eval(), Memo()
+    for size in sizes:
+        x = torch.rand(size, CLASSES, 4, 4)
+        found = list(curve(net, x, [0.5], layer="middle", memo=memo))
+        [(_, alone)] = curve(net, x, [0.5], layer="middle")
+        assert found[0][1].equal(alone)
+
+
+def test_a_run_that_another_batch_lacks_is_named() -> None:
+    net, memo = EachAround().eval(), Memo()
+    options: dict[str, Any] = {"layer": "each@7", "layer_scale": "absolute", "memo": memo}
+    list(curve(net, torch.rand(4, CLASSES, 4, 4), [0.5], **options))
+    with pytest.raises(GpsweepError, match="layer=each@7: the module runs only 4 times in a pass"):
+        list(curve(net, torch.rand(2, CLASSES, 4, 4), [0.5], **options))

@@ -194,10 +194,16 @@ def replay_of(calls: Sequence[Finished], where: Call) -> Replay:
 
 @dataclass
 class Recording:
-    """Outputs of one clean pass: activations at the sites, and what replays of them need."""
+    """Outputs of one clean pass: activations at the sites, and what replays of them need.
+
+    Args:
+        activations, outputs: by call.
+        runs: how often the modules of those calls ran.
+    """
 
     activations: dict[Call, Any] = field(default_factory=dict)
     outputs: dict[Call, Any] = field(default_factory=dict)
+    runs: dict[str, int] = field(default_factory=dict)
 
 
 @contextmanager
@@ -211,11 +217,11 @@ def recorded(net: nn.Module, replays: Iterable[Replay]) -> Iterator[Recording]:
     sites = {replay.site for replay in replays}
     needed = {call for replay in replays for call in replay.before}
     fragile = {call for replay in replays for call in replay.fragile}
-    counts: Counter[str] = Counter()
+    recording.runs = {call.path: 0 for call in sites | needed}
 
     def keep(path: str, module: nn.Module, args: Any, output: Any) -> Any:
-        counts[path] += 1
-        call = Call(path, counts[path])
+        recording.runs[path] += 1
+        call = Call(path, recording.runs[path])
         if call in needed:
             copy = torch.clone if call in fragile else _same
             recording.outputs[call] = tree_map_only(Tensor, lambda t: copy(t.detach()), output)
@@ -225,7 +231,7 @@ def recorded(net: nn.Module, replays: Iterable[Replay]) -> Iterator[Recording]:
         return None
 
     with ExitStack() as stack:
-        for path in {call.path for call in sites | needed}:
+        for path in recording.runs:
             hook = partial(keep, path)
             stack.enter_context(net.get_submodule(path).register_forward_hook(hook))
         yield recording
