@@ -176,6 +176,13 @@ class Passes:
             return self.clean(names)
         activations = self.guided.activations
         anchors = {name: layers.tensors_of(activations[self.memo.replays[name].site]) for name in inner}
+        for name in inner:
+            if not anchors[name]:
+                came = type(activations[self.memo.replays[name].site]).__name__
+                raise GpsweepError(
+                    f"layer={name}: expected floating-point tensors, in a tuple, list or dict if several, "
+                    f"came {came} without any; take another layer"
+                )
         if layers.INPUT in names:
             anchors[layers.INPUT] = [leaf]
         self.guided = _detached(self.guided)

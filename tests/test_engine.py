@@ -680,3 +680,23 @@ def test_a_run_that_another_batch_lacks_is_named() -> None:
     list(curve(net, torch.rand(4, CLASSES, 4, 4), [0.5], **options))
     with pytest.raises(GpsweepError, match="layer=each@7: the module runs only 4 times in a pass"):
         list(curve(net, torch.rand(2, CLASSES, 4, 4), [0.5], **options))
+
+
+class Argmax(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.argmax(1)
+
+
+def test_a_layer_without_floating_point_numbers_is_named() -> None:
+    class Telling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.classes = nn.Conv2d(3, CLASSES, 1), Argmax()
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            z = self.head(x)
+            return z, self.classes(z)
+
+    net = Telling()
+    with pytest.raises(GpsweepError, match=r"layer=classes: expected floating-point tensors.* came Tensor"):
+        list(curve(net.eval(), torch.rand(1, 3, 2, 2), [1], layer="classes", output=0))
