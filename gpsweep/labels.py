@@ -123,8 +123,8 @@ def ground_truth(z: Tensor, hints: Hints) -> Tensor:
         stands for it.
 
     Raises:
-        GpsweepError: if there is no target, one of another shape than the logits', or a class map that has
-            not one entry a class.
+        GpsweepError: if there is no target, one of another shape than the logits' or of other than whole
+            numbers, or a class map that has not one entry a class.
     """
     target = hints.target
     if target is None:
@@ -132,6 +132,9 @@ def ground_truth(z: Tensor, hints: Hints) -> Tensor:
     if target.shape != (z.shape[0], *z.shape[2:]):
         expected = (z.shape[0], *z.shape[2:])
         raise GpsweepError(f"label=ground_truth: expected a target {expected}, came {tuple(target.shape)}")
+    if target.is_floating_point():
+        raise GpsweepError(f"label=ground_truth: expected a target of whole numbers, came {target.dtype}")
+    target = target.long()  # masks often come as bytes
     if hints.class_map is not None:
         return _shared(target, hints.class_map, z)
     known = (target >= 0) & (target < z.shape[1])

@@ -94,3 +94,16 @@ def test_a_class_map_of_itself_leaves_the_truth_as_it_is() -> None:
     target = torch.tensor([2, -1])
     plain = STRATEGIES["ground_truth"](Z, Hints(target=target))
     assert STRATEGIES["ground_truth"](Z, Hints(target=target, class_map=range(3))).equal(plain)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("classes", [3, 300])
+def test_a_target_may_be_of_any_whole_numbers(kind: torch.dtype, classes: int) -> None:
+    z, target = torch.zeros(2, classes, 2), torch.tensor([[0, 2], [1, 255]])
+    found = STRATEGIES["ground_truth"](z, Hints(target=target.to(kind)))
+    assert found.equal(STRATEGIES["ground_truth"](z, Hints(target=target)))
+
+
+def test_a_target_of_fractions_is_refused() -> None:
+    with pytest.raises(GpsweepError, match=r"expected a target of whole numbers, came torch\.float32"):
+        STRATEGIES["ground_truth"](Z, Hints(target=torch.zeros(2)))
