@@ -140,13 +140,14 @@ def curve(
         any precision, so that what is done with them does not depend on it.
 
     Raises:
-        GpsweepError: at the call, for an unknown name, an axis without values, a number that does not fit,
-            ``sample_ids`` that are not one a sample, a network any module of which is in training mode, a
-            call in inference mode or an ``x`` from there, or a layer that does not run, or runs several times
-            while no ``@k`` says which run. While points are asked for, for a ``target`` or ``class_map`` that
-            ``ground_truth`` lacks or that does not fit the logits, logits that are not found, a layer that
-            they do not depend on or whose first dimension is not the batch's, a precision that the device
-            does not have, or a batch that memory does not hold.
+        GpsweepError: at the call, for an unknown name, an axis without values, a number that does not fit, an
+            ``x`` of whole numbers, ``sample_ids`` that are not one a sample, a network any module of which is
+            in training mode, a call in inference mode or an ``x`` from there, or a layer that does not run,
+            or runs several times while no ``@k`` says which run. While points are asked for, for a ``target``
+            or ``class_map`` that ``ground_truth`` lacks or that does not fit the logits, a ``valid`` that
+            does not, logits that are not found or have no classes, a layer that they do not depend on or
+            whose first dimension is not the batch's, a precision that the device does not have, or a batch
+            that memory does not hold.
 
     Warns:
         UserWarning: once for each layer that cannot be replayed: its points take full forward passes. Once
@@ -166,6 +167,8 @@ def curve(
     hints = Hints(target, sample_ids, seed, valid, random_unit, class_map)
     if sample_ids is not None and len(sample_ids) != len(x):
         raise GpsweepError(f"sample_ids: expected one per sample, {len(x)}, came {len(sample_ids)}")
+    if not x.is_floating_point():
+        raise GpsweepError(f"x: expected floating-point numbers, came {x.dtype}; use x.float()")
     if any(module.training for module in net.modules()):
         raise GpsweepError(
             "net: expected a network in evaluation mode, came one in training; call net.eval()"
@@ -248,6 +251,7 @@ class _Walk:
         """Yield the points, label by label and layer by layer."""
         points = self.points
         state = self.passes.clean(points.layer)
+        self.check_valid(state.logits)
         self.passes.check(points.layer)
         # What is not perturbed, as plain test-time augmentation, takes no backward pass.
         moving = any(points.eps)
@@ -264,6 +268,19 @@ class _Walk:
                     curve = Point(label, signal, layer, step)
                     direction = self.direction(curve, state, pulled) if moving else []
                     yield from self.along(curve, direction, state.prediction)
+
+    def check_valid(self, logits: Tensor) -> None:
+        """Refuse a mask of padding that is of another size than the logits.
+
+        Raises:
+            GpsweepError: naming both shapes.
+        """
+        valid, expected = self.hints.valid, (len(logits), *logits.shape[2:])
+        if valid is not None and logits.dim() == 4 and valid.shape != expected:
+            raise GpsweepError(
+                f"valid: expected the size of the logits, {expected}, came {tuple(valid.shape)}; where the "
+                "network gives smaller ones than its input, enlarge them in it"
+            )
 
     def distribution(self, label: str, logits: Tensor) -> Tensor:
         """Return the label distribution that a strategy makes of logits."""

@@ -396,6 +396,8 @@ def _state(z: Tensor, anchors: dict[str, list[Tensor]], prediction: Tensor) -> S
             f"layer={', '.join(anchors)}: the logits do not depend on it, or the network cuts the gradient "
             "by a no_grad() or detach() in its forward"
         )
+    if z.dim() < 2:
+        raise GpsweepError(f"net: expected logits (N, C, …), came a tensor {tuple(z.shape)}")
     # Softmax and signal stay in 32 bits when the forward pass is in fewer.
     return State(z, z.detach().float().softmax(1), anchors, widened(prediction))
 

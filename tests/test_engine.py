@@ -700,3 +700,33 @@ def test_a_layer_without_floating_point_numbers_is_named() -> None:
     net = Telling()
     with pytest.raises(GpsweepError, match=r"layer=classes: expected floating-point tensors.* came Tensor"):
         list(curve(net.eval(), torch.rand(1, 3, 2, 2), [1], layer="classes", output=0))
+
+
+@pytest.mark.parametrize(
+    ("net", "options", "message"),
+    [
+        (
+            nn.Conv2d(3, 2, 1),
+            {"x": torch.zeros(2, 3, 4, 4).byte()},
+            r"x: expected floating.*came torch\.uint8",
+        ),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(48, 1), nn.Flatten(0)),
+            {},
+            r"net: expected logits \(N, C, …\), came a tensor \(2,\)",
+        ),
+        *(
+            (
+                nn.Conv2d(3, 2, 3),
+                {"label": label, "valid": torch.ones(2, 4, 4).bool()},
+                r"valid: expected the size of the logits, \(2, 2, 2\), came \(2, 4, 4\)",
+            )
+            for label in ("argmax", "random_onehot")
+        ),
+    ],
+)
+def test_what_does_not_fit_the_network_is_named(
+    net: nn.Module, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(GpsweepError, match=message):
+        list(curve(net.eval(), **{"x": torch.zeros(2, 3, 4, 4), "eps": [1], **options}))
