@@ -41,6 +41,10 @@ def by_rms(gradient: Tensor, valid: Tensor | None = None) -> Tensor:
     """
     if valid is not None:
         gradient = gradient * valid.unsqueeze(1)
+    # The gradient of a very certain image is so small that its squares would be rounded to 0. A power of two
+    # changes none of its digits.
+    largest = gradient.abs().amax(tuple(range(1, gradient.dim())), keepdim=True)
+    gradient = torch.where(largest < 2.0**-40, gradient * 2.0**80, gradient)
     size = rms(gradient)
     if valid is not None:
         share = valid.flatten(1).float().mean(1)

@@ -18,6 +18,7 @@ from gpsweep.errors import GpsweepError
 from gpsweep.labels import STRATEGIES, Hints
 from gpsweep.passes import Memo
 from gpsweep.points import LABELS, SIGNALS, STEPS, Point
+from gpsweep.steps import by_rms
 
 IDS = ["a", "b"]
 
@@ -730,3 +731,11 @@ def test_what_does_not_fit_the_network_is_named(
 ) -> None:
     with pytest.raises(GpsweepError, match=message):
         list(curve(net.eval(), **{"x": torch.zeros(2, 3, 4, 4), "eps": [1], **options}))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 6), (2,)])
+@pytest.mark.parametrize("small", [2.0**-30, 2.0**-60, 2.0**-100])
+def test_a_small_gradient_has_an_rms(shape: tuple[int, ...], small: float) -> None:
+    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    gradient[0] = 0
+    assert by_rms(gradient * small).equal(by_rms(gradient))
