@@ -739,3 +739,18 @@ def test_a_small_gradient_has_an_rms(shape: tuple[int, ...], small: float) -> No
     gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     gradient[0] = 0
     assert by_rms(gradient * small).equal(by_rms(gradient))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_a_scripted_part_runs_as_it_is() -> None:
+    plain = build("residual")
+    x, _ = batch("residual")
+    layers = ["input", "1", "1.bn1"]
+    expected = dict(curve(plain, x, [0.5], layer=layers))
+    plain[2] = torch.jit.script(plain[2])
+    for point, logits in curve(plain, x, [0.5], layer=layers):
+        torch.testing.assert_close(logits, expected[point])
+    with pytest.raises(GpsweepError, match=r"layer=2\.bn1: .* only within TorchScript"):
+        curve(plain, x, [0.5], layer="2.bn1")
+    with pytest.raises(GpsweepError, match="layer=1: expected input, as a TorchScript"):
+        curve(torch.jit.script(plain), x, [0.5], layer="1")

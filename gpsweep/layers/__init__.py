@@ -84,8 +84,12 @@ def find(net: nn.Module, name: str) -> Call:
         The call by the module's own path; its ``number`` is 0 where ``name`` does not say which run is meant.
 
     Raises:
-        GpsweepError: if there is no such module; the nearest names are offered.
+        GpsweepError: if there is no such module; the nearest names are offered. Or for a TorchScript network.
     """
+    if isinstance(net, torch.jit.ScriptModule):
+        raise GpsweepError(
+            f"layer={name}: expected input, as a TorchScript network lets no layer be perturbed"
+        )
     path, at, number = name.partition("@")
     path = aliases(net).get(path, path)
     canonical = {id(module): known for known, module in net.named_modules()}
@@ -133,6 +137,8 @@ def trace(net: nn.Module, *inputs: Tensor) -> tuple[list[Finished], Any]:
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(submodules_run())
         for path, module in net.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # bears no hooks
             stack.enter_context(module.register_forward_pre_hook(partial(enter, path)))
             stack.enter_context(module.register_forward_hook(partial(leave, path)))
         output = net(*inputs)
@@ -159,7 +165,9 @@ def site(calls: Sequence[Finished], net: nn.Module, name: str) -> Call:
     found = find(net, name)
     runs = sum(done.call.path == found.path for done in calls)
     if runs == 0:
-        raise GpsweepError(f"layer={name}: the module exists but does not run in a forward pass")
+        raise GpsweepError(
+            f"layer={name}: the module exists but does not run in a forward pass, or only within TorchScript"
+        )
     if found.number == 0 and runs > 1:
         choices = ", ".join(f"{name}@{k}" for k in range(1, min(runs, 4) + 1))
         raise GpsweepError(f"layer={name}: the module runs {runs} times in a pass; say which: {choices}")
