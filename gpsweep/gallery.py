@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from gpsweep.identity import code, code_of, engine, stamp, structure
 from gpsweep.models.build import sha256
 from gpsweep.passes import Memo, Passes, State
 
-FEWEST, MOST, PIXELS = 32, 128, 2**17
+FEWEST, MOST, PIXELS = 32, 256, 2**18
 """B, how many images are computed together: as many as have these pixels, between two bounds."""
 
 # Images whose content is part of the data's identity; reading all would cost as much as a pass.
@@ -184,8 +185,13 @@ class Gallery:
             num_workers=self.workers,
             collate_fn=collate,
         )
-        for batch in loader:
-            yield self._whole(batch)
+        # The next block is read while the network computes on this one.
+        with ThreadPoolExecutor(1) as reader:
+            blocks = iter(loader)
+            ahead = reader.submit(next, blocks, None)
+            while (batch := ahead.result()) is not None:
+                ahead = reader.submit(next, blocks, None)
+                yield self._whole(batch)
 
     def _whole(self, batch: Batch | GpsweepError) -> Batch:
         if isinstance(batch, GpsweepError):

@@ -32,7 +32,9 @@ def test_features_are_what_the_layer_gives_in_fixed_blocks() -> None:
     assert found.describe(data.images[:MOST].float()).equal(kept[0])
 
 
-@pytest.mark.parametrize(("side", "expected"), [(8, MOST), (32, MOST), (48, 56), (64, FEWEST), (224, FEWEST)])
+@pytest.mark.parametrize(
+    ("side", "expected"), [(8, MOST), (32, MOST), (48, 113), (96, FEWEST), (224, FEWEST)]
+)
 def test_small_images_are_computed_in_larger_blocks(side: int, expected: int) -> None:
     large = Digits(
         torch.zeros(1, 3, 1, 1, dtype=torch.uint8).expand(300, 3, side, side), torch.zeros(300).long()
@@ -100,15 +102,15 @@ def mixed() -> Digits:
     class Mixed(Digits):
         def __getitem__(self, index: int) -> Any:
             sample = super().__getitem__(index)
-            return sample | {"image": sample["image"][:, : 8 - (index == 137)]}
+            return sample | {"image": sample["image"][:, : 8 - (index == 270)]}
 
-    data = digits(0, 150)
+    data = digits(0, 280)
     return Mixed(data.images, data.targets)
 
 
 def unnamed() -> Digits:
-    data = digits(0, 150)
-    data.targets[140] = -1
+    data = digits(0, 280)
+    data.targets[270] = -1
     return data
 
 
@@ -119,8 +121,8 @@ def unnamed() -> Digits:
         (Digits(torch.zeros(1), torch.zeros(1), task="segmentation"), {}, "digits is segmentation"),
         (digits(0, 9), {"features": None}, r"model\.features: label=knn expects the layer"),
         (digits(0, 9), {"features": "hiden"}, r"model\.features=hiden: unknown\. Did you mean hidden"),
-        (mixed(), {}, r"data\.size: .* one size; 0000 has 8×8 pixels, .* among 0128 … 0149"),
-        (unnamed(), {}, "label=knn: expected a class for each training image, .* among 0128 … 0149"),
+        (mixed(), {}, r"data\.size: .* one size; 0000 has 8×8 pixels, .* among 0256 … 0279"),
+        (unnamed(), {}, "label=knn: expected a class for each training image, .* among 0256 … 0279"),
     ],
 )
 def test_mistakes_are_named(source: Digits, options: dict[str, Any], message: str) -> None:

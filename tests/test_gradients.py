@@ -106,7 +106,7 @@ def test_gradients_come_of_the_passes_that_compute_the_features(layer: str, sign
 def test_gradients_are_left_for_later_where_memory_does_not_hold_them_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gradients, "KEPT_BYTES", 3 * MOST * 2 * 24)  # of six blocks of 3·64 signs in 2 bits
+    monkeypatch.setattr(gradients, "KEPT_BYTES", 2 * MOST * 2 * 24)  # of 700 images, each 3·64 signs
     data = digits()
     found = Gradients(Gallery(trained(), data, features="hidden"))
     found.prepare(torch.device("cpu"), signal="eq5", layer="input", signs=True)
