@@ -156,25 +156,40 @@ class Passes:
         with self.predicting():
             calls, _ = layers.trace(self.net, x)
         self.memo.changes_input = x._version > 0
-        self.memo.runs = Counter(done.call.path for done in calls)
+        runs = Counter(done.call.path for done in calls)
+        if runs != self.memo.runs:
+            # What is known of layers is of other passes.
+            self.memo.replays.clear()
+            self.memo.trusted.clear()
+            self.memo.runs, new = runs, _inner(names)
         for name in new:
             self.memo.replays[name] = layers.replay_of(calls, layers.site(calls, self.net, name))
 
-    def clean(self, names: Sequence[str]) -> State:
-        """Run the clean passes, and record activations and what replays need."""
+    def clean(self, names: Sequence[str], *, again: bool = True) -> State:
+        """Run the clean passes, and record activations and what replays need.
+
+        Args:
+            names: layers, examined.
+            again: whether to examine them anew where modules run otherwise than when they were.
+        """
         inner = _inner(names)
         # Whether or not the input's gradient is wanted: neither logits nor gradients, of several tensors of a
         # layer for one, are to depend on which other layers a grid holds.
         leaf = self.x.detach().requires_grad_()
         with self.pulling(), layers.recorded(self.net, self._replays(inner)) as self.guided:
             z = pick(self.net(leaf.clone()), self.output)
-        if any(self.memo.runs[path] != runs for path, runs in self.guided.runs.items()):
+        if again and any(self.memo.runs[path] != runs for path, runs in self.guided.runs.items()):
             # As where a module runs once for each sample, or tile, and this batch has more or fewer of them.
             self.memo.replays.clear()
-            self.memo.trusted.clear()
             self.examine(names)
-            return self.clean(names)
+            return self.clean(names, again=False)
         activations = self.guided.activations
+        for name in inner:
+            if self.memo.replays[name].site not in activations:
+                raise GpsweepError(
+                    f"layer={name}: expected to run alike in every forward pass, but in one with gradients "
+                    "it does not run"
+                )
         anchors = {name: layers.tensors_of(activations[self.memo.replays[name].site]) for name in inner}
         for name in inner:
             if not anchors[name]:

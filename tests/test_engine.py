@@ -683,6 +683,28 @@ def test_a_run_that_another_batch_lacks_is_named() -> None:
         list(curve(net, torch.rand(2, CLASSES, 4, 4), [0.5], **options))
 
 
+class Moody(nn.Module):
+    """A network that runs a module otherwise where gradients are taken: more often at each pass, or never."""
+
+    def __init__(self, *, more: bool) -> None:
+        super().__init__()
+        self.each, self.middle = nn.Conv2d(3, 3, 1), nn.Conv2d(3, CLASSES, 1)
+        self.more, self.passes = more, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += self.more
+        for _ in range(self.passes if torch.is_grad_enabled() else 1):
+            x = self.each(x)
+        return self.middle(x)
+
+
+def test_a_network_that_never_runs_alike_is_no_endless_matter() -> None:
+    x = torch.rand(1, 3, 4, 4)
+    assert len(list(curve(Moody(more=True).eval(), x, [0.5], layer=["each", "middle"]))) == 2
+    with pytest.raises(GpsweepError, match="layer=each: expected to run alike in every forward pass"):
+        list(curve(Moody(more=False).eval(), x, [0.5], layer=["each", "middle"]))
+
+
 class Argmax(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.argmax(1)
