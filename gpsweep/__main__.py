@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gpsweep import config, trackers
-from gpsweep.command import printable, within_hydra
+from gpsweep.command import printable, though_unread, within_hydra
 
 config.register()
 
@@ -47,10 +47,12 @@ def one(cfg: DictConfig) -> float | None:
         print(f"gpsweep: {stop}; what is stored stays, and the same command goes on", file=sys.stderr)
         hand_on(stop.signum)
         sys.exit(128 + stop.signum)
-    best_table(findings, folder)
+    with though_unread():
+        best_table(findings, folder)
     line = trackers.send(tracker, folder) if tracker else None
     if line:
-        print(line)
+        with though_unread():
+            print(line)
     return float(findings.rows["score"].max())
 
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 
 from gpsweep.errors import GpsweepError
 
@@ -19,6 +20,21 @@ def printable() -> None:
     """Print what the terminal's encoding has no letter for as an escape, as standard error does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def though_unread() -> Iterator[None]:
+    """Print, and go on where nobody reads any more, as behind ``| head``: a sweep has further jobs to do."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    except SystemExit as stop:
+        # Rich has done the same, and would end the process.
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
 
 
 @contextmanager
@@ -45,7 +61,8 @@ def within_hydra() -> Iterator[None]:
         except GpsweepError as error:
             raise CompactHydraException(f"gpsweep: {error}") from error
         except OmegaConfBaseException as error:  # a value is absent, or names what is
-            raise CompactHydraException(f"gpsweep: {error.full_key}: {error.msg}") from error
+            key = f"{error.full_key}: " if error.full_key else ""
+            raise CompactHydraException(f"gpsweep: {key}{error.msg or error}") from error
 
 
 def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:

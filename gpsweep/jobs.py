@@ -20,7 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from gpsweep import cluster, config, interrupts
-from gpsweep.command import INTERRUPTED
+from gpsweep.command import INTERRUPTED, though_unread
 
 LOG, REPORT = "gpsweep.log", "report.html"
 SHOWN = 20
@@ -125,7 +125,8 @@ class EveryJob(Launcher):
         named = [f"  {number}  {name}" for number, name in enumerate(distinct(self.overrides))]
         good = [f"{name}: {result(job)}" for name, job in zip(named, self.ended, strict=True) if done(job)]
         bad = [f"{name}: {reason(job)}" for name, job in zip(named, self.ended, strict=True) if not done(job)]
-        print(f"\n{len(good)} of {len(self.ended)} jobs are done", *shown(good), sep="\n")
+        with though_unread():
+            print(f"\n{len(good)} of {len(self.ended)} jobs are done", *shown(good), sep="\n")
         if bad:
             raise CompactHydraException(
                 "\n".join([f"gpsweep: {len(bad)} of {len(self.ended)} jobs failed", *shown(bad)])

@@ -93,6 +93,13 @@ def test_parameters_of_the_sweeper_from_the_command_line(terminal: Terminal) -> 
     assert pd.read_csv(rows).eps.tolist() == [0, 0.5]
 
 
+def test_jobs_that_would_share_a_folder_are_refused(terminal: Terminal) -> None:
+    code, _, err = terminal("-m", "hydra.sweep.subdir=one", "seed=0,1", "label=random_onehot")
+    assert code == 1
+    assert "hydra.sweep.subdir=one: expected a folder for each of 2 jobs, such as ${hydra.job.num}" in err
+    assert terminal.results() == []
+
+
 def test_a_sweep_of_nothing_is_one_message(terminal: Terminal) -> None:
     code, _, err = terminal("-m", "seed=range(0,0)", "eps=1")
     assert code == 1

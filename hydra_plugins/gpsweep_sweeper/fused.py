@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.errors import GpsweepError
@@ -54,9 +54,26 @@ class FusedSweeper(BasicSweeper):
             raise CompactHydraException(str(error)) from error
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose every job before the first one runs; one that runs here is composed at once anyway."""
-        if len(batch) > 1 or not isinstance(self.every_job.launcher, BasicLauncher):
-            super().validate_batch_is_legal(batch)
+        """Compose every job before the first one runs; one that runs here is composed at once anyway.
+
+        Raises:
+            GpsweepError: if two of them would write to one folder.
+        """
+        if len(batch) == 1 and isinstance(self.every_job.launcher, BasicLauncher):
+            return
+        assert self.hydra_context is not None
+        assert self.config is not None
+        folders = set()
+        for number, overrides in enumerate(batch):
+            job = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            with open_dict(job):
+                job.hydra.job.num = number
+            if job.hydra.sweep.subdir in folders:
+                raise GpsweepError(
+                    f"hydra.sweep.subdir={job.hydra.sweep.subdir}: expected a folder for each of "
+                    f"{len(batch)} jobs, such as ${{hydra.job.num}}"
+                )
+            folders.add(job.hydra.sweep.subdir)
 
 
 def fuse(overrides: Iterable[Override]) -> list[str]:
