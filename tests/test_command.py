@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hydra.errors import CompactHydraException
 
-from gpsweep.command import told, within_hydra
+from gpsweep.command import though_unread, told, within_hydra
 from gpsweep.errors import GpsweepError
 from gpsweep.layers.__main__ import main as layers
 from gpsweep.report.__main__ import main as report
@@ -62,3 +62,27 @@ def test_what_the_terminal_has_no_letter_for_is_no_mistake(command: list[str], t
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
+
+
+@pytest.mark.parametrize("line", ["print('a')", "from rich.console import Console; Console().print('a')"])
+def test_a_closed_pipe_does_not_end_what_is_to_be_done(line: str) -> None:
+    script = f"""
+import sys
+from gpsweep.command import though_unread
+for _ in range(2):
+    with though_unread():
+        {line}
+print("done", file=sys.stderr)
+"""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "done\n")
+
+
+def test_other_ends_of_a_command_are_left_alone() -> None:
+    with pytest.raises(SystemExit), though_unread():
+        raise SystemExit(3)
