@@ -58,11 +58,18 @@ def within_hydra() -> Iterator[None]:
     with warnings_in_a_line():
         try:
             yield
-        except GpsweepError as error:
-            raise CompactHydraException(f"gpsweep: {error}") from error
-        except OmegaConfBaseException as error:  # a value is absent, or names what is
-            key = f"{error.full_key}: " if error.full_key else ""
-            raise CompactHydraException(f"gpsweep: {key}{error.msg or error}") from error
+        except (GpsweepError, OmegaConfBaseException) as error:
+            raise CompactHydraException(f"gpsweep: {in_words(error)}") from error
+
+
+def in_words(error: Exception) -> str:
+    """Return a mistake's message in one line; OmegaConf's own tells of types and objects as well."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not isinstance(error, OmegaConfBaseException):
+        return str(error)
+    key = f"{error.full_key}: " if error.full_key else ""
+    return f"{key}{str(error.msg or error).splitlines()[0]}"
 
 
 def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:

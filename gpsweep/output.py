@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.atomic import check_writable
+from gpsweep.command import in_words
 from gpsweep.errors import GpsweepError
 
 
@@ -18,16 +20,16 @@ class OutputFolder(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the folder of a single run."""
-        self._check(config.hydra.run.dir, "hydra.run.dir")
+        self._check(config, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the folder of a sweep."""
-        self._check(config.hydra.sweep.dir, "hydra.sweep.dir")
+        self._check(config, "hydra.sweep.dir")
 
-    def _check(self, folder: str, key: str) -> None:
+    def _check(self, config: DictConfig, key: str) -> None:
         try:
-            check_writable(Path(folder), key)
-        except GpsweepError as error:
+            check_writable(Path(OmegaConf.select(config, key)), key)
+        except (GpsweepError, OmegaConfBaseException) as error:
             # Hydra turns what a callback raises into a warning and goes on; an exit it lets pass.
-            print(f"gpsweep: {error}", file=sys.stderr)
+            print(f"gpsweep: {in_words(error)}", file=sys.stderr)
             sys.exit(1)
