@@ -100,6 +100,14 @@ def test_jobs_that_would_share_a_folder_are_refused(terminal: Terminal) -> None:
     assert terminal.results() == []
 
 
+def test_folders_may_bear_what_a_launcher_calls_a_job(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    net = ["model=custom", "model.net=networks.small"]
+    code, _, err = terminal("-m", *SET, *net, "eps=0", "seed=0,1", "hydra.sweep.subdir=job ${hydra.job.id}")
+    assert (code, err) == (0, "")
+    assert len(terminal.results()) == 2
+
+
 def test_a_sweep_of_nothing_is_one_message(terminal: Terminal) -> None:
     code, _, err = terminal("-m", "seed=range(0,0)", "eps=1")
     assert code == 1

@@ -67,7 +67,7 @@ class FusedSweeper(BasicSweeper):
         for number, overrides in enumerate(batch):
             job = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             with open_dict(job):
-                job.hydra.job.num = number
+                job.hydra.job.num, job.hydra.job.id = number, str(number)  # which launchers would set
             if job.hydra.sweep.subdir in folders:
                 raise GpsweepError(
                     f"hydra.sweep.subdir={job.hydra.sweep.subdir}: expected a folder for each of "
