@@ -183,21 +183,7 @@ class Passes:
             self.memo.replays.clear()
             self.examine(names)
             return self.clean(names, again=False)
-        activations = self.guided.activations
-        for name in inner:
-            if self.memo.replays[name].site not in activations:
-                raise GpsweepError(
-                    f"layer={name}: expected to run alike in every forward pass, but in one with gradients "
-                    "it does not run"
-                )
-        anchors = {name: layers.tensors_of(activations[self.memo.replays[name].site]) for name in inner}
-        for name in inner:
-            if not anchors[name]:
-                came = type(activations[self.memo.replays[name].site]).__name__
-                raise GpsweepError(
-                    f"layer={name}: expected floating-point tensors, in a tuple, list or dict if several, "
-                    f"came {came} without any; take another layer"
-                )
+        anchors = {name: self._anchors(name) for name in inner}
         if layers.INPUT in names:
             anchors[layers.INPUT] = [leaf]
         self.guided = _detached(self.guided)
@@ -207,6 +193,22 @@ class Passes:
         elif self.memo.mode_matters:
             self.replay_plainly(inner)
         return _state(z, anchors, prediction)
+
+    def _anchors(self, name: str) -> list[Tensor]:
+        """Return a layer's tensors of the pass with gradients, or say why there are none."""
+        site = self.memo.replays[name].site
+        if site not in self.guided.activations:
+            raise GpsweepError(
+                f"layer={name}: expected to run alike in every forward pass, but in one with gradients it "
+                "does not run"
+            )
+        tensors = layers.tensors_of(self.guided.activations[site])
+        if not tensors:
+            raise GpsweepError(
+                f"layer={name}: expected floating-point tensors, in a tuple, list or dict if several, came "
+                f"{type(self.guided.activations[site]).__name__} without any; take another layer"
+            )
+        return tensors
 
     def clean_plainly(self, names: Sequence[str]) -> tuple[layers.Recording, Tensor]:
         """Run and record a clean pass without gradients."""
