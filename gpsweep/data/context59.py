@@ -92,11 +92,8 @@ def context59(
             "expected data.order=alphabetical for them, or data.order=published for 59_labels.txt's order"
         )
     table = _table(truth.parent / "labels.txt" if labels is None else top / labels) if matlab else None
-    numbers = tuple(range(1, len(CLASSES) + 1))
-    if order == "alphabetical" and not matlab:
-        alphabet = sorted(_called(name) for name in CLASSES)
-        numbers = tuple(alphabet.index(_called(name)) + 1 for name in CLASSES)
-    numbers = ((0,) if background else ()) + numbers
+    counted = sorted(CLASSES, key=_called) if order == "alphabetical" and not matlab else CLASSES
+    numbers = ((0,) if background else ()) + tuple(counted.index(name) + 1 for name in CLASSES)
     return Files(
         name=f"context59-{where.stem if split else 'all'}",
         classes=(("background",) if background else ()) + CLASSES,
