@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gpsweep.errors import GpsweepError
 
@@ -157,10 +158,20 @@ def likeliest(z: Tensor) -> Tensor:
         z: scores ``(N, C, …)``.
 
     Returns:
-        ``(N, …)``, int64, 0 … C−1.
+        ``(N, …)``, int64, 0 … C−1; the first of several that are equally large.
     """
+    if z.device.type == "cpu" and z.dim() == 4:
+        return _likeliest_in_rows(z.detach())
     # max takes the same class as argmax, in much less time where classes are not the last dimension.
     return z.max(1).indices
+
+
+def _likeliest_in_rows(z: Tensor) -> Tensor:
+    # On a CPU, max over 11 classes took longer than counting them. Pooling compares a whole row of pixels at
+    # once, if rows lie one class after the other: seen as an image of W channels, C high and 1 wide.
+    n, c, h, w = z.shape
+    rows = z.transpose(1, 2).contiguous().view(n * h, c, 1, w).permute(0, 3, 1, 2)
+    return F.max_pool2d(rows, (c, 1), return_indices=True)[1].view(n, h, w)
 
 
 def _one_hot(classes: Tensor, z: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ class Tally:
         # One bin per image, true class and predicted channel, so that a prediction needs one addition and
         # one histogram; void pixels fall into the bins behind the last image's.
         row = torch.where(self.known, image * classes + target, len(target) * classes)
-        self.first_bin = (row * channels).flatten()
+        self.bins = (len(target) * classes + 1) * channels
+        self.first_bin = (row * channels).flatten().int()
         self.one = torch.ones((), dtype=torch.long, device=target.device)
 
     def __call__(self, predicted: Tensor) -> Tensor:
@@ -76,12 +77,18 @@ class Tally:
             predicted = self.lookup[predicted]
         if predicted.dim() == 1:
             return self._single(predicted)
-        bins = self.first_bin + predicted.flatten()
-        joint = self.first_bin.new_zeros((len(self.target) * self.classes + 1) * self.channels)
-        joint.scatter_add_(0, bins, self.one.expand_as(bins))
+        joint = self._histogram(predicted.flatten())
         joint = joint[: -self.channels].view(-1, self.classes, self.channels)
         tp = joint.diagonal(dim1=1, dim2=2)
         return torch.stack([tp, joint[..., : self.classes].sum(1) - tp, joint.sum(2) - tp], dim=-1)
+
+    def _histogram(self, predicted: Tensor) -> Tensor:
+        """Return how many pixels fall into each bin."""
+        if predicted.device.type == "cpu":
+            return torch.bincount(self.first_bin + predicted.int(), minlength=self.bins)
+        # bincount would wait for a GPU at each point.
+        bins = self.first_bin + predicted
+        return self.one.new_zeros(self.bins).scatter_add_(0, bins, self.one.expand_as(bins))
 
     def _single(self, predicted: Tensor) -> Tensor:
         """Count one class per image, without a bin for each pair of many classes."""

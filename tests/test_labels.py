@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpsweep.errors import GpsweepError
-from gpsweep.labels import STRATEGIES, Hints
+from gpsweep.labels import STRATEGIES, Hints, likeliest
 from gpsweep.points import LABELS
 
 Z = torch.tensor([[1.0, 3.0, 2.0], [0.0, -1.0, -2.0]])
@@ -107,3 +107,22 @@ def test_a_target_may_be_of_any_whole_numbers(kind: torch.dtype, classes: int) -
 def test_a_target_of_fractions_is_refused() -> None:
     with pytest.raises(GpsweepError, match=r"expected a target of whole numbers, came torch\.float32"):
         STRATEGIES["ground_truth"](Z, Hints(target=torch.zeros(2)))
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 23), st.integers(1, 9), st.integers(1, 70)),
+    kind=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]),
+    layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    levels=st.sampled_from([2, 1000]),
+)
+def test_the_likeliest_class_is_the_first_of_the_largest(
+    seed: int, shape: tuple[int, ...], kind: torch.dtype, layout: torch.memory_format, levels: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randint(-levels, levels, shape, generator=generator).to(kind).contiguous(memory_format=layout)
+    z = z.where(torch.rand(shape, generator=generator) > 0.1, -torch.inf)
+    want = torch.from_numpy(z.double().numpy().argmax(1))  # NumPy promises the first
+    assert torch.equal(likeliest(z), want)
+    assert torch.equal(likeliest(z[..., ::2]), want[..., ::2])
+    assert torch.equal(likeliest(z.flatten(2)), want.flatten(1))
