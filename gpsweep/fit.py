@@ -25,7 +25,7 @@ from gpsweep.atomic import check_writable, save
 from gpsweep.command import within_hydra
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import Guarded, collate
-from gpsweep.errors import GpsweepError, listing
+from gpsweep.errors import GpsweepError, listing, unknown
 from gpsweep.interrupts import leave_signals, terminated_at_once
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
@@ -37,6 +37,8 @@ from gpsweep.training import Augment, TrainingModule, class_weights
 
 WEIGHTS = "weights.safetensors"
 RECORD = "fit.json"
+# No float16, in which small gradients would be rounded to 0.
+AUTOCAST = ("none", "bf16", "auto")
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Recipe:
     rate: float = 1e-3
     decay: float = 0.01
     balance: float = 0.0
+    autocast: str = "none"
     augment: Augment = field(default_factory=Augment)
     seed: int = 0
     accelerator: str = "auto"
@@ -105,6 +108,7 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         },
         "samples": {"train": len(samples), "held_out": len(held)},
         "parameters": sum(weight.numel() for weight in net.parameters()),
+        "precision": module.precision,
         "seconds": round(perf_counter() - start, 1),
         "weights_sha256": sha256(net),
         **provenance(),
@@ -145,6 +149,8 @@ def check(cfg: DictConfig) -> None:
             raise GpsweepError(f"augment.{key}={cfg.augment[key]}: expected two numbers")
     if not cfg.rate > 0:
         raise GpsweepError(f"rate={cfg.rate}: expected a number > 0")
+    if cfg.autocast not in AUTOCAST:
+        raise unknown("autocast", cfg.autocast, AUTOCAST)
     low, high = cfg.augment.scale
     if not 0 < low <= high:
         raise GpsweepError(f"augment.scale={cfg.augment.scale}: expected [smallest, largest], both > 0")
@@ -177,6 +183,7 @@ def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: So
         augment=augment,
         rate=cfg.rate,
         decay=cfg.decay,
+        autocast=cfg.autocast,
         class_weights=class_weights([each["target"] for each in samples], logits.shape[1], cfg.balance),
     )
 

@@ -29,6 +29,19 @@ def check_precision(key: str, precision: str) -> None:
         raise unknown(key, precision, DTYPES)
 
 
+def fastest(device: torch.device) -> Precision:
+    """Return ``bf16`` where a device computes in it by instructions of its own, ``32`` elsewhere."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
+    # Another processor takes several instructions for each of them, and longer than in 32 bits.
+    capable = (
+        torch.cpu.get_capabilities()
+        if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities")
+        else {}
+    )
+    return "bf16" if capable.get("avx512_bf16") or capable.get("amx_bf16") else "32"
+
+
 @contextmanager
 def computing(precision: Precision, device: torch.device, key: str = "precision") -> Iterator[None]:
     """Let a network compute in a precision, whatever autocast the caller is in.

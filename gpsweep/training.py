@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from gpsweep.data.base import VOID
 from gpsweep.data.batch import Batch
 from gpsweep.errors import GpsweepError
 from gpsweep.lightning import LightningModule
+from gpsweep.precision import Precision, computing, fastest, widened
 from gpsweep.tally import Tally
 
 
@@ -84,7 +85,8 @@ class Augment:
 class TrainingModule(LightningModule):
     """Cross-entropy, AdamW and one cycle of the learning rate; counts on what it is tested on.
 
-    After ``Trainer.test``: :attr:`totals`, int64 ``(classes, 3)``.
+    After ``Trainer.fit``: :attr:`precision`, the one it trained in. After ``Trainer.test``: :attr:`totals`,
+    int64 ``(classes, 3)``.
 
     Args:
         net: network in pixel space, its weights to be trained.
@@ -92,6 +94,8 @@ class TrainingModule(LightningModule):
         augment: what varies the training images.
         rate: AdamW's highest learning rate.
         decay: AdamW's weight decay.
+        autocast: ``bf16``: forward and backward passes in training are in bfloat16; weights, loss and test
+            stay in 32 bits. ``auto``: where the device has instructions for it. ``none``: never.
         class_weights: ``(C,)``, one weight a channel of the logits, or None for the same for all.
     """
 
@@ -105,6 +109,7 @@ class TrainingModule(LightningModule):
         augment: Augment,
         rate: float,
         decay: float,
+        autocast: Literal["none", "bf16", "auto"] = "none",
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -113,15 +118,23 @@ class TrainingModule(LightningModule):
         self.augment = augment
         self.rate = rate
         self.decay = decay
+        self.autocast = autocast
+        self.precision: Precision = "32"
         self.totals = torch.zeros(classes, 3, dtype=torch.int64)
         self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def on_fit_start(self) -> None:
+        """Choose the precision, now that the device is known."""
+        known: dict[str, Precision] = {"none": "32", "bf16": "bf16"}
+        self.precision = fastest(self.device) if self.autocast == "auto" else known[self.autocast]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Loss of one batch; void is ignored, and a batch that is nothing else teaches nothing."""
         image, target = self.augment(batch["image"], batch["target"])
         if bool((target == VOID).all()):
             return None
-        logits = self.net(image.contiguous(memory_format=torch.channels_last))
+        with computing(self.precision, image.device, "autocast"):
+            logits = widened(self.net(image.contiguous(memory_format=torch.channels_last)))
         loss = F.cross_entropy(logits, target, weight=self.class_weights, ignore_index=VOID)
         if not torch.isfinite(loss):
             raise GpsweepError(

@@ -99,6 +99,28 @@ def test_the_seed_decides(fit: Fit, tmp_path: Path) -> None:
     assert a["weights_sha256"] == b["weights_sha256"] != c["weights_sha256"]
 
 
+@pytest.mark.parametrize(("autocast", "precision"), [("none", "32"), ("bf16", "bf16"), ("auto", "bf16")])
+def test_training_is_in_the_bits_asked_for_and_its_score_in_32(
+    autocast: str, precision: str, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
+    forward = torch.nn.Conv2d.forward
+
+    def look(module: torch.nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+        out = forward(module, x)
+        seen[module.training].add(out.dtype)
+        return out
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", look)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    code, _, err = fit(*TINY, f"autocast={autocast}")
+    assert code == 0, err
+    record = trained(tmp_path / "outputs" / "fit" / "scenes", "scenes")
+    assert record["precision"] == precision
+    assert seen[True] == {torch.float32 if precision == "32" else torch.bfloat16}
+    assert seen[False] == {torch.float32}
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("recipe", ["mnist", "cifar", "camvid"])
 def test_recipes_on_real_data(
@@ -117,6 +139,7 @@ def test_recipes_on_real_data(
         (["fit=scene"], "scene"),
         (["epochs=0"], "epochs=0: expected a number ≥ 1"),
         (["epochs=abc"], "epochs"),
+        (["autocast=fp16"], "autocast=fp16: unknown. Did you mean bf16? Choices: none, bf16, auto"),
         (["rate=0"], "rate=0.0: expected a number > 0"),
         (["augment.scale=[2,1]"], "augment.scale=[2.0, 1.0]"),
         (["augment.crop=[500,10]"], "augment.crop=[500, 10]"),

@@ -19,6 +19,7 @@ from gpsweep import config, memory
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
 from gpsweep.passes import Memo
+from gpsweep.precision import fastest
 
 LAYER = "encoder.down"
 
@@ -260,3 +261,16 @@ def test_the_gpu_s_benchmark_says_that_it_needs_one(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu.main([]) == 1
     assert capsys.readouterr().out == "benchmarks.gpu needs a GPU, and PyTorch sees none\n"
+
+
+@pytest.mark.parametrize(
+    ("capable", "expected"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_f": True}, "32"), ({}, "32")],
+)
+def test_the_fastest_precision_is_that_of_the_processors_own_instructions(
+    capable: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capable, raising=False)
+    assert fastest(torch.device("cpu")) == expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert fastest(torch.device("cpu")) == fastest(torch.device("meta")) == "32"
