@@ -33,7 +33,7 @@ from gpsweep.models.pixels import PixelNet
 from gpsweep.prepare import check_logits
 from gpsweep.provenance import provenance
 from gpsweep.trainer import bare_trainer, quiet_lightning
-from gpsweep.training import Augment, TrainingModule, class_weights
+from gpsweep.training import Augment, TrainingModule, class_weights, lesson
 
 WEIGHTS = "weights.safetensors"
 RECORD = "fit.json"
@@ -195,7 +195,7 @@ def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], he
         batch_size=cfg.batch_size,
         shuffle=True,
         drop_last=True,
-        collate_fn=collate,
+        collate_fn=lesson,
     )
     ordered: DataLoader[Sample] = DataLoader(
         Guarded(held),  # type: ignore[arg-type]

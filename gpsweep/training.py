@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpsweep.counting import filled
-from gpsweep.data.base import VOID
-from gpsweep.data.batch import Batch
+from gpsweep.data.base import VOID, Sample
+from gpsweep.data.batch import Batch, padded
 from gpsweep.errors import GpsweepError
 from gpsweep.lightning import LightningModule
 from gpsweep.precision import Precision, computing, fastest, widened
@@ -82,6 +82,19 @@ class Augment:
         return torch.stack(images), torch.stack(targets)
 
 
+class Lesson(TypedDict):
+    """Samples to learn from: ``image`` and ``target`` of a :class:`gpsweep.data.batch.Batch`."""
+
+    image: Tensor
+    target: Tensor
+
+
+def lesson(samples: Sequence[Sample]) -> Lesson:
+    """Put samples together; what a run needs to know of them besides takes time at every step."""
+    image, target, _ = padded(samples)
+    return Lesson(image=image, target=target)
+
+
 class TrainingModule(LightningModule):
     """Cross-entropy, AdamW and one cycle of the learning rate; counts on what it is tested on.
 
@@ -128,7 +141,7 @@ class TrainingModule(LightningModule):
         known: dict[str, Precision] = {"none": "32", "bf16": "bf16"}
         self.precision = fastest(self.device) if self.autocast == "auto" else known[self.autocast]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: Lesson, batch_idx: int) -> Tensor | None:
         """Loss of one batch; void is ignored, and a batch that is nothing else teaches nothing."""
         image, target = self.augment(batch["image"], batch["target"])
         if bool((target == VOID).all()):
@@ -153,7 +166,8 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW, its rate rising and falling once over the whole training."""
-        optimiser = torch.optim.AdamW(self.net.parameters(), lr=self.rate, weight_decay=self.decay)
+        weights = self.net.parameters()
+        optimiser = torch.optim.AdamW(weights, lr=self.rate, weight_decay=self.decay, fused=True)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.rate, total_steps=max(steps, 2))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -52,7 +52,7 @@ class Guarded:
 
 
 def collate(samples: Sequence[Sample | GpsweepError]) -> Batch | GpsweepError:
-    """Put samples together, padding at the right and at the bottom to the largest height and width.
+    """Put samples together, see :func:`padded`, with what a run needs to know of them.
 
     Args:
         samples: at least one, all of one task.
@@ -65,23 +65,35 @@ def collate(samples: Sequence[Sample | GpsweepError]) -> Batch | GpsweepError:
         if isinstance(sample, GpsweepError):
             return sample
         whole.append(sample)
-    sides = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in whole]
+    image, target, valid = padded(whole)
     ids = [sample["id"] for sample in whole]
+    return Batch(image=image, target=target, valid=valid, ids=ids, content=content(whole))
+
+
+def padded(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Put samples together, padding at the right and at the bottom to the largest height and width.
+
+    Args:
+        samples: at least one, all of one task.
+
+    Returns:
+        ``image``, ``target`` and ``valid`` of a :class:`Batch`.
+    """
+    sides = [(sample["image"].shape[1], sample["image"].shape[2]) for sample in samples]
     if len(set(sides)) == 1:
-        image = torch.stack([sample["image"] for sample in whole]).float()
-        target = torch.stack([sample["target"] for sample in whole])
-        return Batch(image=image, target=target, valid=None, ids=ids, content=content(whole))
+        image = torch.stack([sample["image"] for sample in samples]).float()
+        return image, torch.stack([sample["target"] for sample in samples]), None
 
     height, width = (max(side) for side in zip(*sides, strict=True))
-    image = torch.zeros(len(whole), 3, height, width)
-    valid = torch.zeros(len(whole), height, width, dtype=torch.bool)
-    dense = whole[0]["target"].ndim == 2
-    target = torch.full((len(whole), height, width) if dense else (len(whole),), VOID, dtype=torch.int64)
-    for place, (sample, (rows, columns)) in enumerate(zip(whole, sides, strict=True)):
+    image = torch.zeros(len(samples), 3, height, width)
+    valid = torch.zeros(len(samples), height, width, dtype=torch.bool)
+    dense = samples[0]["target"].ndim == 2
+    target = torch.full((len(samples), height, width) if dense else (len(samples),), VOID, dtype=torch.int64)
+    for place, (sample, (rows, columns)) in enumerate(zip(samples, sides, strict=True)):
         image[place, :, :rows, :columns] = sample["image"]
         valid[place, :rows, :columns] = True
         target[(place, slice(rows), slice(columns)) if dense else place] = sample["target"]
-    return Batch(image=image, target=target, valid=valid, ids=ids, content=content(whole))
+    return image, target, valid
 
 
 def content(samples: Sequence[Sample]) -> str:

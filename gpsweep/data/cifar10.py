@@ -209,7 +209,7 @@ class Zipped:
         image = self.decoded.get(index)
         if image is None:
             name = self.ids[index]
-            image = read_image(self.path / name, key=KEY, content=self.contents[index])
+            image = read_image(f"{self.path}/{name}", key=KEY, content=self.contents[index])
             if image.shape[:2] != (SIDE, SIDE):
                 raise GpsweepError(
                     f"{KEY}: {name} of {self.path} has {image.shape[:2]} pixels; expected 32×32"

@@ -28,14 +28,14 @@ ORIENTATION = 0x0112
 TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
 
 
-def read_image(path: Path, *, key: str, content: bytes | None = None) -> Picture:
+def read_image(path: Path | str, *, key: str, content: bytes | None = None) -> Picture:
     """Decode an image to RGB, as a viewer shows it.
 
     EXIF orientation is applied, grey and palette colours become RGB, an alpha channel is dropped,
     16-bit grey (0–65535) becomes 0–255.
 
     Args:
-        path: the file.
+        path: the file, or what to call it where its content is known.
         key: the configuration key that led to it (``data.root``).
         content: what is in the file, where that is known, as from an archive.
 
@@ -54,7 +54,7 @@ def read_image(path: Path, *, key: str, content: bytes | None = None) -> Picture
             raise GpsweepError(f"{key}: image {path} holds floating point numbers; expected grey levels")
         if image.mode == "P":
             image = image.convert("RGBA")  # PIL warns when a palette with transparency goes to RGB at once
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_mask(path: Path, *, key: str, coloured: bool = False) -> Mask:
@@ -132,7 +132,7 @@ def _nearest(old: int, new: int) -> NDArray[np.intp]:
     return ((np.arange(new) + 0.5) * old / new).astype(np.intp)
 
 
-def _from_16_bit(image: Image.Image, path: Path, *, key: str) -> Picture:
+def _from_16_bit(image: Image.Image, path: Path | str, *, key: str) -> Picture:
     levels = np.asarray(image)
     if levels.min() < 0 or levels.max() > 65535:
         raise GpsweepError(
@@ -143,14 +143,14 @@ def _from_16_bit(image: Image.Image, path: Path, *, key: str) -> Picture:
 
 
 @contextmanager
-def _opened(path: Path, *, key: str, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
+def _opened(path: Path | str, *, key: str, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open a picture; whatever goes wrong with it becomes one error that names it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             # From a path, Pillow maps uncompressed pixels into memory, and garbles those of a turned TIFF.
             with (
-                path.open("rb") if content is None else BytesIO(content) as stream,
+                Path(path).open("rb") if content is None else BytesIO(content) as stream,
                 Image.open(stream, formats=FORMATS) as image,
             ):
                 yield image
