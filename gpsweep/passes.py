@@ -9,10 +9,10 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -84,12 +84,14 @@ class State:
         softmax: theirs, in 32 bits.
         anchors: per layer name, the tensors that gradients can be taken at.
         prediction: logits without gradients in the precision of the points, 32 bits wide.
+        replaced: paths of the modules that did not run, their outputs being put in their place.
     """
 
     logits: Tensor
     softmax: Tensor
     anchors: dict[str, list[Tensor]]
     prediction: Tensor
+    replaced: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -224,7 +226,10 @@ class Passes:
     def pull(self, state: State, error: Tensor, *, keep_graph: bool) -> dict[str, list[Tensor]]:
         """Pull an error signal at the logits back to all anchors in one backward pass."""
         tensors = [tensor for anchors in state.anchors.values() for tensor in anchors]
-        with refusals_named(self.gradient_precision, self.x.device, self.gradient_key):
+        with (
+            refusals_named(self.gradient_precision, self.x.device, self.gradient_key),
+            self.never_running(state),
+        ):
             found = torch.autograd.grad(
                 state.logits,
                 tensors,
@@ -249,7 +254,31 @@ class Passes:
         with self.pulling():
             z = self.following(layer, [leaf.clone() for leaf in leaves])
         prediction = self.forward(layer, [h.clone() for h in moved]) if self.mixed else z.detach()
-        return _state(z, {layer: leaves}, prediction)
+        state = _state(z, {layer: leaves}, prediction)
+        if layer == layers.INPUT:
+            return state
+        how = self.memo.replays[layer]
+        return replace(state, replaced=frozenset(call.path for call in (how.site, *how.before)))
+
+    @contextmanager
+    def never_running(self, state: State) -> Iterator[None]:
+        """Refuse a backward pass that runs modules which the state's forward pass did not.
+
+        Checkpointing computes a block again for its backward pass, where nothing stands in their place any
+        more; the gradient would be another point's.
+        """
+
+        def refuse(path: str, *_: Any) -> None:
+            raise GpsweepError(
+                f"layer={', '.join(state.anchors)}: the network computes {path} again for its backward pass, "
+                "as checkpointing does; switch that off for iterations > 1"
+            )
+
+        with ExitStack() as stack:
+            for path in state.replaced:
+                module = self.net.get_submodule(path)
+                stack.enter_context(module.register_forward_pre_hook(partial(refuse, path)))
+            yield
 
     def activation(self, layer: str) -> list[Tensor]:
         """Return the clean tensors at a layer, in 32 bits where the network computes in fewer.

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import CLASSES, NETWORKS, SideEffects, batch, build, logits_of
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
@@ -776,3 +777,39 @@ def test_a_scripted_part_runs_as_it_is() -> None:
         curve(plain, x, [0.5], layer="2.bn1")
     with pytest.raises(GpsweepError, match="layer=1: expected input, as a TorchScript"):
         curve(torch.jit.script(plain), x, [0.5], layer="1")
+
+
+class Checkpointed(nn.Module):
+    """A network that forgets what is within its block, and computes it again for the backward pass."""
+
+    def __init__(self, *, forgets: bool) -> None:
+        super().__init__()
+        self.forgets = forgets
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+        self.head = nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).tanh()
+        return self.head(checkpoint(self.block, h, use_reentrant=False) if self.forgets else self.block(h))
+
+    def block(self, h: Tensor) -> Tensor:
+        return self.c(self.b(h).tanh()).tanh()
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("layer", ["input", "a", "b", "c", "head"])
+def test_a_block_that_is_computed_again_gives_the_same_or_is_refused(layer: str, frozen: bool) -> None:
+    torch.manual_seed(0)
+    plain, forgetful = (Checkpointed(forgets=forgets).eval() for forgets in (False, True))
+    forgetful.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 9, 9)
+    for iterations in (1, 3):
+        options: dict[str, Any] = {"eps": [0.3], "label": "uniform", "layer": layer, "iterations": iterations}
+        expected = dict(curve(plain.requires_grad_(not frozen), x, **options))
+        walk = curve(forgetful.requires_grad_(not frozen), x, **options)
+        if iterations > 1 and layer in ("b", "c"):
+            message = f"layer={layer}: the network computes b again .*; switch that off for iterations > 1"
+            with pytest.raises(GpsweepError, match=message):
+                list(walk)
+        else:
+            assert all(logits.equal(expected[point]) for point, logits in walk)
