@@ -19,6 +19,8 @@ from gpsweep.crf import Crf
 from gpsweep.errors import GpsweepError
 
 PACKAGE = Path(__file__).resolve().parent
+GROUPS = ("model", "data", "precision", "tracker")
+NOT_NAMES = re.compile(r"(?<![\w'\"./-])(null|true|false|\d+)(?![\w'\"./-])", re.IGNORECASE)
 
 
 def conf_folder() -> str:
@@ -109,13 +111,18 @@ def register() -> None:
 
 
 def quoted(arguments: Sequence[str]) -> list[str]:
-    """Quote the numbers among the choices of ``precision``, which Hydra would not take for names.
+    """Quote the choices of a group that Hydra would take for something else than names.
 
-    >>> quoted(["precision=16", "precision.gradient=16", "eps=16"])
-    ["precision='16'", 'precision.gradient=16', 'eps=16']
+    They are the numbers of ``precision``, and mistakes such as ``model=null``, of which Hydra would tell by a
+    traceback.
+
+    >>> quoted(["precision=16", "precision.gradient=16", "eps=16", "model=null"])
+    ["precision='16'", 'precision.gradient=16', 'eps=16', "model='null'"]
     """
-    number = re.compile(r"(?<![\w'\"])(16|32)(?![\w'\"])")
-    return [number.sub(r"'\1'", a) if a.lstrip("+").startswith("precision=") else a for a in arguments]
+    return [
+        NOT_NAMES.sub(r"'\g<0>'", argument) if argument.lstrip("+").partition("=")[0] in GROUPS else argument
+        for argument in arguments
+    ]
 
 
 def instance(node: DictConfig | ListConfig, key: str) -> Any:

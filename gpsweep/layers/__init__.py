@@ -166,7 +166,8 @@ def site(calls: Sequence[Finished], net: nn.Module, name: str) -> Call:
     runs = sum(done.call.path == found.path for done in calls)
     if runs == 0:
         raise GpsweepError(
-            f"layer={name}: the module exists but does not run in a forward pass, or only within TorchScript"
+            f"layer={name}: the module exists but does not run in a forward pass, or only within TorchScript "
+            "or what torch.compile has made; there, hand on the network as it was before"
         )
     if found.number == 0 and runs > 1:
         choices = ", ".join(f"{name}@{k}" for k in range(1, min(runs, 4) + 1))
