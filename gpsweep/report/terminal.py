@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SHOWN = 12
 ROOMY = 7  # more columns than these stand closer, to find room in 80 characters
 FULL = 9  # with more, costs are left to the report
+LEGIBLE = 6  # characters of a name in a line, at least, of those that are longer
+WIDEST = 10_000  # characters; wider than any table
 SEVERAL = 3  # more axes than these share one column
 
 
@@ -35,6 +37,7 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
         console: where to print; standard output if left out.
     """
     from rich.console import Console
+    from rich.measure import Measurement
 
     console = console or Console(highlight=False)
     outcome, rows, held = findings.outcome, findings.rows, findings.held
@@ -63,7 +66,11 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
     if not costly:  # it is the last but one
         headings, cells = headings[:-2] + headings[-1:], [cell[:-2] + cell[-1:] for cell in cells]
     console.print()
-    console.print(_table(chosen, varying, headings, cells))
+    table = _table(chosen, varying, headings, cells)
+    # In a narrower terminal lines run on in the next one; nothing is left out.
+    narrowest = Measurement.get(console, console.options.update_width(WIDEST), table).minimum
+    table.width = narrowest if narrowest > console.width else None
+    console.print(table, crop=False)
     console.print()
     if more := len(findings.best if held is None else held) - len(chosen):
         console.print(f"{more} more curves in {results.RESULTS if held is None else results.SELECTION}")
@@ -105,10 +112,10 @@ def _table(
     names = ["iter" if axis == "iterations" else axis for axis in varying]
     joined = len(varying) > SEVERAL
     for name in [", ".join(names)] if joined else names:
-        table.add_column(above + name, overflow="fold")
+        table.add_column(above + name, overflow="fold", min_width=LEGIBLE)
     for heading in headings[:-1]:
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column(headings[-1])
+    table.add_column(headings[-1], no_wrap=True)
     for row, numbers in zip(results.records(chosen), cells, strict=True):
         told = [escape(str(row[axis])) for axis in varying]
         table.add_row(*([", ".join(told)] if joined else told), *numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from outcomes import make
@@ -40,6 +41,22 @@ def test_best_points_and_path(iterations: int) -> None:
     assert f"{top['score']:.2f}" in first
     assert f"{top['delta_low']:+.2f} to {top['delta_high']:+.2f}" in first
     assert "smp-Unet-resnet18 on camvid: mIoU base" in "\n".join(text)
+
+
+@pytest.mark.parametrize("width", [60, 30, 5])
+@pytest.mark.parametrize("select", [{}, {"select": {"seed": 0}}])
+def test_a_narrow_terminal_is_left_to_wrap_lines_that_lack_nothing(
+    width: int, select: dict[str, Any]
+) -> None:
+    outcome = make(images=30, label=["argmax", "random_onehot"], eps=[-0.5, 0, 0.5], info=select)
+    wide, narrow = shown(outcome), shown(outcome, width)
+    folded = "".join(line.split(" ")[0] for line in narrow)
+    assert "argmax" in folded and "random_onehot" in folded
+    for line in wide:
+        if line.startswith(("argmax", "random_onehot")):
+            cells = line.split()[1:]
+            assert any(other.split()[-len(cells) :] == cells for other in narrow)
+    assert not any("…" in line for line in narrow)
 
 
 @pytest.mark.parametrize("iterations", [1, 2])
