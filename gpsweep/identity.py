@@ -6,11 +6,15 @@ weights' content, the code that computes, the data, how batches are composed, se
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
+from importlib.machinery import PathFinder
+from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -132,7 +136,8 @@ def code(net: nn.Module, target: str = "") -> str:
 def code_of(kinds: Iterable[type], target: str = "") -> str:
     """Return the hash of the source of classes and of what builds them, torch's own left to its version.
 
-    Of code that is not installed it is that of all that these import as well.
+    Of code that is not installed it is that of all that these import as well: a number alone, or within a
+    function that has not run yet.
 
     Args:
         kinds: the classes, and those they derive from.
@@ -145,12 +150,13 @@ def code_of(kinds: Iterable[type], target: str = "") -> str:
     waiting = {name for name in names if name.partition(".")[0] not in ("torch", "builtins", "typing")}
     while waiting:
         name = waiting.pop()
-        path = Path(getattr(sys.modules.get(name), "__file__", None) or "")
+        path = _file_of(name)
         if name in files or path.suffix != ".py" or not path.is_file():
             continue  # such as a class that was made in a notebook
         files[name] = path.read_bytes()
         if _own(name, path):
-            waiting |= {_module_of(value) for value in vars(sys.modules[name]).values()} - files.keys()
+            held = vars(sys.modules[name]).values() if name in sys.modules else ()
+            waiting |= {*map(_module_of, held), *_imports(name, path)} - {"", *files}
     return _digest(*sorted(files.values()))
 
 
@@ -169,8 +175,42 @@ def _own(name: str, path: Path) -> bool:
 def _module_of(value: Any) -> str:
     """Name the module that a value is, or was defined in, if it can change what a network computes."""
     name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-    path = Path(getattr(sys.modules.get(name), "__file__", None) or "") if isinstance(name, str) else Path()
-    return str(name) if path.suffix == ".py" and _own(str(name), path) else ""
+    return name if isinstance(name, str) and name in sys.modules and _matters(name) else ""
+
+
+def _imports(name: str, path: Path) -> set[str]:
+    """Name the modules that a module's source imports anywhere, if they can change what a network computes.
+
+    What it holds does not tell of all: a number says nothing of where it comes from.
+    """
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found: set[str] = set()
+    with suppress(SyntaxError, ValueError, ImportError):  # what cannot be imported computes nothing
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and (package or not node.level):
+                source = resolve_name("." * node.level + (node.module or ""), package)
+                found |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
+    return {one for one in found if _matters(one)}
+
+
+def _matters(name: str) -> bool:
+    """Whether a module is Python of which no version tells that it has changed."""
+    path = _file_of(name)
+    return path.suffix == ".py" and _own(name, path)
+
+
+def _file_of(name: str) -> Path:
+    """Return a module's file, whether it was imported or not; nothing is run to find it."""
+    if name in sys.modules:
+        return Path(getattr(sys.modules[name], "__file__", None) or "")
+    places = None
+    if package := name.rpartition(".")[0]:
+        above = _file_of(package)
+        places = [str(above.parent)] if above.name == "__init__.py" else []
+    spec = PathFinder.find_spec(name, places)
+    return Path((spec and spec.origin) or "")
 
 
 def structure(net: nn.Module) -> str:

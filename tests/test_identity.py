@@ -101,6 +101,43 @@ def test_what_a_users_network_imports_and_what_builds_it_are_part_of_it(user: Ca
     assert relu[half:] != tanh[half:]
 
 
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("from users_kit.values import SCALE", "SCALE"),
+        ("def scale():\n    from users_kit.values import SCALE\n    return SCALE", "scale()"),
+        ("def scale():\n    import users_kit.values as own\n    return own.SCALE", "scale()"),
+        ("from users_kit import SCALE", "SCALE"),
+        (
+            "try:\n    from .users_kit import SCALE\nexcept ImportError:\n    from users_kit import SCALE",
+            "SCALE",
+        ),
+    ],
+    ids=["a number", "in a function", "a module in a function", "through a package", "one way or another"],
+)
+def test_what_leaves_no_trace_in_a_users_module_is_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, value: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "users_kit").mkdir()
+    (tmp_path / "users_kit" / "__init__.py").write_text("from .values import SCALE\n")
+    (tmp_path / "users_nets.py").write_text(
+        f"from torch import nn\n{line}\n\n"
+        f"class Net(nn.Module):\n    def forward(self, x):\n        return x * {value}\n"
+    )
+    found = []
+    for scale in (1, 20, 1):
+        (tmp_path / "users_kit" / "values.py").write_text(f"SCALE = {scale}\n")
+        for name in [name for name in sys.modules if name.startswith("users_")]:
+            sys.modules.pop(name)
+        importlib.invalidate_caches()
+        net = importlib.import_module("users_nets").Net()
+        found.append(code(net))
+        net(1)
+        assert code(net) == found[-1], "what a forward pass imports was known before"
+    assert found[0] == found[2] != found[1]
+
+
 def test_what_a_users_network_is_told_is_part_of_it() -> None:
     told = {"name": "a", "checkpoint": "b", "net": {"_target_": "nets.net", "name": "c", "root": "d"}}
     assert identity._settings(told, identity.OF_MODELS) == {"net": told["net"]}
