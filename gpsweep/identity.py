@@ -32,6 +32,7 @@ ADDRESS = re.compile(
 )  # as of a function in a module's description: another in each process
 PACKAGE = Path(__file__).resolve().parent
 INSTALLED = tuple({sysconfig.get_path(place) for place in ("stdlib", "platstdlib", "purelib", "platlib")})
+LIBRARIES = ("site-packages", "dist-packages")  # of a user's or a cluster's own, which lie anywhere
 # What turns a batch into counts; a change of any of these files makes other numbers possible.
 ENGINE = (
     "counting.py",
@@ -169,7 +170,8 @@ def _own(name: str, path: Path) -> bool:
     """Whether a module may change though no version does: the user's, or a network's or data's here."""
     if name.startswith("gpsweep."):
         return name.startswith(("gpsweep.models.", "gpsweep.data."))
-    return not any(path.is_relative_to(place) for place in INSTALLED)
+    installed = any(path.is_relative_to(place) for place in INSTALLED)
+    return not installed and not any(place in path.parts for place in LIBRARIES)
 
 
 def _module_of(value: Any) -> str:

@@ -138,6 +138,28 @@ def test_what_leaves_no_trace_in_a_users_module_is_part_of_it(
     assert found[0] == found[2] != found[1]
 
 
+@pytest.mark.parametrize("place", ["opt/torch/lib/python3/site-packages", "usr/lib/python3/dist-packages"])
+def test_a_library_that_lies_elsewhere_is_not_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Of all of its modules, those count that are imported; that would differ from run to run."""
+    library = tmp_path / place / "others_library"
+    library.mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(library.parent)
+    (library / "__init__.py").touch()
+    (library / "late.py").touch()
+    (tmp_path / "users_nets.py").write_text(
+        "import others_library\nfrom torch import nn\n\nclass Net(nn.Module):\n    pass\n"
+    )
+    for name in [name for name in sys.modules if name.startswith(("users_", "others_"))]:
+        monkeypatch.delitem(sys.modules, name)
+    net = importlib.import_module("users_nets").Net()
+    before = code(net)
+    importlib.import_module("others_library.late")
+    assert code(net) == before
+
+
 def test_what_a_users_network_is_told_is_part_of_it() -> None:
     told = {"name": "a", "checkpoint": "b", "net": {"_target_": "nets.net", "name": "c", "root": "d"}}
     assert identity._settings(told, identity.OF_MODELS) == {"net": told["net"]}
