@@ -93,8 +93,9 @@ def test_parameters_of_the_sweeper_from_the_command_line(terminal: Terminal) -> 
     assert pd.read_csv(rows).eps.tolist() == [0, 0.5]
 
 
-def test_jobs_that_would_share_a_folder_are_refused(terminal: Terminal) -> None:
-    code, _, err = terminal("-m", "hydra.sweep.subdir=one", "seed=0,1", "label=random_onehot")
+@pytest.mark.parametrize("more", [[], ["hydra.sweeper.max_batch_size=1"]], ids=["at once", "in batches"])
+def test_jobs_that_would_share_a_folder_are_refused(terminal: Terminal, more: list[str]) -> None:
+    code, _, err = terminal("-m", "hydra.sweep.subdir=one", "seed=0,1", "label=random_onehot", *more)
     assert code == 1
     assert "hydra.sweep.subdir=one: expected a folder for each of 2 jobs, such as ${hydra.job.num}" in err
     assert terminal.results() == []
@@ -106,6 +107,15 @@ def test_folders_may_bear_what_a_launcher_calls_a_job(terminal: Terminal) -> Non
     code, _, err = terminal("-m", *SET, *net, "eps=0", "seed=0,1", "hydra.sweep.subdir=job ${hydra.job.id}")
     assert (code, err) == (0, "")
     assert len(terminal.results()) == 2
+
+
+def test_jobs_may_have_a_sweeps_folder_each(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    net = ["model=custom", "model.net=networks.small"]
+    folders = ["hydra.sweep.dir='out/${seed}'", "hydra.sweep.subdir=."]
+    code, _, err = terminal("-m", *SET, *net, "eps=0", "seed=0,1", *folders)
+    assert (code, err) == (0, "")
+    assert all(Path("out", seed, "results.csv").is_file() for seed in ("0", "1"))
 
 
 def test_a_sweep_of_nothing_is_one_message(terminal: Terminal) -> None:

@@ -9,6 +9,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -57,23 +58,26 @@ class FusedSweeper(BasicSweeper):
         """Compose every job before the first one runs; one that runs here is composed at once anyway.
 
         Raises:
-            GpsweepError: if two of them would write to one folder.
+            GpsweepError: if two of them, of whichever batches, would write to one folder.
         """
-        if len(batch) == 1 and isinstance(self.every_job.launcher, BasicLauncher):
+        assert self.overrides is not None
+        every = [overrides for each in self.overrides for overrides in each]
+        if self.batch_index > 1 or (len(every) == 1 and isinstance(self.every_job.launcher, BasicLauncher)):
             return
         assert self.hydra_context is not None
         assert self.config is not None
         folders = set()
-        for number, overrides in enumerate(batch):
+        for number, overrides in enumerate(every):
             job = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             with open_dict(job):
                 job.hydra.job.num, job.hydra.job.id = number, str(number)  # which launchers would set
-            if job.hydra.sweep.subdir in folders:
+            folder = Path(job.hydra.sweep.dir, job.hydra.sweep.subdir)
+            if folder in folders:
                 raise GpsweepError(
                     f"hydra.sweep.subdir={job.hydra.sweep.subdir}: expected a folder for each of "
-                    f"{len(batch)} jobs, such as ${{hydra.job.num}}"
+                    f"{len(every)} jobs, such as ${{hydra.job.num}}"
                 )
-            folders.add(job.hydra.sweep.subdir)
+            folders.add(folder)
 
 
 def fuse(overrides: Iterable[Override]) -> list[str]:
