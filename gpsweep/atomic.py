@@ -68,12 +68,13 @@ def _placed(path: Path, content: bytes, place: Callable[[Path], object]) -> Path
     return path
 
 
-def check_writable(folder: Path, key: str) -> None:
+def check_writable(folder: Path, key: str, *, room: int = 0) -> None:
     """Make a folder and check that files can be written there.
 
     Args:
         folder: the folder.
         key: the configuration key that names it.
+        room: how many bytes there must be room for; on a full disk an empty file can still be made.
 
     Raises:
         GpsweepError: if it cannot be made or written.
@@ -81,9 +82,12 @@ def check_writable(folder: Path, key: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f"{TEMPORARY}{uuid4().hex}"
-        probe.write_bytes(b"")
-        probe.unlink()
+        try:
+            probe.write_bytes(bytes(room))
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise GpsweepError(
-            f"{key}={folder}: expected a folder that can be written: {error.strerror} ({error.filename})"
+            f"{key}={folder}: expected a folder that can be written: {error.strerror} "
+            f"({error.filename or folder})"
         ) from None

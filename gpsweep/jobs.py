@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ class Noted:
         except Exception as error:
             expected = isinstance(error, CompactHydraException)
             folder = Path(HydraConfig.get().runtime.output_dir)
-            with (folder / LOG).open("a", encoding="utf-8") as log:
+            # On a full disk, where this may fail as well, the reason itself is still told.
+            with suppress(OSError), (folder / LOG).open("a", encoding="utf-8") as log:
                 log.write(f"{error}\n" if expected else traceback.format_exc())
             raise
 
@@ -86,6 +88,11 @@ class EveryJob(Launcher):
             sys.exit(INTERRUPTED)
         except (RuntimeError, ValueError) as error:  # a submission refused
             raise CompactHydraException(f"gpsweep: hydra/launcher: {' '.join(str(error).split())}") from error
+        except OSError as error:  # such as a full disk, on which Hydra cannot write down what a job is
+            raise CompactHydraException(
+                f"gpsweep: a job could not be started: {error}; what is stored stays, and the same command "
+                "goes on from there"
+            ) from error
         self.overrides += job_overrides
         self.ended += ended
         return [job for job in ended if done(job)]

@@ -14,6 +14,8 @@ from gpsweep.atomic import check_writable
 from gpsweep.command import in_words
 from gpsweep.errors import GpsweepError
 
+ROOM = 2**16  # bytes; more than Hydra writes, which ends in a traceback where it cannot
+
 
 class OutputFolder(Callback):
     """Ends a command whose output folder cannot be written, before anything is computed."""
@@ -28,7 +30,7 @@ class OutputFolder(Callback):
 
     def _check(self, config: DictConfig, key: str) -> None:
         try:
-            check_writable(Path(OmegaConf.select(config, key)), key)
+            check_writable(Path(OmegaConf.select(config, key)), key, room=ROOM)
         except (GpsweepError, OmegaConfBaseException) as error:
             # Hydra turns what a callback raises into a warning and goes on; an exit it lets pass.
             print(f"gpsweep: {in_words(error)}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -168,6 +169,25 @@ def test_an_output_folder_that_cannot_be_written(terminal: Terminal) -> None:
     assert "hydra.sweep.dir=file: expected a folder that can be written" in refused(
         terminal, "-m", *SMALL, "eps=0,1", "hydra.sweep.dir=file"
     )
+
+
+def test_an_output_folder_on_a_full_disk(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty file can be made there, Hydra's are not empty."""
+    write_bytes = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        written = write_bytes(path, content[:1024])
+        if len(content) > 1024:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for mode, key in (([], "hydra.run.dir"), (["-m"], "hydra.sweep.dir")):
+        said = refused(terminal, *mode, *SMALL, f"{key}=out")
+        assert said == (
+            f"gpsweep: {key}=out: expected a folder that can be written: No space left on device (out)\n"
+        )
+        assert not [*Path("out").iterdir()]
 
 
 def test_logits_that_are_not_finite(terminal: Terminal) -> None:

@@ -160,6 +160,23 @@ def test_a_fault_of_our_own_is_named_and_its_traceback_kept(
     assert Path("out/1/report.html").is_file()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
+def test_where_the_disk_is_full_the_reason_is_still_told(terminal: Terminal) -> None:
+    """What cannot be written is what Hydra and the sweep keep of a job: its log, its configuration."""
+    pictures(terminal.folder)
+    Path("out/0").mkdir(parents=True)
+    Path("out/0/gpsweep.log").symlink_to("/dev/full")
+    code, _, err = terminal("-m", *SMALL, "model.net=networks.not_a_network")
+    assert code == 1
+    assert err.startswith("gpsweep: model.net=networks.not_a_network: expected an nn.Module")
+    Path("out/0/.hydra/config.yaml").unlink()
+    Path("out/0/.hydra/config.yaml").symlink_to("/dev/full")
+    code, _, err = terminal("-m", *SMALL, "model.net=networks.small")
+    assert code == 1
+    assert err.startswith("gpsweep: a job could not be started: [Errno 28] No space left on device; what is")
+    assert "Traceback" not in err
+
+
 def test_a_single_job_says_only_what_is_wrong(terminal: Terminal) -> None:
     pictures(terminal.folder)
     code, out, err = terminal("-m", *SMALL, "model.net=networks.not_a_network")
