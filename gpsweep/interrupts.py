@@ -104,7 +104,7 @@ def hand_on(signum: int) -> None:
     if executor is not None:
         name = os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")
         signal.raise_signal(getattr(signal, f"SIG{name}"))  # submitit requeues and ends the process
-    elif job is not None:
+    elif job is not None and shutil.which("scontrol") is not None:  # seldom there within a container
         subprocess.run(["scontrol", "requeue", job], check=False)
 
 

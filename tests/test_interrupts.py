@@ -107,6 +107,15 @@ def test_sigterm_only_ends_what_cannot_ask_slurm(tmp_path: Path, monkeypatch: py
     assert not heard, "nothing is requeued"
 
 
+def test_a_warning_only_ends_what_cannot_ask_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever started the run, outside its container perhaps, can requeue it by its exit code."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    with pytest.raises(SystemExit) as end:
+        leave(signal.SIGUSR1, None)
+    assert end.value.code == 128 + signal.SIGUSR1
+
+
 @pytest.mark.parametrize("executor", ["slurm", "local"])
 def test_submitit_requeues_its_own_jobs(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
