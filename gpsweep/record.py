@@ -32,20 +32,29 @@ class Record:
 
     Args:
         folder: the run's folder.
-        store: its counts.
+        place: the folder of its counts, which may be gone: results remain.
         points: its points.
         info: see :class:`gpsweep.outcome.Outcome`.
     """
 
     folder: Path
-    store: Store
+    place: Path
     points: list[Point]
     info: Mapping[str, Any]
 
     def same_as(self, other: Record) -> bool:
         """Say whether another is a shard of the same run, which ε is chosen in in the same way."""
-        same = self.store.folder.samefile(other.store.folder) and self.points == other.points
+        same = self.place == other.place and self.points == other.points
         return same and self.info.get("select") == other.info.get("select")
+
+    @property
+    def store(self) -> Store:
+        """Its counts.
+
+        Raises:
+            GpsweepError: if they are gone.
+        """
+        return Store.at(self.place)
 
     @property
     def finished(self) -> bool:
@@ -58,11 +67,12 @@ def note(folder: Path, store: Store, points: Sequence[Point], info: Mapping[str,
 
     Results of another run that was in this folder before are removed: they would be taken for this one's.
     """
-    if (folder / RECORD).is_file() and not _same(folder, Record(folder, store, list(points), plain(info))):
+    place = store.folder.resolve()
+    if (folder / RECORD).is_file() and not _same(folder, Record(folder, place, list(points), plain(info))):
         for name in OUTPUTS:
             (folder / name).unlink(missing_ok=True)
     content = {
-        "store": os.path.relpath(store.folder.resolve(), folder.resolve()),
+        "store": os.path.relpath(place, folder.resolve()),
         "points": columns(points),
         "info": plain(info),
     }
@@ -90,7 +100,7 @@ def noted(folder: Path) -> list[Record]:
     """Return the notes in a folder and all below it, one for all shards of a run: that with its results.
 
     Raises:
-        GpsweepError: if a note is no note, or its store is gone.
+        GpsweepError: if a note is no note.
     """
     found: list[Record] = []
     for path in sorted(folder.glob(f"**/{RECORD}")):
@@ -107,13 +117,13 @@ def read(path: Path) -> Record:
     """Return the note of a file.
 
     Raises:
-        GpsweepError: if it is no note, or its store is gone.
+        GpsweepError: if it is no note.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         points = from_columns(content["points"])
         place = (path.parent / content["store"]).resolve()
-        return Record(path.parent, Store.at(place), points, content["info"])
+        return Record(path.parent, place, points, content["info"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GpsweepError(f"{path}: expected a run's note about itself: {error}") from None
 

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def note_of(folder: Path) -> record.Record | None:
-    """Return what a run noted about itself; None where it did not, or its store is gone: results remain."""
+    """Return what a run noted about itself; None where it did not."""
     try:
         return record.read(folder / record.RECORD)
     except GpsweepError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -284,6 +285,23 @@ def test_a_shard_with_the_results_stands_for_all(terminal: Terminal) -> None:
     assert report(["runs"]) == 0
     assert not Path("runs/merged").exists()
     assert Path("runs/1/report.html").exists()
+
+
+def test_a_run_whose_counts_are_gone_does_not_keep_the_others_from_a_report(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a pruned store still has of a finished run lies in its folder; of one that is not, nothing."""
+    pictures(terminal.folder)
+    assert terminal("-m", *SMALL, "eps=1", "model.std=1,2", "hydra.sweep.dir=runs")[0] == 0
+    half = ["eps=1", "model.std=3", "shards=2", "shard=0", "hydra.run.dir=runs/half"]
+    assert terminal(*SMALL, *half)[0] == 0
+    for name in ("0", "half"):
+        note = Path("runs", name, "run.json")
+        rmtree(note.parent / json.loads(note.read_text())["store"])
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match="identity.json: expected the identity of stored counts"):
+        assert report(["runs"]) == 0
+    assert capsys.readouterr().out.split() == ["runs/0/report.html", "runs/1/report.html"]
 
 
 def test_what_was_computed_afresh_takes_the_place_of_all_that_was_there(

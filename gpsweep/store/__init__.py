@@ -98,15 +98,16 @@ class Store:
         return math.ceil(int(self.identity["data"]["samples"]) / int(self.identity["batch_size"]))
 
     def describe(self, about: Mapping[str, Any]) -> None:
-        """Write down, once, what this folder holds.
+        """Write down, once, what this folder holds; again where that is damaged.
 
         Args:
             about: what a person wants to know besides the identity.
         """
-        path = self.folder / IDENTITY
-        if not path.is_file():
+        try:
+            Store.at(self.folder)
+        except GpsweepError:
             content = json.dumps({"about": dict(about), "identity": self.identity}, indent=2)
-            save(path, content.encode() + b"\n")
+            save(self.folder / IDENTITY, content.encode() + b"\n")
 
     def settle(self, measure: Callable[[], int]) -> int:
         """Return how many ε ride in one forward pass where that is measured: what the first process found.

@@ -98,6 +98,8 @@ def test_a_store_is_found_again(store: Store) -> None:
     (store.folder / "identity.json").write_text(text.replace('"batch_size": 4', '"batch_size": 5'))
     with pytest.raises(GpsweepError, match="expected the identity"):
         Store.at(store.folder)
+    store.describe({})
+    assert Store.at(store.folder).identity == IDENTITY, "the same command mends it"
 
 
 @pytest.mark.parametrize("harm", ["short", "empty", "flipped", "foreign"])
