@@ -62,6 +62,8 @@ def test_axes_become_lists_with_exact_decimals_and_the_rest_is_left() -> None:
         ("eps=choice(-1,0.5)", "eps=[-1,0.5]"),
         ("eps=range(1,-1,-0.5)", "eps=[1.0,0.5,0.0,-0.5]"),
         ("eps=range(3)", "eps=[0,1,2]"),
+        ("eps=range(-1,1,0.5),5", "eps=[-1.0,-0.5,0.0,0.5,5]"),
+        ("iterations=1,range(2,4)", "iterations=[1,2,3]"),
         ("refine=none,flip", "refine=[none,flip]"),
         ("eps=[-1,0],[1,2]", "eps=[[-1,0],[1,2]]"),
         ("layer=input,features.3,'odd name'", "layer=[input,features.3,'odd name']"),

@@ -9,6 +9,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
@@ -96,15 +97,26 @@ def _fused(override: Override) -> str:
         return line
     key, value = override.get_key_element(), override.value()
     if isinstance(value, RangeSweep):
-        assert value.start is not None and value.stop is not None
-        numbers = decimal_range(value.start, value.stop, value.step)
-        whole = all(isinstance(v, int) for v in (value.start, value.stop, value.step))
-        return f"{key}=[{','.join(str(int(v) if whole else v) for v in numbers)}]"
+        return f"{key}=[{','.join(_numbers(value))}]"
     if isinstance(value, Glob):
         raise GpsweepError(f"{line}: expected values, as in {key}=a,b; glob finds the files of a group alone")
     if not override.is_discrete_sweep():
         raise GpsweepError(f"{line}: expected points, came an interval; write {key}=range(start,stop,step)")
+    if isinstance(value, ChoiceSweep) and any(isinstance(each, RangeSweep) for each in value.list):
+        ranges = [
+            _numbers(each) if isinstance(each, RangeSweep) else [Override._get_value_element_as_str(each)]
+            for each in value.list
+        ]
+        return f"{key}=[{','.join(chain.from_iterable(ranges))}]"
     return f"{key}=[{','.join(override.sweep_string_iterator())}]"
+
+
+def _numbers(span: RangeSweep) -> list[str]:
+    """Return the numbers of a range as exact decimals, or as whole numbers where it is made of such."""
+    assert span.start is not None and span.stop is not None
+    numbers = decimal_range(span.start, span.stop, span.step)
+    whole = all(isinstance(v, int) for v in (span.start, span.stop, span.step))
+    return [str(int(v) if whole else v) for v in numbers]
 
 
 @dataclass
