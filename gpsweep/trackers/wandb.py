@@ -121,6 +121,7 @@ class Wandb:
         import wandb
 
         root.mkdir(parents=True, exist_ok=True)
+        take_agents_id(root)
         options: dict[str, Any] = {
             "project": self.project,
             "entity": self.entity,
@@ -178,17 +179,34 @@ def log_in() -> None:
 
 def finish(run: Run, code: int) -> bool:
     """Finish a run, and say whether its upload was done in time; what it keeps on disk is whole anyway."""
-    import wandb
-
     try:
         run.finish(exit_code=code)
     except TimeoutError:
         return False
-    finally:
-        # W&B takes the id of its own sweep agent for every run of the process; it is meant for one.
-        if os.environ.get("WANDB_SWEEP_ID") and os.environ.pop("WANDB_RUN_ID", None):
-            wandb.teardown()
     return True
+
+
+def take_agents_id(root: Path) -> None:
+    """Let the id that W&B's sweep agent gave be that of one run; whoever comes later has one of its own.
+
+    W&B takes it for every run of every process that has inherited the agent's environment, as all jobs that
+    run at once have.
+
+    Args:
+        root: the folder that the jobs of a sweep share.
+    """
+    import wandb
+
+    name = "WANDB_RUN_ID"
+    if not (os.environ.get("WANDB_SWEEP_ID") and os.environ.get(name)):
+        return
+    taken = root / "wandb" / f"agent-{os.environ[name]}"
+    taken.parent.mkdir(exist_ok=True)
+    try:
+        taken.touch(exist_ok=False)
+    except FileExistsError:
+        del os.environ[name]
+        wandb.teardown()  # it keeps the environment that it has first seen
 
 
 @contextmanager

@@ -346,6 +346,21 @@ def test_the_id_of_a_sweep_agent_serves_once(sweep: Path, monkeypatch: pytest.Mo
     assert "agentsrun" in {each["run_id"] for each in begun}
 
 
+def test_the_id_of_a_sweep_agent_serves_one_of_the_jobs_that_run_at_once(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb as client
+
+    for number in ("0", "1"):
+        client.teardown()  # a process of its own, with the environment that the agent left it
+        monkeypatch.setenv("WANDB_SWEEP_ID", "sweep0")
+        monkeypatch.setenv("WANDB_RUN_ID", "agentsrun")
+        Wandb().log(sweep / number, sweep=sweep)
+    ids = [records(run, "run")[0]["run_id"] for run in offline(sweep)]
+    assert len(set(ids)) == 2
+    assert ids.count("agentsrun") == 1
+
+
 def test_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(GpsweepError, match=r"pip install '\.\[wandb\]' in the checkout"):
