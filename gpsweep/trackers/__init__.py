@@ -7,11 +7,13 @@ A tracker works from the files that a run left, so that the end of a run and a l
 from __future__ import annotations
 
 import warnings
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep import config
 from gpsweep.errors import GpsweepError
@@ -57,8 +59,24 @@ def build(node: DictConfig | None) -> Tracker | None:
     if node is None:
         return None
     tracker: Tracker = config.instance(node, "tracker")
+    if "." not in again.name(tracker):
+        tracker = typed(tracker)
     tracker.check()
     return tracker
+
+
+def typed(tracker: Any) -> Any:
+    """Return a tracker of ours with its settings as its fields declare them: a project called 2024 is text.
+
+    Raises:
+        GpsweepError: naming what cannot be read so.
+    """
+    try:
+        return OmegaConf.to_object(OmegaConf.structured(tracker))
+    except OmegaConfBaseException as error:
+        key = str(error.full_key).partition("[")[0]
+        kinds = {field.name: field.type for field in fields(tracker)}
+        raise GpsweepError(f"tracker.{key}={getattr(tracker, key)}: expected {kinds[key]}") from None
 
 
 def sweep_of(folder: Path) -> Path | None:

@@ -53,16 +53,23 @@ class Wandb:
     timeout_s: float = 20
 
     def check(self) -> None:
-        """Check that the library is there, and a key where one is needed; no network is used.
+        """Check that the library is there and takes the settings, and a key where one is needed.
+
+        No network is used.
 
         Raises:
             GpsweepError: if not.
         """
-        client("wandb", "wandb")
+        library = client("wandb", "wandb")
         if self.mode not in MODES:
             raise unknown("tracker.mode", self.mode, MODES)
         if not isinstance(self.tags, list):
             raise GpsweepError(f"tracker.tags={self.tags}: expected a list, such as tracker.tags=[ablation]")
+        try:
+            library.Settings(project=self.project, run_tags=self.tags, init_timeout=self.timeout_s)
+        except (library.Error, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise GpsweepError(f"tracker: W&B does not take its settings: {reason}") from None
         if self.mode == "online":
             log_in()
 

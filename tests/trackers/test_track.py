@@ -67,6 +67,13 @@ def test_a_sweep_to_wandb_is_one_group_in_one_folder(
         (["tracker=csv", "tracker.folder=x"], "tracker.folder"),
         (["tracker=wandb", "tracker.mode=on"], "tracker.mode=on: unknown. Did you mean online"),
         (["tracker=wandb", "tracker.mode=online"], "expected a W&B key"),
+        (
+            ["tracker=wandb", "tracker.project=a/b"],
+            "W&B does not take its settings: Invalid project name",
+        ),
+        (["tracker=wandb", "tracker.tags=[a,'']"], "run_tags Value error, Tag at index 1 is empty"),
+        (["tracker=wandb", "tracker.timeout_s=soon"], "tracker.timeout_s=soon: expected float"),
+        (["tracker=csv", "tracker.dir=[a]"], "tracker.dir=['a']: expected str | None"),
         (["tracker=csv", "+tracker.folder=x"], "unexpected keyword argument 'folder'"),
     ],
 )
@@ -78,6 +85,19 @@ def test_mistakes(
     assert message in err
     assert "Traceback" not in err
     assert out == ""
+
+
+def test_numbers_are_names_where_names_are_expected(no_key: None, finished: Finished) -> None:
+    from gpsweep.trackers.mlflow import MLflow
+    from gpsweep.trackers.wandb import Wandb
+
+    asked = ["tracker.project=2024", "tracker.tags=[2024,a]", "tracker.name=5", "tracker.group=7"]
+    tracker = build(["tracker=wandb", *asked, "tracker.timeout_s='3'"])
+    assert tracker == Wandb(project="2024", tags=["2024", "a"], name="5", group="7", timeout_s=3)
+    assert tracker.log(finished.folder).startswith("W&B: wandb sync")
+    pytest.importorskip("mlflow")
+    mlflow = build(["tracker=mlflow", "tracker.project=7", "+tracker.tags={year: 2024}"])
+    assert mlflow == MLflow(project="7", tags={"year": "2024"})
 
 
 def test_a_folder_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
