@@ -21,6 +21,7 @@ from gpsweep.errors import GpsweepError
 from gpsweep.points import decimal_range
 from gpsweep.results import decimal
 from gpsweep.tables.definition import Row, Variant
+from gpsweep.tables.entries import place_at, places_of
 from hydra_plugins.gpsweep_sweeper.fused import fuse
 
 PLAIN = re.compile(r"[\w./-]+", re.ASCII)
@@ -133,14 +134,24 @@ def _job(
 
 
 def check(jobs: Iterable[Job]) -> None:
-    """Compose what all runs and trainings are given.
+    """Compose what all runs and trainings are given, and look for the curve of each line.
 
     Raises:
-        GpsweepError: if one cannot be.
+        GpsweepError: if one cannot be composed, or has not the one curve that a line is to show.
     """
+    from gpsweep.parts import grid_of
+
     for job in jobs:
-        assert job.cfg is not None
+        points = grid_of(job.cfg).points()
         assert job.recipe is not None or job.row.fit is None
+        for line in () if job.row.submit else job.row.lines:
+            try:
+                chosen, _ = places_of(points, line.where)
+                if line.eps is not None:
+                    place_at([points[place] for place in chosen], line.eps)
+            except GpsweepError as error:
+                title = f"{job.name}, {line.name}" if line.name else job.name
+                raise GpsweepError(f"{title}: {error}") from None
 
 
 def merged(overrides: Iterable[str]) -> list[str]:

@@ -34,23 +34,37 @@ def curve_of(outcome: Outcome, where: Mapping[str, Any]) -> Outcome:
     Raises:
         GpsweepError: if there is none or several, or no ε = 0 where it is needed.
     """
+    chosen, zero = places_of(outcome.points, where)
+    base = outcome.base if zero is None else outcome.counts[zero]
+    return replace(outcome.at(chosen), base=base)
+
+
+def places_of(points: Sequence[Point], where: Mapping[str, Any]) -> tuple[list[int], int | None]:
+    """Return the places of the one curve that has these values on its axes, and of its base.
+
+    Returns:
+        The places of its points, and that of its refinement's ε = 0; None for a curve without a refinement.
+
+    Raises:
+        GpsweepError: if there is none or several, or no ε = 0 where it is needed.
+    """
     chosen = [
         place
-        for place, point in enumerate(outcome.points)
+        for place, point in enumerate(points)
         if all(str(getattr(point, axis)) == str(value) for axis, value in where.items())
     ]
-    curves = {outcome.points[place].curve() for place in chosen}
+    curves = {points[place].curve() for place in chosen}
     if len(curves) != 1:
         names = [" ".join(f"{k}={v}" for k, v in asdict(curve).items() if k != "eps") for curve in curves]
-        raise GpsweepError(f"expected one curve for this line, came {len(curves)}: {listing(sorted(names))}")
+        came = f": {listing(sorted(names))}" if names else ""
+        raise GpsweepError(f"expected one curve for this line, came {len(curves)}{came}")
     [curve] = curves
-    base = outcome.base
-    if curve.refine != "none":
-        zero = [place for place in chosen if outcome.points[place].eps == 0]
-        if not zero:
-            raise GpsweepError(f"eps: expected 0 among them, the base of refine={curve.refine}")
-        base = outcome.counts[zero[0]]
-    return replace(outcome.at(chosen), base=base)
+    if curve.refine == "none":
+        return chosen, None
+    zero = [place for place in chosen if points[place].eps == 0]
+    if not zero:
+        raise GpsweepError(f"eps: expected 0 among them, the base of refine={curve.refine}")
+    return chosen, zero[0]
 
 
 def gains(outcome: Outcome, line: Line, *, compared: bool = False) -> Entry:
@@ -66,9 +80,9 @@ def gains(outcome: Outcome, line: Line, *, compared: bool = False) -> Entry:
     entry: Entry = {"paper_base": line.base, "paper_gp": line.gp, "paper_seconds": line.seconds}
     entry |= {"images": len(outcome.ids), "base": float(rows["base"].iloc[0])}
     if line.eps is not None:
-        entry |= _at(outcome, rows, "fixed", _place(outcome.points, line.eps))
+        entry |= _at(outcome, rows, "fixed", place_at(outcome.points, line.eps))
         entry["fixed_p"] = p_value(
-            outcome.counts[_place(outcome.points, line.eps)], outcome.base, outcome.task
+            outcome.counts[place_at(outcome.points, line.eps)], outcome.base, outcome.task
         )
     same = selection.choose(outcome.points, rows["score"].tolist())[0]
     entry |= _at(outcome, rows, "same", same)
@@ -93,7 +107,12 @@ def _at(outcome: Outcome, rows: Any, name: str, place: int) -> Entry:
     return {f"{name}_{key}": value for key, value in found.items()}
 
 
-def _place(points: Sequence[Point], eps: float) -> int:
+def place_at(points: Sequence[Point], eps: float) -> int:
+    """Return the place of the first point at an ε.
+
+    Raises:
+        GpsweepError: if there is none.
+    """
     places = [place for place, point in enumerate(points) if point.eps == eps]
     if not places:
         raise GpsweepError(f"eps: expected {eps} among them, the paper's")
@@ -198,7 +217,7 @@ def risen(entries: Sequence[Entry]) -> str:
 
 def _by_class(outcome: Outcome, eps: float) -> tuple[list[float], list[float]]:
     """Return the score of each class in %, of the base and at an ε."""
-    both = (outcome.base, outcome.counts[_place(outcome.points, eps)])
+    both = (outcome.base, outcome.counts[place_at(outcome.points, eps)])
     before, after = (metrics.class_score(metrics.total(counts), outcome.task).tolist() for counts in both)
     return before, after
 

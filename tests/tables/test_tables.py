@@ -139,6 +139,12 @@ def test_data_that_are_missing_say_so_themselves(tables: Command, tmp_path: Path
         (["table4", "data.limt=4"], "limt"),
         (["table6", "fit.epoch=1"], "epoch"),
         (["table4", "data.split=train,val"], "data.split"),
+        (["fig10", "label=[argmax,top2]"], "FCN-32s: expected one curve for this line, came 2: label=argmax"),
+        (["fig10", "iterations=2"], "FCN-32s: expected one curve for this line, came 2"),
+        (["fig8", "label=argmax"], "FCN-32s, random_onehot: expected one curve for this line, came 0"),
+        (["table5", "eps=[0.5,1]"], "FCN-8s-coco, with CRF: eps: expected 0 among them"),
+        (["table1", "eps=[0,1]"], "FCN-32s: eps: expected 0.55 among them, the paper's"),
+        (["table1", "label=argmx"], "Did you mean argmax"),
     ],
 )
 def test_mistakes_end_in_one_message_before_anything_is_run(
