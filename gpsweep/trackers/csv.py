@@ -27,7 +27,7 @@ class Csv:
         from pytorch_lightning.loggers import CSVLogger
 
         content = tracked(folder)
-        target = Path(self.dir) / place(folder, sweep) if self.dir else folder / "csv"
+        target = Path(self.dir).expanduser() / place(folder, sweep) if self.dir else folder / "csv"
         for left in ("metrics.csv", "hparams.yaml"):
             (target / left).unlink(missing_ok=True)
         steps = content.steps()

@@ -42,7 +42,7 @@ class TensorBoard:
         from pytorch_lightning.loggers import TensorBoardLogger
 
         content = tracked(folder)
-        root = Path(self.dir) if self.dir else (sweep or folder) / "tensorboard"
+        root = Path(self.dir).expanduser() if self.dir else (sweep or folder) / "tensorboard"
         # A folder of one's own choice may be that of other sweeps too, whose jobs have the same numbers.
         target = root / (place(folder, sweep) if self.dir else below(folder, sweep))
         for left in target.glob("events.out.tfevents.*"):

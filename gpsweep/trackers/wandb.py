@@ -77,7 +77,7 @@ class Wandb:
         """Show a finished run: all curves as one W&B run, or one W&B run a point."""
         self.check()
         content = tracked(folder)
-        root = Path(self.dir) if self.dir else sweep or folder
+        root = Path(self.dir).expanduser() if self.dir else sweep or folder
         with staging(root):
             if self.per_point:
                 return self._log_points(content, root, self.group or place(folder, sweep).as_posix())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
 from finished import Finished
 
 from gpsweep.trackers.csv import Csv
@@ -29,6 +30,13 @@ def test_another_folder(finished: Finished) -> None:
     target = finished.folder.parent / "deep" / "there"
     Csv(dir=str(target)).log(finished.folder)
     assert (target / "run" / "metrics.csv").is_file()
+
+
+def test_a_folder_below_the_users_own(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Csv(dir="~/all").log(finished.folder) == f"CSV: {tmp_path / 'all' / 'run' / 'metrics.csv'}"
 
 
 def test_jobs_of_a_sweep_share_no_file(sweep: Path, tmp_path: Path) -> None:

@@ -66,6 +66,17 @@ def test_sent_again_a_run_takes_the_place_of_itself_and_jobs_stay_apart(sweep: P
         assert len(read(sweep / "tensorboard" / number).Scalars("base")) == 5
 
 
+def test_a_folder_below_the_users_own(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for _ in range(2):
+        line = TensorBoard(dir="~/tb").log(finished.folder)
+    assert line == f"TensorBoard: tensorboard --logdir {tmp_path / 'home' / 'tb'}"
+    assert len(read(tmp_path / "home" / "tb" / "run").Scalars("base")) == 5
+
+
 def test_sweeps_that_share_a_folder_stay_apart(two_sweeps: list[Path], tmp_path: Path) -> None:
     tracker = TensorBoard(dir=str(tmp_path / "tb"))
     for sweep in two_sweeps:

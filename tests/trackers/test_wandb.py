@@ -199,6 +199,20 @@ def test_points_of_jobs_whose_folders_are_named_alike_are_no_group(tmp_path: Pat
     assert found.stdout.splitlines() == list(map(str, runs))
 
 
+def test_a_folder_below_the_users_own(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    for folder in (home, here):
+        folder.mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    Wandb(dir="~/shown").log(finished.folder)
+    assert len(offline(home / "shown")) == 1
+    assert list((home / "shown" / "wandb" / "data").iterdir()), "the tables that wait for a sync"
+    assert not list(here.iterdir())
+
+
 def test_no_key_is_one_message_at_once() -> None:
     start = perf_counter()
     with pytest.raises(GpsweepError, match=r"tracker\.mode=online: expected a W&B key, came none"):
