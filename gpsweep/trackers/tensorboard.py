@@ -45,8 +45,9 @@ class TensorBoard:
         root = Path(self.dir).expanduser() if self.dir else (sweep or folder) / "tensorboard"
         # A folder of one's own choice may be that of other sweeps too, whose jobs have the same numbers.
         target = root / (place(folder, sweep) if self.dir else below(folder, sweep))
-        for left in target.glob("events.out.tfevents.*"):
-            left.unlink()  # sent again, a run takes the place of itself
+        # Sent again, a run takes the place of itself; Lightning writes no hparams.yaml where there is one.
+        for left in (*target.glob("events.out.tfevents.*"), target / "hparams.yaml"):
+            left.unlink(missing_ok=True)
         logger = TensorBoardLogger(target.parent, name="", version=target.name)
         best = {f"best/{name}/{key}": record[key] for name, record in content.best.items() for key in BEST}
         held = {f"held/{key}": value for key, value in content.held.items() if not isinstance(value, str)}

@@ -66,6 +66,15 @@ def test_sent_again_a_run_takes_the_place_of_itself_and_jobs_stay_apart(sweep: P
         assert len(read(sweep / "tensorboard" / number).Scalars("base")) == 5
 
 
+def test_sent_again_the_configuration_is_that_of_the_run_as_it_is_now(finished: Finished) -> None:
+    TensorBoard().log(finished.folder)
+    finished.note(config="model: {name: another}\n")
+    TensorBoard().log(finished.folder)
+    text = (finished.folder / "tensorboard" / "run" / "hparams.yaml").read_text()
+    assert "model.name: another" in text
+    assert "model.net.arch" not in text
+
+
 def test_a_folder_below_the_users_own(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
