@@ -51,7 +51,7 @@ def class_map(cfg: DictConfig, *, classes: Sequence[str]) -> tuple[int, ...] | N
 
 
 def entries(cfg: DictConfig) -> Mapping[Any, Any] | None:
-    """Return ``model.class_map`` as it stands; None where there is none.
+    """Return ``model.class_map`` with its keys as numbers; None where there is none.
 
     Raises:
         GpsweepError: if it is no mapping.
@@ -66,7 +66,8 @@ def entries(cfg: DictConfig) -> Mapping[Any, Any] | None:
         )
     content = OmegaConf.to_container(node, resolve=True)
     assert isinstance(content, Mapping)
-    return content
+    # Hydra makes text of the 9 in +model.class_map.9=Sky, which comes after a ready-made map's own 9.
+    return {int(str(key)) if str(key).isdecimal() else key: value for key, value in content.items()}
 
 
 def _number(key: int, value: object, classes: Sequence[str]) -> int:

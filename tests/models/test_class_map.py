@@ -38,6 +38,11 @@ def test_a_name_that_looks_like_a_number_is_a_name_where_it_is_quoted() -> None:
     assert read({0: "2", 1: 2}, classes=("2", "1", "0")) == (0, 2)
 
 
+def test_entries_that_the_command_line_adds_one_by_one() -> None:
+    assert read({"0": "road", "1": 2}, own=2) == (1, 2)
+    assert read({0: "road", 1: "sky", "1": "car"}) == (1, 2), "the later one replaces a ready-made map's"
+
+
 @pytest.mark.parametrize(
     ("mapping", "own", "says"),
     [
