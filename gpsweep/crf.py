@@ -86,7 +86,7 @@ def refined(image: NDArray[np.uint8], softmax: NDArray[np.float32], crf: Crf) ->
 
     Args:
         image: ``(H, W, 3)``, RGB 0–255.
-        softmax: ``(C, H, W)``, C ≤ 255.
+        softmax: ``(C, H, W)``.
         crf: parameters.
 
     Returns:
@@ -111,7 +111,7 @@ def refined(image: NDArray[np.uint8], softmax: NDArray[np.float32], crf: Crf) ->
     return found.reshape(softmax.shape)
 
 
-def labelled(image: NDArray[np.uint8], softmax: NDArray[np.float32], crf: Crf) -> NDArray[np.uint8]:
+def labelled(image: NDArray[np.uint8], softmax: NDArray[np.float32], crf: Crf) -> NDArray[np.uint16]:
     """Return the likeliest class of each pixel by :func:`refined`: ``(H, W)``."""
-    classes: NDArray[np.uint8] = refined(image, softmax, crf).argmax(0).astype(np.uint8)
+    classes: NDArray[np.uint16] = refined(image, softmax, crf).argmax(0).astype(np.uint16)
     return classes

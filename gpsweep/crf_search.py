@@ -45,7 +45,8 @@ SHOWN = 5
 KEYS = tuple(each.name for each in fields(Crf))
 Image = NDArray[np.uint8]
 Softmax = NDArray[np.float32]
-Labelled = Callable[[Image, Softmax], Iterable[Image]]
+Classes = NDArray[np.uint16]
+Labelled = Callable[[Image, Softmax], Iterable[Classes]]
 
 
 @dataclass

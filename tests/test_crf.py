@@ -50,6 +50,13 @@ def test_it_mends_noise_up_to_the_image_s_edge() -> None:
     assert after.mean() > flat.mean()
 
 
+def test_a_class_beyond_the_bytes() -> None:
+    image = np.zeros((4, 5, 3), np.uint8)
+    softmax = np.full((300, 4, 5), 0.1 / 299, np.float32)
+    softmax[280] = 0.9
+    assert (labelled(image, softmax, Crf()) == 280).all()
+
+
 def test_without_weights_the_softmax_stays() -> None:
     image, _, softmax = noisy()
     found = refined(image, softmax, Crf(smooth_weight=0, appearance_weight=0))
