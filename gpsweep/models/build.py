@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, read_write
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from gpsweep.atomic import is_file
 from gpsweep.config import instance
-from gpsweep.errors import GpsweepError
+from gpsweep.errors import GpsweepError, listing
 from gpsweep.models.checkpoint import restore
 from gpsweep.models.class_map import entries
 from gpsweep.models.pixels import PixelNet
@@ -89,6 +90,12 @@ def _network(cfg: DictConfig) -> nn.Module:
     net = instance(node, "model.net")
     if not isinstance(net, nn.Module):
         raise GpsweepError(f"model.net={target}: expected an nn.Module, came {type(net).__name__}.")
+    tensors = [*net.named_parameters(), *net.named_buffers()]
+    if empty := [name for name, tensor in tensors if is_lazy(tensor) or tensor.is_meta]:
+        raise GpsweepError(
+            f"model.net={target}: expected weights, came some without values: {listing(empty, 3)}. Lazy "
+            "modules get theirs from a first pass: run the network on an image before it is returned."
+        )
     return net
 
 

@@ -39,6 +39,13 @@ def bfloat16():
 def double():
     return good().double()
 
+def lazy():
+    return torch.nn.Sequential(torch.nn.LazyConv2d(3, 1), torch.nn.LazyBatchNorm2d())
+
+def meta():
+    with torch.device("meta"):
+        return good()
+
 def number():
     return 3
 
@@ -176,6 +183,8 @@ def test_a_checkpoint_is_loaded(nets: str, tmp_path: Path) -> None:
             r"model\.net=NETS\.broken: could not be built\. RuntimeError: no such luck$",
         ),
         (["model.net=NETS.number"], r"model\.net=NETS\.number: expected an nn\.Module, came int"),
+        (["model.net=NETS.lazy"], r"model\.net=NETS\.lazy: .* without values: 0\.weight, .*a first pass"),
+        (["model.net=NETS.meta"], r"model\.net=NETS\.meta: .* without values: 0\.weight, 0\.bias"),
         (["model.net={_target_: NETS.good, depth: 3}"], r"model\.net=NETS\.good: .*TypeError.*depth"),
         (["model.net={_target_: NETS.good, width: '${nothing}'}"], r"model\.net=NETS\.good: .*nothing"),
         (
