@@ -9,6 +9,7 @@ import re
 import typing
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -81,6 +82,14 @@ def load(path: str | Path) -> dict[str, Tensor]:
     odd = [f"{name} ({_kind(value)})" for name, value in state.items() if not isinstance(value, Tensor)]
     if odd:
         raise _error(file, f"expected tensors alone, or a state dict under state_dict; came {listing(odd)}.")
+    copies = _copies(content, state)
+    if len(copies) > 1:
+        taken = next(name for name in copies if _state_dict(content[name]) is state)
+        warnings.warn(
+            f"model.checkpoint={file}: holds these weights {len(copies)} times, under {listing(copies)}; "
+            f"those under {taken} are taken; to take others, save them alone",
+            stacklevel=2,
+        )
     return {str(name): tensor for name, tensor in state.items()}
 
 
@@ -225,6 +234,19 @@ def _state_dict(content: Any) -> Any:
     inside = [value for value in content.values() if isinstance(value, Mapping) and value]
     of_tensors = [value for value in inside if all(isinstance(part, Tensor) for part in value.values())]
     return of_tensors[0] if len(of_tensors) == 1 else content
+
+
+def _copies(content: Any, state: Mapping[str, Tensor]) -> list[str]:
+    """Return the keys under which weights of these shapes are: the network's own, and say their average."""
+    shapes = Counter(tensor.shape for tensor in state.values())
+    found = []
+    for name, value in content.items():
+        inside = _state_dict(value)
+        if isinstance(inside, Mapping):
+            # An average may count its updates besides.
+            come = Counter(part.shape for part in inside.values() if isinstance(part, Tensor))
+            found += [name] if shapes <= come else []
+    return found
 
 
 def _check_names(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

@@ -240,6 +240,18 @@ def test_the_only_state_dict_is_found_by_any_key(tmp_path: Path, trained: State,
     assert_restored(tmp_path / "a.pt", trained)
 
 
+@pytest.mark.parametrize(("own", "average"), [("state_dict", "state_dict_ema"), ("model", "ema")])
+def test_of_weights_and_their_average_the_taken_ones_are_named(
+    tmp_path: Path, trained: State, own: str, average: str
+) -> None:
+    other = torch.optim.swa_utils.AveragedModel(network()).state_dict()
+    rest = {"epoch": 3, "optimizer": {"lr": 0.1}, "best": {"miou": torch.ones(())}}
+    torch.save({average: other, own: trained, **rest}, tmp_path / "a.pt")
+    says = f"2 times, under {average}, {own}; those under {own} are taken; to take others"
+    with pytest.warns(UserWarning, match=says):
+        assert_restored(tmp_path / "a.pt", trained)
+
+
 @pytest.mark.parametrize("prefix", ["network.", "student.unet.", "lit._orig_mod.backbone."])
 def test_prefixes_of_any_name(tmp_path: Path, trained: State, prefix: str) -> None:
     own = {"loss.weight": torch.ones(2), "0.other": torch.ones(1)}
