@@ -63,6 +63,7 @@ def prepare(
         one = options | {"points_per_forward": 1, "memory_format": memory_format}
         return next(curve(net, sample["image"], (0.0, 1.0), layer=grid.layer, **one))[1]
 
+    check_statistics(net)
     with failures_named(sample, "on the first sample"):
         z, options["memory_format"] = in_a_format_it_bears(net, cfg.memory_format, logits)
     check_logits(z, source, sample["image"], class_map=class_map, stated=cfg.model.classes)
@@ -82,6 +83,25 @@ def _brought(net: Any) -> str | None:
     """Say whose weights a network has that is given none: the user's own may bring theirs, ours do not."""
     target = str(net if isinstance(net, str) else net.get("_target_"))
     return None if target.startswith("gpsweep.models.") else "its own"
+
+
+def check_statistics(net: PixelNet) -> None:
+    """Warn where mean and std are of another unit than ``scale`` gives grey levels, as 123.675 beside 1/255.
+
+    What networks are given then holds no zero, or spans far less than one or far more than Caffe's 0–255.
+    """
+    black, white = net.bias.flatten(), (net.bias + 255 * net.gain).flatten()
+    low, high = torch.minimum(black, white), torch.maximum(black, white)
+    span = high - low
+    # Some slack, for rounding and for a std of one's own.
+    zero = (low < 1e-2) & (high > -1e-2)
+    if not bool((zero & (span > 0.1) & (span < 512)).all()):
+        warnings.warn(
+            f"model.scale, model.mean, model.std: grey levels 0–255 become {low.min() + 0:.4g} … "
+            f"{high.max():.4g}; expected model.scale=1 with mean and std in grey levels, and 1/255 with "
+            "those of images from 0 to 1",
+            stacklevel=2,
+        )
 
 
 def check_logits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from gpsweep.data.base import Source
 from gpsweep.failures import in_a_format_it_bears
 from gpsweep.layers.__main__ import main as list_layers
-from gpsweep.prepare import check_logits
+from gpsweep.models.pixels import PixelNet
+from gpsweep.prepare import check_logits, check_statistics
 
 FOLDER = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 
@@ -170,4 +172,36 @@ def test_what_is_odd_about_logits_is_said(
     else:
         with pytest.warns(UserWarning, match=says):
             check_logits(z, Three(), torch.zeros(1, 3, 4, 5))
+    assert not list(recwarn)
+
+
+GREY_LEVELS = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+UNIT = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+@pytest.mark.parametrize(
+    ("statistics", "says"),
+    [
+        (GREY_LEVELS, r"model\.mean, .* become -2\.118 … -1\.787; expected model\.scale=1 with"),
+        (UNIT | {"scale": 1}, r"become -2\.118 … 1136; expected .* and 1/255 with"),
+        ({"mean": 0, "std": 255}, r"become 0 … 0\.003922"),
+        (GREY_LEVELS | {"scale": 1}, None),
+        (UNIT, None),
+        ({"mean": 0.5, "std": 0.5, "channels": "L"}, None),
+        ({"mean": 1, "std": 1}, None),
+        ({"mean": [104.007, 116.669, 122.679], "scale": 1, "channels": "BGR"}, None),
+        ({"mean": [0.48235, 0.45882, 0.40784], "std": 1 / 255}, None),
+        ({"mean": 1, "scale": -1 / 255}, r"become -2 … -1;"),
+        ({"mean": -1, "scale": -1 / 255}, None),
+    ],
+)
+def test_statistics_of_another_unit_are_said(
+    statistics: dict[str, Any], says: str | None, recwarn: pytest.WarningsRecorder
+) -> None:
+    net = PixelNet(nn.Conv2d(1, 2, 1), **statistics)
+    if says is None:
+        check_statistics(net)
+    else:
+        with pytest.warns(UserWarning, match=says):
+            check_statistics(net)
     assert not list(recwarn)
