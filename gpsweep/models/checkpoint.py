@@ -31,15 +31,30 @@ SAFE = ".safetensors"
 ENDINGS = (".pt", ".pth", ".ckpt", SAFE, caffe.SUFFIX, ".bin", ".tar")  # the last as in model_best.pth.tar
 NESTED = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
 TRAINING_ONLY = "aux_classifier."  # torchvision's auxiliary head
+CORES = ("core", "_core")  # where NumPy 1 and 2 keep what makes scalars and arrays
+
+
+class Array:
+    """Stands for an array of NumPy's: none is made, so that no file can ask for one that is too large."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
 # What training loops save beside weights: their arguments, paths, scores and configurations. Nothing of
 # these does more when it is read than keep what it is given.
 DATA: list[Any] = [
     argparse.Namespace,
     pathlib.PosixPath,
     pathlib.PurePosixPath,
+    (pathlib.PosixPath, "pathlib._local.PosixPath"),  # as Python 3.13 names it
+    (pathlib.PureWindowsPath, "pathlib.WindowsPath"),
+    (pathlib.PureWindowsPath, "pathlib._local.WindowsPath"),
     np.dtype,
     *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"},
-    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{at}.multiarray.scalar") for at in CORES),
+    *((Array, f"numpy.{name}") for name in ("ndarray", *(f"{at}.multiarray._reconstruct" for at in CORES))),
     (typing.Any, "typing.Any"),
     *((kind, f"builtins.{kind.__name__}") for kind in (dict, list, int, float, str, bool)),
     collections.defaultdict,

@@ -6,7 +6,7 @@ import argparse
 import os
 import pickle
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import numpy as np
@@ -217,15 +217,44 @@ def test_objects_in_a_checkpoint_are_named(tmp_path: Path, content: Any) -> None
         np.float64(71.5),
         np.int64(3),
         np.bool_(True),
+        np.array([71.5, 60.25]),
+        np.random.RandomState(0).get_state(),
         OmegaConf.create({"lr": 0.1, "net": {"stages": [1, 2.5, "x", None, True], "same": "${lr}"}}),
     ],
-    ids=["arguments", "score", "count", "flag", "configuration"],
+    ids=["arguments", "score", "count", "flag", "scores", "generator", "configuration"],
 )
 def test_what_training_loops_save_beside_weights(
     tmp_path: Path, trained: State, beside: Any, save: Callable[[Any, Path], None]
 ) -> None:
     save({"model": trained, "args": beside, "epoch": 3}, tmp_path / "a.pt")
     assert_restored(tmp_path / "a.pt", trained)
+
+
+@pytest.mark.parametrize("named", ["pathlib._local\nPosixPath", "pathlib\nWindowsPath"])
+def test_paths_of_other_pythons(tmp_path: Path, trained: State, named: str) -> None:
+    saved_old({"model": trained, "args": {"data": PosixPath("data")}}, tmp_path / "here.pt")
+    content = (tmp_path / "here.pt").read_bytes()
+    assert b"cpathlib\nPosixPath" in content
+    (tmp_path / "a.pt").write_bytes(content.replace(b"pathlib\nPosixPath", named.encode()))
+    assert_restored(tmp_path / "a.pt", trained)
+
+
+def test_arrays_run_no_code_and_take_no_memory(tmp_path: Path, trained: State) -> None:
+    torch.save({"model": trained, "best": np.array([Malicious(tmp_path / "executed")])}, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", "holds more than weights")
+    assert not (tmp_path / "executed").exists()
+
+    class Huge:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return np.zeros(0).__reduce__()[0], (np.ndarray, (10**15,), b"b")
+
+    torch.save({"model": trained, "best": Huge()}, tmp_path / "b.pt")
+    assert_restored(tmp_path / "b.pt", trained)
+
+
+def test_weights_that_are_arrays_are_named(tmp_path: Path, trained: State) -> None:
+    torch.save({name: tensor.numpy() for name, tensor in trained.items()}, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", r"expected tensors alone, .*0\.weight \(Array\)")
 
 
 @pytest.mark.parametrize("name", ["model_best.pth.tar", "pytorch_model.bin", "A.PTH"])
