@@ -85,10 +85,11 @@ class Tally:
     def _histogram(self, predicted: Tensor) -> Tensor:
         """Return how many pixels fall into each bin."""
         if predicted.device.type == "cpu":
-            return torch.bincount(self.first_bin + predicted.int(), minlength=self.bins)
+            bins = predicted.to(torch.int32, copy=True).add_(self.first_bin)
+            return torch.bincount(bins, minlength=self.bins)
         # bincount would wait for a GPU at each point.
-        bins = self.first_bin + predicted
-        return self.one.new_zeros(self.bins).scatter_add_(0, bins, self.one.expand_as(bins))
+        places = self.first_bin + predicted
+        return self.one.new_zeros(self.bins).scatter_add_(0, places, self.one.expand_as(places))
 
     def _single(self, predicted: Tensor) -> Tensor:
         """Count one class per image, without a bin for each pair of many classes."""
