@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import count
 
 from gpsweep.results import decimal
 
 MINUS = "−"
+ALPHA = 0.05  # below it a p-value speaks for a gain
 
 
 def signed(number: float, digits: int = 2, *, zero: str = "", minus: str = MINUS) -> str:
@@ -35,12 +37,17 @@ def score(number: float) -> str:
 
 
 def p(number: float, *, space: str = "\xa0") -> str:
-    r"""Write a p-value; the space before the bound does not break, unless another is given.
+    r"""Write a p-value, with as many digits as tell on which side of 0.05 it lies.
 
-    >>> p(0.0312), p(0.0001), p(0.9996)
-    ('0.031', '<\xa00.001', '1.000')
+    The space before the bound does not break, unless another is given.
+
+    >>> p(0.0312), p(0.0498), p(0.0001), p(0.9996)
+    ('0.031', '0.0498', '<\xa00.001', '1.000')
     """
-    return f"<{space}0.001" if number < 0.001 else f"{number:.3f}"
+    if number < 0.001:
+        return f"<{space}0.001"
+    texts = (f"{number:.{digits}f}" for digits in count(3))
+    return next(text for text in texts if (float(text) < ALPHA) == (number < ALPHA))
 
 
 def eps(number: float) -> str:

@@ -45,6 +45,17 @@ def test_bare_seconds(number: float, text: str) -> None:
     assert words.bare_seconds(number) == text
 
 
-@pytest.mark.parametrize(("number", "text"), [(0.0004, "<\xa00.001"), (0.0312, "0.031"), (1.0, "1.000")])
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0.0004, "<\xa00.001"),
+        (0.0312, "0.031"),
+        (0.0496, "0.0496"),
+        (0.04999, "0.04999"),
+        (0.05, "0.050"),
+        (0.0504, "0.050"),
+        (1.0, "1.000"),
+    ],
+)
 def test_p(number: float, text: str) -> None:
     assert words.p(number) == text
