@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given
@@ -86,3 +88,21 @@ def test_a_class_map_of_itself_changes_nothing_and_one_of_other_length_is_refuse
     assert Tally(target, classes=4, channels=4, class_map=range(4))(predicted).equal(plain)
     with pytest.raises(GpsweepError, match=r"model\.class_map: expected .* 4 channels, came 3"):
         Tally(target, classes=4, channels=4, class_map=[0, 1, 2])
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it is on a GPU."""
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("cuda")
+
+
+def test_a_gpus_way_of_counting_gives_the_same() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(-1, 5, (3, 8, 9), generator=generator)
+    predicted = torch.randint(0, 6, (3, 8, 9), generator=generator)
+    tally = Tally(target, classes=5, channels=6)
+    with patch.object(torch, "bincount", side_effect=AssertionError("it waits for the GPU")):
+        there = tally(predicted.as_subclass(Elsewhere))
+    assert torch.equal(there.as_subclass(torch.Tensor), tally(predicted))
