@@ -22,6 +22,7 @@ TP, FP, FN = range(3)
 TASKS = ("segmentation", "classification")
 DRAWS = 1000
 LEVEL = 0.95
+ALPHA = round(1 - LEVEL, 6)  # below it a p-value speaks for a gain
 
 
 def total(counts: Integers | Counts) -> Integers:

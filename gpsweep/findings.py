@@ -63,7 +63,7 @@ class Findings:
         """
         found = selection.best(self.rows)
         found["helps"] = [
-            bool(helps) and self.p_value(place) < 1 - metrics.LEVEL
+            bool(helps) and self.p_value(place) < metrics.ALPHA
             for place, helps in zip(found.index, found["helps"], strict=True)
         ]
         return found

@@ -172,7 +172,7 @@ def held_out(outcome: Outcome, rows: pd.DataFrame) -> pd.DataFrame | None:
         "p_value": [p_value(point, base, outcome.task) for point in points],
     }
     table = pd.DataFrame(content)
-    clear = (table["held_low"] > 0) & (table["p_value"] < 1 - metrics.LEVEL)
+    clear = (table["held_low"] > 0) & (table["p_value"] < metrics.ALPHA)
     return table.assign(helps=clear & (table["label"] != ORACLE) & (table["tune_eps"] != 0))
 
 

@@ -54,7 +54,6 @@ class Tally:
         row = torch.where(self.known, image * classes + target, len(target) * classes)
         self.bins = (len(target) * classes + 1) * channels
         self.first_bin = (row * channels).flatten().int()
-        self.one = torch.ones((), dtype=torch.long, device=target.device)
 
     def __call__(self, predicted: Tensor) -> Tensor:
         """Count one prediction.
@@ -89,7 +88,7 @@ class Tally:
             return torch.bincount(bins, minlength=self.bins)
         # bincount would wait for a GPU at each point.
         places = self.first_bin + predicted
-        return self.one.new_zeros(self.bins).scatter_add_(0, places, self.one.expand_as(places))
+        return places.new_zeros(self.bins).scatter_add_(0, places, places.new_ones(()).expand_as(places))
 
     def _single(self, predicted: Tensor) -> Tensor:
         """Count one class per image, without a bin for each pair of many classes."""

@@ -138,8 +138,8 @@ class TrainingModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Choose the precision, now that the device is known."""
-        known: dict[str, Precision] = {"none": "32", "bf16": "bf16"}
-        self.precision = fastest(self.device) if self.autocast == "auto" else known[self.autocast]
+        choices: dict[str, Precision] = {"none": "32", "bf16": "bf16", "auto": fastest(self.device)}
+        self.precision = choices[self.autocast]
 
     def training_step(self, batch: Lesson, batch_idx: int) -> Tensor | None:
         """Loss of one batch; void is ignored, and a batch that is nothing else teaches nothing."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from itertools import count
 
+from gpsweep.counts import ALPHA
 from gpsweep.results import decimal
 
 MINUS = "−"
-ALPHA = 0.05  # below it a p-value speaks for a gain
 
 
 def signed(number: float, digits: int = 2, *, zero: str = "", minus: str = MINUS) -> str:

@@ -81,7 +81,7 @@ def page(findings: Findings, worth: str | None = None) -> str:
         base=float(metrics.score(metrics.total(outcome.base), outcome.task)),
         verdict=found,
         least=LEAST,
-        alpha=round(1 - metrics.LEVEL, 6),
+        alpha=metrics.ALPHA,
         relative=style.layer_scale == "rms",
         oracle=results.ORACLE,
         colours=style.colours,

@@ -176,7 +176,7 @@ def _told(findings: Findings) -> Verdict:
     chance = round(len(judged) * (1 - metrics.LEVEL) / 2)
     few = len(findings.outcome.ids) < LEAST or (len(judged) > 1 and len(above) <= chance)
     p_value = findings.p_value(row["index"]) if kind == "yes" and pick is None else None
-    if p_value is not None and (few or p_value >= 1 - metrics.LEVEL):
+    if p_value is not None and (few or p_value >= metrics.ALPHA):
         kind = "chance"
     return Verdict(
         kind=kind,
