@@ -16,15 +16,16 @@ from gpsweep.tables.commands import check, jobs
 from gpsweep.tables.needs import weights_absent
 
 HELP = """\
-python -m gpsweep.tables NAME [small=true] [seeds=0,1,…] [out=FOLDER] [KEY=VALUE …]
+python -m gpsweep.tables NAME [small=true] [seeds=0,1,…] [at_once=N] [out=FOLDER] [KEY=VALUE …]
 
   small=true   networks and data that are at hand in place of the paper's
   seeds=…      of the trainings of Table 6
+  at_once=…    how many runs share the processor; 2 for Table 6, 1 for the others
   out=…        where all of it goes; outputs/tables/NAME, or NAME-small
   KEY=VALUE    of python -m gpsweep, for every run: data.limit=20 trainer.accelerator=gpu data.root=…
   fit.KEY=…    of python -m gpsweep.fit, for every training: fit.epochs=1
 """
-OWN = ("small", "seeds", "out")
+OWN = ("small", "seeds", "at_once", "out")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Asked:
     name: str
     small: bool
     seeds: list[int] | None
+    at_once: int | None
     out: Path
     extra: list[str]
 
@@ -61,7 +63,7 @@ def asked(arguments: Sequence[str]) -> Asked:
         raise GpsweepError(f"small={own['small']}: expected true or false")
     small = own.get("small") == "true"
     out = Path(own.get("out") or Path("outputs", "tables", f"{name}-small" if small else name))
-    return Asked(name, small, _seeds(own.get("seeds")), out, extra)
+    return Asked(name, small, _seeds(own.get("seeds")), _at_once(own.get("at_once")), out, extra)
 
 
 def _seeds(text: str | None) -> list[int] | None:
@@ -71,6 +73,14 @@ def _seeds(text: str | None) -> list[int] | None:
     if not all(number.strip().isdecimal() for number in numbers):
         raise GpsweepError(f"seeds={text}: expected whole numbers, as in seeds=0,1,2")
     return list(dict.fromkeys(int(number) for number in numbers))
+
+
+def _at_once(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise GpsweepError(f"at_once={text}: expected a whole number ≥ 1")
+    return int(text)
 
 
 def make(wanted: Asked) -> int:
@@ -89,7 +99,7 @@ def make(wanted: Asked) -> int:
     check_writable(wanted.out, "out")
     from gpsweep.tables import assembling, formats, running
 
-    ended = list(running.run(rows))
+    ended = running.run(rows, wanted.at_once or variant.at_once)
     done = [each for each in ended if each.folder is not None]
     if not done:
         return 0

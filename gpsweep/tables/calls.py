@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -21,36 +24,83 @@ class StoppedError(Exception):
     """A command was stopped from outside, and with it the table."""
 
 
-def call(command: Sequence[str], label: str, folder: Path) -> None:
-    """Run a command of gpsweep; its progress and warnings are shown, its table is left to its report.
+class Calls:
+    """The commands that a table runs, in threads of its own; whoever ends the table ends them all.
 
-    Raises:
-        GpsweepError: if it fails.
-        StoppedError: if it was stopped by a signal.
+    Args:
+        labelled: whether lines that commands print tell whose they are, as where several run at once; there
+            are no progress bars then.
     """
-    for log in folder.glob(f"*/{LOG}"):
-        log.unlink()
-    tell(f"{label}: {shlex.join(['python', *command[1:]])}")
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        asked: list[int] = []
+
+    def __init__(self, *, labelled: bool = False) -> None:
+        self.labelled, self.stopped = labelled, False
+        self.running: set[subprocess.Popen[str]] = set()
+        # The handler of a signal interrupts the main thread wherever it is, in another handler too.
+        self.lock = threading.RLock()
+
+    def __call__(
+        self, command: Sequence[str], label: str, folder: Path, *, threads: int | None = None
+    ) -> None:
+        """Run a command of gpsweep; its progress and warnings are shown, its table is left to its report.
+
+        Args:
+            command: with its arguments.
+            label: what it is called.
+            folder: where its jobs leave their logs.
+            threads: of the processor that it uses; None: as many as it wants.
+
+        Raises:
+            GpsweepError: if it fails.
+            StoppedError: if it was stopped by a signal, or would only begin once all were to stop.
+        """
+        for log in folder.glob(f"*/{LOG}"):
+            log.unlink()
+        tell(f"{label}: {shlex.join(['python', *command[1:]])}")
+        with self._begun(command, threads) as process:
+            for line in process.stderr or ():
+                tell(f"{label}: {line.rstrip()}")
+        with self.lock:
+            self.running.remove(process)
+        code = process.returncode
+        if code < 0 or code >= SIGNALLED:
+            self.stop()
+        if self.stopped:
+            raise StoppedError(STOPPED)
+        if code:
+            raise GpsweepError(_said(folder) or f"It ended with code {code}; see above")
+
+    def _begun(self, command: Sequence[str], threads: int | None) -> subprocess.Popen[str]:
+        env = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+        errors = subprocess.PIPE if self.labelled else None
+        with self.lock:
+            if self.stopped:
+                raise StoppedError(STOPPED)
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=errors, text=True, errors="replace", env=env
+            )
+            self.running.add(process)
+        return process
+
+    def stop(self) -> None:
+        """Let no further command begin, and end those that run; what they have in hand they store."""
+        with self.lock:
+            if not self.stopped:
+                self.stopped = True
+                for process in self.running:
+                    process.terminate()
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """Let SIGTERM stop what runs within the block, which waits for its end."""
 
         def end(signum: int, frame: FrameType | None) -> None:
-            # Whoever ends the table means the command that is running as well, and those that would follow.
-            asked.append(signum)
-            process.terminate()
+            self.stop()
 
         before = signal.signal(signal.SIGTERM, end)
         try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            raise StoppedError(STOPPED) from None
+            yield
         finally:
             signal.signal(signal.SIGTERM, before)
-    if asked or code < 0 or code >= SIGNALLED:
-        raise StoppedError(STOPPED)
-    if code:
-        raise GpsweepError(_said(folder) or f"It ended with code {code}; see above")
 
 
 def _said(folder: Path) -> str:
@@ -65,4 +115,5 @@ def _said(folder: Path) -> str:
 
 def tell(message: str) -> None:
     """Say something to the person at the terminal."""
-    print(message, file=sys.stderr, flush=True)
+    # In one piece, as several threads may have something to say.
+    print(f"{message}\n", end="", file=sys.stderr, flush=True)

@@ -79,6 +79,7 @@ class Variant:
         images: how many of it the paper judged on.
         rows: name of the row's folder → row.
         seeds: of the trainings of rows with ``fit``.
+        at_once: how many of its runs share the processor, see :func:`gpsweep.tables.running.run`.
         measure: what its scores are.
         note: what one must know of all rows.
     """
@@ -90,6 +91,7 @@ class Variant:
     images: int | None = None
     rows: dict[str, Row] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0])
+    at_once: int = 1
     measure: str = "mean IoU (%)"
     note: str = ""
 

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter
+from threading import Barrier
+from time import perf_counter, sleep
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from outcomes import make
 
 from gpsweep import results
 from gpsweep.errors import GpsweepError
-from gpsweep.tables import calls, definition, running
+from gpsweep.tables import definition, running
 from gpsweep.tables.__main__ import main
-from gpsweep.tables.commands import jobs
+from gpsweep.tables.calls import Calls, StoppedError
+from gpsweep.tables.commands import Job, jobs
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -45,7 +47,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
     """Leave the files of runs with made-up counts in place of running them; return their commands."""
     commands: list[Sequence[str]] = []
 
-    def call(command: Sequence[str], label: str, folder: Path) -> None:
+    def call(calls: Calls, command: Sequence[str], label: str, folder: Path, *, threads: int | None) -> None:
         commands.append(command)
         if "gpsweep.fit" in command:
             folder.mkdir(parents=True)
@@ -62,7 +64,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
         outcome = make(task=task, images=30, eps=eps, label=label_names, info=info, **_labels(classifies))
         results.write(outcome, folder / "0")
 
-    monkeypatch.setattr(running, "call", call)
+    monkeypatch.setattr(Calls, "__call__", call)
     monkeypatch.setattr(running, "absent", lambda job: "")
     return commands
 
@@ -135,6 +137,7 @@ def test_data_that_are_missing_say_so_themselves(tables: Command, tmp_path: Path
         (["table4", "small=maybe"], "small=maybe: expected true or false"),
         (["table4", "small"], "small: expected KEY=VALUE"),
         (["table6", "seeds=a"], "seeds=a: expected whole numbers"),
+        (["table6", "at_once=0"], "at_once=0: expected a whole number ≥ 1"),
         (["table4", "model=scenes"], "model=scenes: the rows of a table name their own"),
         (["table4", "data.limt=4"], "limt"),
         (["table6", "fit.epoch=1"], "epoch"),
@@ -170,7 +173,7 @@ def test_all_tables_are_listed(tables: Command) -> None:
 
 
 def test_seeds_are_trained_once(tables: Command, pretended: list[Sequence[str]], tmp_path: Path) -> None:
-    assert tables("table6", "small=true", "seeds=0,3")[0] == 0
+    assert tables("table6", "small=true", "seeds=0,3", "at_once=1")[0] == 0
     folder = tmp_path / "outputs" / "tables" / "table6-small"
     found = rows(folder / "table6.csv")
     assert [row["setting"] for row in found] == [
@@ -181,6 +184,68 @@ def test_seeds_are_trained_once(tables: Command, pretended: list[Sequence[str]],
     ]
     assert [command[2] for command in pretended] == ["gpsweep.fit", "gpsweep"] * 2
     assert "seed=3" in pretended[2]
+
+
+def test_commands_that_run_at_once_say_whose_lines_are(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    says = "import os, sys; print('threads:', os.environ['OMP_NUM_THREADS'], file=sys.stderr)"
+    Calls(labelled=True)([sys.executable, "-c", says], "[1/2] MNIST", tmp_path, threads=3)
+    assert capfd.readouterr().err.splitlines()[1:] == ["[1/2] MNIST: threads: 3"]
+
+
+def test_jobs_run_at_once_and_share_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one has all of them for its run, but a training has the same share at any time."""
+    both, shares = Barrier(2, timeout=30), {}
+
+    def call(calls: Calls, command: Sequence[str], label: str, folder: Path, *, threads: int | None) -> None:
+        shares[label] = threads
+        if "training" not in label:
+            (folder / "0").mkdir(parents=True)
+            (folder / "0" / "summary.json").write_text("{}")
+        if "seed 2" not in label:
+            both.wait()
+        elif "training" in label:
+            sleep(0.5)  # until both have ended
+
+    monkeypatch.setattr(Calls, "__call__", call)
+    monkeypatch.setattr(running, "absent", lambda job: "")
+    monkeypatch.setattr(results, "runs", lambda folder: [folder / "0"])
+    monkeypatch.setattr(running.torch, "get_num_threads", lambda: 5)
+    three = jobs(definition.read("table6").small, tmp_path, [], [0, 1, 2])
+    ended = running.run(three, at_once=2)
+    assert [(each.job, each.folder) for each in ended] == [(job, job.folder / "0") for job in three]
+    assert shares == {
+        "[1/3] MNIST, seed 0: training": 2,
+        "[2/3] MNIST, seed 1: training": 2,
+        "[3/3] MNIST, seed 2: training": 2,
+        "[1/3] MNIST, seed 0": 2,
+        "[2/3] MNIST, seed 1": 2,
+        "[3/3] MNIST, seed 2": 5,
+    }
+
+
+def test_one_that_is_killed_ends_the_others_and_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that run are told to end, and none begins."""
+    begun = tmp_path / "begun"
+    waits = f"import time; open({str(begun)!r}, 'w').close(); time.sleep(60)"
+    dies = (
+        f"import os, time\nwhile not os.path.exists({str(begun)!r}): time.sleep(0.01)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    never = f"open({str(tmp_path / 'never')!r}, 'w').close()"
+    codes = {0: waits, 1: dies, 2: never}
+    monkeypatch.setattr(running, "absent", lambda job: "")
+    monkeypatch.setattr(running, "trained", lambda job: True)
+    monkeypatch.setattr(Job, "command", lambda job: [sys.executable, "-c", codes[job.seed]])
+    three = jobs(definition.read("table6").small, tmp_path, [], [0, 1, 2])
+    start = perf_counter()
+    with pytest.raises(StoppedError):
+        running.run(three, at_once=2)
+    assert perf_counter() - start < 40
+    assert begun.exists() and not (tmp_path / "never").exists()
 
 
 def test_weights_of_another_recipe_are_trained_again(tmp_path: Path) -> None:
@@ -211,13 +276,13 @@ def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
         return [sys.executable, "-c", f"open({str(log)!r}, 'a').write({said!r}); raise SystemExit({code})"]
 
     with pytest.raises(GpsweepError, match=r"^of today$"):
-        calls.call(failing("gpsweep: of today\n"), "a", tmp_path)
+        Calls()(failing("gpsweep: of today\n"), "a", tmp_path)
     with pytest.raises(GpsweepError, match=r"^KeyError: 'x' \(see .*gpsweep\.log\)$"):
-        calls.call(failing("Traceback (most recent call last):\n  …\nKeyError: 'x'\n"), "a", tmp_path)
+        Calls()(failing("Traceback (most recent call last):\n  …\nKeyError: 'x'\n"), "a", tmp_path)
     with pytest.raises(GpsweepError, match="code 3"):
-        calls.call(failing("", 3), "a", tmp_path)
-    with pytest.raises(calls.StoppedError):
-        calls.call(failing("", 130), "a", tmp_path)
+        Calls()(failing("", 3), "a", tmp_path)
+    with pytest.raises(StoppedError):
+        Calls()(failing("", 130), "a", tmp_path)
 
 
 @pytest.mark.slow
@@ -246,13 +311,15 @@ def test_a_table_that_is_ended_ends_what_it_runs(first: str, tmp_path: Path) -> 
         f"{first}import time; from pathlib import Path; Path('begun').touch(); time.sleep(60)",
     ]
     code = (
-        "import os, signal, threading, time; from pathlib import Path; from gpsweep.tables import calls\n"
+        "import os, signal, threading, time; from pathlib import Path\n"
+        "from gpsweep.tables.calls import Calls\n"
+        "calls = Calls()\n"
         "def end():\n"
         "    while not (Path('begun').exists() and callable(signal.getsignal(signal.SIGTERM))):\n"
         "        time.sleep(0.01)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "threading.Thread(target=end, daemon=True).start()\n"
-        f"calls.call({waits!r}, 'a', Path('.'))"
+        f"with calls.stopping(): calls({waits!r}, 'a', Path('.'))"
     )
     start = perf_counter()
     done = subprocess.run(
