@@ -99,11 +99,12 @@ def make(wanted: Asked) -> int:
     check_writable(wanted.out, "out")
     from gpsweep.tables import assembling, formats, running
 
-    ended = running.run(rows, wanted.at_once or variant.at_once)
+    at_once = wanted.at_once or variant.at_once
+    ended = running.run(rows, at_once)
     done = [each for each in ended if each.folder is not None]
     if not done:
         return 0
-    sheet = assembling.sheet(wanted.name, table, ended, small=wanted.small)
+    sheet = assembling.sheet(wanted.name, table, ended, small=wanted.small, at_once=at_once)
     paths = formats.write(sheet, wanted.out)
     if table.picture:
         from gpsweep.outcome import read

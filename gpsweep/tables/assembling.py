@@ -19,7 +19,9 @@ from gpsweep.tables.sheet import Sheet
 Done = tuple[Job, Path, Outcome]
 
 
-def sheet(name: str, definition: Definition, ended: Sequence[Ended], *, small: bool) -> Sheet:
+def sheet(
+    name: str, definition: Definition, ended: Sequence[Ended], *, small: bool, at_once: int = 1
+) -> Sheet:
     """Put what has run into a table.
 
     Args:
@@ -27,6 +29,7 @@ def sheet(name: str, definition: Definition, ended: Sequence[Ended], *, small: b
         definition: what it is.
         ended: all its runs, in order.
         small: whether they are the small variant's.
+        at_once: how many of them, if there are as many, shared the processor.
     """
     variant = definition.small if small else definition.paper
     entries: list[Entry] = []
@@ -51,6 +54,9 @@ def sheet(name: str, definition: Definition, ended: Sequence[Ended], *, small: b
             notes.append(f"{runs[0].job.row.name}: {risen(found)}")
         entries += found
         done += own
+    together = min(at_once, len(ended))
+    if done and together > 1:
+        notes.append(f"times: {together} runs shared the processor; alone each takes less")
     return Sheet(
         name=name,
         title=f"{definition.source}{', small' if small else ''}: {variant.title}",

@@ -78,7 +78,10 @@ class _Rows:
         try:
             missing = absent(job)
             if not missing:
-                return Ended(job, self._folder(job, label))
+                folder = self._folder(job, label)
+                if self.at_once > 1:
+                    tell(f"{label}: done")
+                return Ended(job, folder)
             problem = f"skipped. {missing}"
         except GpsweepError as error:
             problem = f"failed. {error}"

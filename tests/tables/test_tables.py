@@ -248,6 +248,16 @@ def test_one_that_is_killed_ends_the_others_and_the_table(
     assert begun.exists() and not (tmp_path / "never").exists()
 
 
+def test_times_of_runs_that_shared_the_processor_are_marked(
+    tables: Command, pretended: list[Sequence[str]]
+) -> None:
+    code, out, err = tables("table6", "small=true", "seeds=0,3")
+    assert code == 0, err
+    assert "2 runs shared the processor" in out
+    assert "[1/2] MNIST, seed 0: done" in err.splitlines()
+    assert "shared" not in tables("table6", "small=true", "seeds=0,3", "at_once=1", "out=alone")[1]
+
+
 def test_weights_of_another_recipe_are_trained_again(tmp_path: Path) -> None:
     variant = definition.read("table6").small
     [job] = jobs(variant, tmp_path, ["data.root=/here"])
