@@ -93,7 +93,7 @@ def _images(top: Path, images: str, masks: Path | None) -> tuple[Path, list[str]
     plain = next((place for place in magic if not Path(*pattern.parts[: place + 1]).is_dir()), None)
     if plain is None:
         base = _below(top, images, key="data.images", expected="a folder or a glob of images")
-        names = _walk(base, IMAGES)
+        names = _walk(base, IMAGES, key="data.images")
     else:
         base = Path(*pattern.parts[:plain])
         try:
@@ -111,20 +111,27 @@ def _images(top: Path, images: str, masks: Path | None) -> tuple[Path, list[str]
     return base, names
 
 
-def _walk(base: Path, suffixes: frozenset[str]) -> list[str]:
-    """List files below ``base`` by suffix, sorted, without hidden ones."""
+def _walk(base: Path, suffixes: frozenset[str], *, key: str) -> list[str]:
+    """List files below ``base`` by suffix, sorted, without hidden ones.
+
+    Raises:
+        GpsweepError: when a folder cannot be searched, whose files would be left out in silence.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise GpsweepError(f"{key}: {error.filename} cannot be searched: {error.strerror}") from error
+
     found: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(base, followlinks=True):
+    for place, folders, names in os.walk(base, onerror=refuse, followlinks=True):
         here = Path(place)
-        status = here.stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
+        folders[:] = [name for name in folders if not name.startswith(HIDDEN) and not _loops(here / name)]
         found += [(here / name).relative_to(base).as_posix() for name in names if _wanted(name, suffixes)]
     return sorted(found)
+
+
+def _loops(path: Path) -> bool:
+    """Tell whether a folder is a link to one that it lies in."""
+    return path.is_symlink() and any(path.samefile(parent) for parent in path.parents)
 
 
 def _wanted(name: str, suffixes: frozenset[str]) -> bool:
@@ -169,7 +176,7 @@ def _masked(
         raise GpsweepError("data.classes=null: masks need the classes: how many, or a list of their names")
     labels = _class_names(classes)
     legend = Legend(len(labels), _void_numbers(void), "; see data.classes and data.void")
-    found = _walk(masks, MASKS)
+    found = _walk(masks, MASKS, key="data.masks")
     if found:
         check_ids([_stem(name) for name in found], key="data.masks", where=masks)
     known = {_stem(name): name for name in found}

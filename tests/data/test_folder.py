@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,25 @@ def test_linked_folders_are_searched(pets: Path, tmp_path: Path) -> None:
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "dog").symlink_to(pets / "dog", target_is_directory=True)
     assert folder(root=str(tmp_path / "linked")).ids == ["dog/1.jpg", "dog/deep/2.png"]
+
+
+def test_two_folders_that_are_one_are_both_searched(pets: Path) -> None:
+    (pets / "beagle").symlink_to(pets / "dog", target_is_directory=True)
+    linked = ["beagle/1.jpg", "beagle/deep/2.png"]
+    assert sorted(folder(root=str(pets)).ids) == [*linked, "cat/1.jpg", "dog/1.jpg", "dog/deep/2.png"]
+
+
+def test_a_folder_that_cannot_be_searched_is_named(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == "dog":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return search(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # whoever runs the tests may be allowed everything
+    with pytest.raises(GpsweepError, match=r"^data\.images: .*dog cannot be searched: Permission denied$"):
+        folder(root=str(pets))
 
 
 def test_images_and_masks_side_by_side(street: Path, picture: Maker) -> None:
