@@ -20,6 +20,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Tell whether there is a folder at ``path`` that may be looked at."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def save(path: Path, content: bytes) -> Path:
     """Write a file that is at any moment either the old one or the new one, never a part.
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from gpsweep.atomic import is_file
+from gpsweep.atomic import is_file, is_folder
 from gpsweep.data.archive import from_tar, from_zip, opened, opened_zip
 from gpsweep.data.arrays import Arrays
 from gpsweep.data.base import CLASSIFICATION, Sample, Source, check_ids, checked_limit, checked_size
 from gpsweep.data.cifar_batches import SIDE, Labelled, binary_batch, python_batch
 from gpsweep.data.decode import Picture, read_image, resize_image, to_tensor
-from gpsweep.data.files import Files, Item
+from gpsweep.data.files import Files, Item, located
 from gpsweep.errors import GpsweepError, listing, unknown
 
 KEY = "data.root"
@@ -63,7 +63,7 @@ def cifar10(
     count = checked_limit(limit)
     if split not in BATCHES:
         raise unknown("data.split", split, BATCHES)
-    found = _found(Path(root).expanduser().absolute(), root)
+    found = _found(located(root).absolute(), root)
     if found.suffix == ".zip":
         return Zipped(found, split=split, limit=count, size=size)
     if found.is_dir() and not _has_batches(found):
@@ -84,12 +84,12 @@ def _found(base: Path, root: str) -> Path:
     if is_file(base):
         return base
     for path in (base, *(base / name for name in FOLDERS)):
-        if _has_batches(path) or any((path / split / CLASSES[0]).is_dir() for split in BATCHES):
+        if _has_batches(path) or any(is_folder(path / split / CLASSES[0]) for split in BATCHES):
             return path
     for name in ARCHIVES:
         if is_file(base / name):
             return base / name
-    came = "nothing of CIFAR-10 in it" if base.is_dir() else "no such file or folder"
+    came = "nothing of CIFAR-10 in it" if is_folder(base) else "no such file or folder"
     raise GpsweepError(f"{KEY}={root}: {came}; expected {LAYOUT}")
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpsweep.atomic import is_file
 from gpsweep.data.base import Source
 from gpsweep.data.decode import read_mask
-from gpsweep.data.files import Files, Item, existing_folder, list_file, read_lines, read_names
+from gpsweep.data.files import Files, Item, existing_folder, list_file, located, read_lines, read_names
 from gpsweep.data.legend import Legend, Mask
 from gpsweep.data.matlab import read_label_map
 from gpsweep.errors import GpsweepError, listing, unknown
@@ -73,9 +73,9 @@ def context59(
     Raises:
         GpsweepError: naming the key, what was expected and what came.
     """
-    top = Path(root).expanduser()
-    photographs = existing_folder(top / images, key="data.images", expected=IMAGES)
-    truth = existing_folder(top / masks, key="data.masks", expected=MASKS)
+    top = located(root)
+    photographs = existing_folder(top / located(images), key="data.images", expected=IMAGES)
+    truth = existing_folder(top / located(masks), key="data.masks", expected=MASKS)
     matlab = next(truth.glob("[!.]*.mat"), None) is not None
     ending = ".mat" if matlab else ".png"
     if split is None:
@@ -91,7 +91,9 @@ def context59(
             f"data.order=null: the PNGs of MMSegmentation's {CONVERTED} number the classes by the alphabet; "
             "expected data.order=alphabetical for them, or data.order=published for 59_labels.txt's order"
         )
-    table = _table(truth.parent / "labels.txt" if labels is None else top / labels) if matlab else None
+    table = (
+        _table(truth.parent / "labels.txt" if labels is None else top / located(labels)) if matlab else None
+    )
     counted = sorted(CLASSES, key=_called) if order == "alphabetical" and not matlab else CLASSES
     numbers = ((0,) if background else ()) + tuple(counted.index(name) + 1 for name in CLASSES)
     return Files(

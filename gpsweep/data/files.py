@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from gpsweep.atomic import is_file
+from gpsweep.atomic import is_file, is_folder
 from gpsweep.data.base import (
     CLASSIFICATION,
     SEGMENTATION,
@@ -215,7 +215,16 @@ def stamp(samples: Iterable[tuple[str, Sequence[Path], Sequence[Path]]], *, key:
     return digest.hexdigest()[:16]
 
 
-def existing_folder(path: str | Path | None, *, key: str, expected: str) -> Path:
+def located(path: object) -> Path:
+    """Return the path that a user gave, ``~`` expanded: of a number its digits, as of a folder ``2012``."""
+    given = Path(str(path))
+    try:
+        return given.expanduser()
+    except RuntimeError:  # nobody has such a home
+        return given
+
+
+def existing_folder(path: object, *, key: str, expected: str) -> Path:
     """Return the folder at ``path``, ``~`` expanded, absolute.
 
     Args:
@@ -226,8 +235,8 @@ def existing_folder(path: str | Path | None, *, key: str, expected: str) -> Path
     Raises:
         GpsweepError: when there is no such folder.
     """
-    folder = Path(path or "").expanduser().absolute()
-    if path is None or not folder.is_dir():
+    folder = located(path).absolute()
+    if path is None or not is_folder(folder):
         came = "not set" if path is None else "no such folder"
         raise GpsweepError(f"{key}={'null' if path is None else path}: {came}; expected {expected}")
     return folder
@@ -247,7 +256,7 @@ def home(root: str | Path | None, places: Sequence[str], *, marker: str | Path, 
     """
     top = existing_folder(root, key="data.root", expected=expected)
     for base in (top, *(top / place for place in places)):
-        if (base / marker).is_dir():
+        if is_folder(base / marker):
             return base
     raise GpsweepError(f"data.root={root}: no {marker} in it; expected {expected}")
 
@@ -258,7 +267,7 @@ def list_file(folder: Path, split: str, *, key: str = "data.split") -> Path:
     Raises:
         GpsweepError: when there is none; the nearest names are offered.
     """
-    for path in (folder / f"{split}.txt", Path(str(split)).expanduser(), folder / str(split)):
+    for path in (folder / f"{split}.txt", located(split), folder / str(split)):
         if is_file(path):
             return path
     names = sorted(path.stem for path in folder.glob("*.txt"))

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from gpsweep.atomic import is_file
+from gpsweep.atomic import is_file, is_folder
 from gpsweep.data.base import Source, check_ids, checked_limit
 from gpsweep.data.decode import IMAGES, MASKS
-from gpsweep.data.files import Files, Item, existing_folder, list_file, missing, read_lines
+from gpsweep.data.files import Files, Item, existing_folder, list_file, located, missing, read_lines
 from gpsweep.data.legend import LARGEST_CLASS, Legend
 from gpsweep.errors import GpsweepError, listing
 
@@ -82,15 +82,15 @@ def folder(
 
 
 def _below(top: Path, path: str, *, key: str, expected: str) -> Path:
-    return existing_folder(top / Path(path).expanduser(), key=key, expected=expected)
+    return existing_folder(top / located(path), key=key, expected=expected)
 
 
 def _images(top: Path, images: str, masks: Path | None) -> tuple[Path, list[str]]:
     """Find the folder that ids are relative to, and the images in it, sorted; ``masks`` is left out."""
-    pattern = (top / Path(images).expanduser()).absolute()
+    pattern = (top / located(images)).absolute()
     magic = (place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
     # a folder of such a name is meant as it stands
-    plain = next((place for place in magic if not Path(*pattern.parts[: place + 1]).is_dir()), None)
+    plain = next((place for place in magic if not is_folder(Path(*pattern.parts[: place + 1]))), None)
     if plain is None:
         base = _below(top, images, key="data.images", expected="a folder or a glob of images")
         names = _walk(base, IMAGES, key="data.images")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gpsweep.atomic import is_file
 from gpsweep.data.base import Source
-from gpsweep.data.files import Files, Item, home, list_file, read_names
+from gpsweep.data.files import Files, Item, home, list_file, located, read_names
 from gpsweep.data.legend import Legend
 from gpsweep.errors import GpsweepError
 
@@ -96,7 +96,7 @@ def _reduced(names: Sequence[str], sbd: str | None) -> list[str]:
     Raises:
         GpsweepError: when they are not there, or not 346 images remain.
     """
-    folder = Path(sbd or "").expanduser().absolute()
+    folder = located(sbd).absolute()
     lists = [folder / name for name in SBD_LISTS]
     if sbd is None or not all(is_file(path) for path in lists):
         raise GpsweepError(

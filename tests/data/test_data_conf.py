@@ -51,6 +51,14 @@ def test_the_training_split_comes_from_the_same_place(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("root", [2012, ["a", "b"], "~of nobody/x", "long" * 100])
+def test_roots_that_are_no_folders_are_named(name: str, root: Any) -> None:
+    with pytest.raises(InstantiationException, match=r"data\.(root|images)=") as caught:
+        instantiate(configured(name, root=root).source, _convert_="all")
+    assert isinstance(caught.value.__cause__, GpsweepError)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "folder"])
 def test_roots_follow_the_environment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPSWEEP_DATA", raising=False)

@@ -241,8 +241,11 @@ def test_home_is_the_folder_or_a_place_in_it(tmp_path: Path) -> None:
 def test_existing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert existing_folder("~", key="data.root", expected="x") == tmp_path
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2012").mkdir()
+    assert existing_folder(2012, key="data.root", expected="x") == tmp_path / "2012"
     (tmp_path / "file").touch()
-    for path in ("nowhere", tmp_path / "file"):
+    for path in ("nowhere", tmp_path / "file", "~of nobody/x", "long" * 100, ["a", "b"], 0):
         with pytest.raises(GpsweepError, match=r"data\.root=.*: no such folder; expected the four files"):
             existing_folder(path, key="data.root", expected="the four files")
     with pytest.raises(GpsweepError, match=r"data\.root=null: not set; expected the four files"):
