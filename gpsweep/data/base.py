@@ -102,7 +102,7 @@ def checked_limit(limit: int | None) -> int | None:
 
 
 def check_ids(ids: Sequence[str], *, key: str, where: object) -> None:
-    """Refuse an empty data set and ids that are there more than once.
+    """Refuse an empty data set, ids that are there more than once and ids that cannot be written.
 
     Args:
         ids: the ids of all samples.
@@ -110,10 +110,13 @@ def check_ids(ids: Sequence[str], *, key: str, where: object) -> None:
         where: the file or folder they came from.
 
     Raises:
-        GpsweepError: naming the key, the place and the repeated ids.
+        GpsweepError: naming the key, the place and the ids.
     """
     if not ids:
         raise GpsweepError(f"{key}: no samples in {where}: the data set is empty")
     repeated = [name for name, times in Counter(ids).items() if times > 1]
     if repeated:
         raise GpsweepError(f"{key}: {where} holds samples more than once: {listing(repeated)}")
+    foreign = [ascii(name) for name in ids if name.encode(errors="ignore").decode() != name]
+    if foreign:
+        raise GpsweepError(f"{key}: {where} holds names that are no UTF-8: {listing(foreign)}; rename them")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,12 @@ def test_masks_of_other_formats(street: Path) -> None:
     (street / "other" / "a.gif").touch()
     with pytest.raises(GpsweepError, match=r"data\.masks: .* has no mask .*; it holds none of these$"):
         masked(street, masks="other")
+
+
+def test_names_that_are_no_text(pets: Path) -> None:
+    shutil.copy(os.fsencode(pets / "cat" / "1.jpg"), os.fsencode(pets / "cat") + b"/caf\xe9.jpg")
+    with pytest.raises(GpsweepError, match=r"data\.images: .* are no UTF-8: 'cat/caf\\udce9\.jpg'; rename"):
+        folder(root=str(pets))
 
 
 def test_two_masks_for_one_image(street: Path, mask: Maker) -> None:
