@@ -40,7 +40,7 @@ LAYOUT = (
     "VOC2012, VOCdevkit or its parent (with ImageSets/Segmentation, JPEGImages, SegmentationClass), "
     "published at http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
 )
-TEST = "test"
+TEST = "test.txt"
 REDUCED = "reduced346"
 REDUCED_COUNT = 346
 SBD_LISTS = ("train.txt", "val.txt")
@@ -81,7 +81,7 @@ def voc(
     return Files(
         name=f"voc-{REDUCED if reduced else where.stem}",
         classes=CLASSES,
-        items=[_item(base, name, masked=split != TEST) for name in names],
+        items=[_item(base, name, masked=where != base / LISTS / TEST) for name in names],
         root=base,
         where=where,
         legend=Legend(len(CLASSES), (VOID_NUMBER,)),

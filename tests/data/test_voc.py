@@ -77,11 +77,12 @@ def test_missing_files(home: Path, folder: str, what: str) -> None:
         voc(root=str(home))
 
 
-def test_the_test_set_has_no_masks(home: Path, listed: Maker, picture: Maker) -> None:
+@pytest.mark.parametrize("split", ["test", "test.txt"])
+def test_the_test_set_has_no_masks(home: Path, listed: Maker, picture: Maker, split: str) -> None:
     base = home / "VOCdevkit" / "VOC2012"
     picture(base / "JPEGImages" / "2008_000006.jpg", height=5, width=7)
     listed(base / "ImageSets" / "Segmentation" / "test.txt", ["2008_000006"])
-    source = voc(root=str(home), split="test")
+    source = voc(root=str(home), split=split)
     assert (source.name, source.task, source.ids) == ("voc-test", "segmentation", ["2008_000006"])
     target = source[0]["target"]
     assert (target.dtype, tuple(target.shape), target.unique().tolist()) == (torch.int64, (5, 7), [VOID])
