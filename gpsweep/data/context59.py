@@ -60,8 +60,8 @@ def context59(
             as published, but to be said of a folder that bears the converter's name. The data's own classes
             are always in the published order.
         labels: ``labels.txt``, the names of the 459; ``None``: beside ``masks``. PNGs need none.
-        split: a list file of ``ImageSets/Main`` beside ``images`` without ``.txt``, or the path of one;
-            ``None`` for all masks.
+        split: a list file without ``.txt`` of ``ImageSets/SegmentationContext`` beside ``images``, or where
+            there is no such folder of ``ImageSets/Main``, or the path of one; ``None`` for all masks.
         background: whether what is none of the 59 is a class of its own, the first, as FCN is scored; else
             it is void.
         limit: how many of the first samples to take; ``None`` for all.
