@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpsweep.data.base import Source
+from gpsweep.data.base import Source, check_choice
 from gpsweep.data.files import Files, Item, home
 from gpsweep.data.legend import Legend
-from gpsweep.errors import unknown
 
 NAMES = """
 wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth,
@@ -54,8 +53,7 @@ def ade20k(
     Raises:
         GpsweepError: naming the key, what was expected and what came.
     """
-    if split not in FOLDERS:
-        raise unknown("data.split", split, FOLDERS)
+    check_choice("data.split", split, FOLDERS)
     part = FOLDERS[split]
     base = home(root, ("ADEChallengeData2016",), marker=Path("images", part), expected=LAYOUT)
     where = base / "images" / part

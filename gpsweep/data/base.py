@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypedDict
 
 from torch import Tensor
 
-from gpsweep.errors import GpsweepError, listing
+from gpsweep.errors import GpsweepError, listing, unknown
 
 VOID = -1
 """The target of a pixel that carries no truth, whatever number the files give it."""
@@ -99,6 +99,17 @@ def checked_limit(limit: int | None) -> int | None:
     if limit is None or (type(limit) is int and limit >= 1):
         return limit
     raise GpsweepError(f"data.limit={limit}: expected null (all samples) or a whole number ≥ 1")
+
+
+def check_choice(key: str, got: object, choices: Iterable[str]) -> None:
+    """Refuse what is not one of some names, a list of them included.
+
+    Raises:
+        GpsweepError: naming the key and the choices.
+    """
+    names = list(choices)
+    if got not in names:
+        raise unknown(key, got, names)
 
 
 def check_ids(ids: Sequence[str], *, key: str, where: object) -> None:

@@ -14,11 +14,19 @@ import torch
 from gpsweep.atomic import is_file, is_folder
 from gpsweep.data.archive import from_tar, from_zip, opened, opened_zip
 from gpsweep.data.arrays import Arrays
-from gpsweep.data.base import CLASSIFICATION, Sample, Source, check_ids, checked_limit, checked_size
+from gpsweep.data.base import (
+    CLASSIFICATION,
+    Sample,
+    Source,
+    check_choice,
+    check_ids,
+    checked_limit,
+    checked_size,
+)
 from gpsweep.data.cifar_batches import SIDE, Labelled, binary_batch, python_batch
 from gpsweep.data.decode import Picture, read_image, resize_image, to_tensor
 from gpsweep.data.files import Files, Item, located
-from gpsweep.errors import GpsweepError, listing, unknown
+from gpsweep.errors import GpsweepError, listing
 
 KEY = "data.root"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -61,8 +69,7 @@ def cifar10(
     """
     checked_size(size)
     count = checked_limit(limit)
-    if split not in BATCHES:
-        raise unknown("data.split", split, BATCHES)
+    check_choice("data.split", split, BATCHES)
     found = _found(located(root).absolute(), root)
     if found.suffix == ".zip":
         return Zipped(found, split=split, limit=count, size=size)

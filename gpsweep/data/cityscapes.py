@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpsweep.data.base import Source
+from gpsweep.data.base import Source, check_choice
 from gpsweep.data.files import Files, Item, home
 from gpsweep.data.legend import Legend
-from gpsweep.errors import unknown
 
 # The classes in the order of their training ids, with the number each has in *_labelIds.png.
 NUMBERS = {
@@ -62,8 +61,7 @@ def cityscapes(
     """
     base = home(root, ("cityscapes",), marker=IMAGES, expected=LAYOUT)
     splits = sorted(path.name for path in (base / IMAGES).iterdir() if path.is_dir())
-    if split not in splits:
-        raise unknown("data.split", split, splits)
+    check_choice("data.split", split, splits)
     where = base / IMAGES / split
     ending = f"_{IMAGES}.png"
     images = sorted(where.glob(f"*/[!.]*{ending}"))

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpsweep.atomic import is_file
-from gpsweep.data.base import Source
+from gpsweep.data.base import Source, check_choice
 from gpsweep.data.decode import read_mask
 from gpsweep.data.files import Files, Item, existing_folder, list_file, located, read_lines, read_names
 from gpsweep.data.legend import Legend, Mask
 from gpsweep.data.matlab import read_label_map
-from gpsweep.errors import GpsweepError, listing, unknown
+from gpsweep.errors import GpsweepError, listing
 
 # In the published order of 59_labels.txt, which is that of the published networks' outputs after background.
 NAMES = """
@@ -84,8 +84,8 @@ def context59(
         lists = [photographs.parent / "ImageSets" / name for name in LISTS]
         where = list_file(next((folder for folder in lists if folder.is_dir()), lists[-1]), split)
         names = read_names(where)
-    if order is not None and order not in ORDERS:
-        raise unknown("data.order", order, ORDERS)
+    if order is not None:
+        check_choice("data.order", order, ORDERS)
     if order is None and not matlab and truth.name == CONVERTED:
         raise GpsweepError(
             f"data.order=null: the PNGs of MMSegmentation's {CONVERTED} number the classes by the alphabet; "

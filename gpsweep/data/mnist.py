@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from gpsweep.atomic import is_file
 from gpsweep.data.archive import LARGEST, opened
 from gpsweep.data.arrays import Arrays
-from gpsweep.data.base import Source, checked_limit, checked_size
+from gpsweep.data.base import Source, check_choice, checked_limit, checked_size
 from gpsweep.data.files import existing_folder
-from gpsweep.errors import GpsweepError, unknown
+from gpsweep.errors import GpsweepError
 
 CLASSES = tuple("0123456789")
 PREFIXES = {"train": "train", "test": "t10k"}
@@ -48,8 +48,7 @@ def mnist(
     """
     checked_size(size)
     count = checked_limit(limit)
-    if split not in PREFIXES:
-        raise unknown("data.split", split, PREFIXES)
+    check_choice("data.split", split, PREFIXES)
     base = existing_folder(root, key="data.root", expected=LAYOUT)
     paths = [_found(base, f"{PREFIXES[split]}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
     images = _idx(paths[0], magic=IMAGES_MAGIC, axes=3)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpsweep.data.base import SEGMENTATION, Sample, Size, checked_limit, checked_size
-from gpsweep.errors import GpsweepError, unknown
+from gpsweep.data.base import SEGMENTATION, Sample, Size, check_choice, checked_limit, checked_size
+from gpsweep.errors import GpsweepError
 
 Integers = NDArray[np.int64]
 
@@ -89,8 +89,7 @@ def scenes(
     Raises:
         GpsweepError: naming the key, what was expected and what came.
     """
-    if split not in SPLITS:
-        raise unknown("data.split", split, SPLITS)
+    check_choice("data.split", split, SPLITS)
     canvas = checked_size(size) or (96, 128)
     if min(canvas) < SIDES[1]:
         raise GpsweepError(f"data.size={size}: expected at least {SIDES[1]} pixels a side for data=scenes")

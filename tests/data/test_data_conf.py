@@ -59,6 +59,14 @@ def test_roots_that_are_no_folders_are_named(name: str, root: Any) -> None:
     assert isinstance(caught.value.__cause__, GpsweepError)
 
 
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "ade20k"])
+def test_a_split_is_one_name(name: str) -> None:
+    with pytest.raises(
+        InstantiationException, match=r"data\.split=\['train', 'x'\]: unknown.*Choices: train"
+    ):
+        instantiate(configured(name, split=["train", "x"]).source, _convert_="all")
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "folder"])
 def test_roots_follow_the_environment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPSWEEP_DATA", raising=False)
