@@ -42,6 +42,7 @@ ENGINE = (
     "data/decode.py",
     "data/files.py",
     "data/legend.py",
+    "data/sizing.py",
     "engine.py",
     "failures.py",
     "gallery.py",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from gpsweep.data.base import Source, check_choice
 from gpsweep.data.files import Files, Item, home
 from gpsweep.data.legend import Legend
+from gpsweep.data.sizing import Wanted
 
 NAMES = """
 wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth,
@@ -37,7 +37,7 @@ def ade20k(
     root: str,
     split: str = "val",
     limit: int | None = None,
-    size: int | Sequence[int] | None = None,
+    size: Wanted = None,
 ) -> Source:
     """ADE20K: the 150 classes of the scene parsing benchmark, segmentation; what is none of them is void.
 
@@ -45,7 +45,7 @@ def ade20k(
         root: ``ADEChallengeData2016``, or the folder above it.
         split: ``train`` or ``val``.
         limit: how many of the first samples to take; ``None`` for all.
-        size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+        size: how pictures are resized, see :func:`gpsweep.data.sizing.sizing`; ``None``: they are not.
 
     Returns:
         The data set; ids like ``ADE_val_00000001``.

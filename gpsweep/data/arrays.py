@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpsweep.data.base import CLASSIFICATION, Sample, checked_size
-from gpsweep.data.decode import resize_image, to_tensor
+from gpsweep.data.base import CLASSIFICATION, Sample
+from gpsweep.data.decode import to_tensor
+from gpsweep.data.sizing import Wanted, sizing
 
 
 class Arrays:
@@ -26,7 +27,7 @@ class Arrays:
         classes: Sequence[str],
         images: NDArray[np.uint8],
         labels: NDArray[np.integer],
-        size: int | Sequence[int] | None = None,
+        size: Wanted = None,
     ) -> None:
         """Hold the samples.
 
@@ -36,14 +37,14 @@ class Arrays:
             classes: names of the classes.
             images: ``(n, H, W)``, grey, or ``(n, H, W, 3)``, RGB.
             labels: ``(n,)``, numbers of classes.
-            size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+            size: how pictures are resized, see :func:`gpsweep.data.sizing.sizing`; ``None``: they are not.
         """
         self.name = f"{name}-{split}"
         self.classes = tuple(classes)
         self.images = images
         self.labels = labels
         self.ids = [f"{split}/{number:05d}" for number in range(len(images))]
-        self.size = checked_size(size)
+        self.sizing = sizing(size)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -53,7 +54,9 @@ class Arrays:
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
         target = torch.tensor(int(self.labels[index]))
-        return Sample(image=to_tensor(resize_image(image, self.size)), target=target, id=self.ids[index])
+        return Sample(
+            image=to_tensor(self.sizing.image(image, self.ids[index])), target=target, id=self.ids[index]
+        )
 
     def stamp(self) -> str:
         """Return a short hash over images and labels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
 from torch import Tensor
 
@@ -67,14 +67,15 @@ class Source(Protocol):
         ...
 
 
-def checked_size(size: int | Sequence[int] | None) -> Size | None:
-    """Turn ``data.size`` into (height, width).
+def checked_size(size: Any, key: str = "data.size") -> Size | None:
+    """Turn a size into (height, width).
 
     Args:
-        size: ``None`` for native sizes, ``S`` for a square, or ``[H, W]``, in pixels.
+        size: ``None``, ``S`` for a square, or ``[H, W]``, in pixels.
+        key: the configuration key that it comes from.
 
     Returns:
-        (height, width), or ``None`` for native sizes.
+        (height, width), or ``None`` for ``None``.
 
     Raises:
         GpsweepError: for anything else.
@@ -84,7 +85,7 @@ def checked_size(size: int | Sequence[int] | None) -> Size | None:
     sides = list(size) if isinstance(size, Sequence) and not isinstance(size, str) else [size, size]
     if len(sides) != 2 or not all(type(side) is int and 1 <= side <= LONGEST for side in sides):
         raise GpsweepError(
-            f"data.size={size}: expected null (native sizes), one side S or [height, width], "
+            f"{key}={size}: expected null (native sizes), one side S or [height, width], "
             f"in whole pixels from 1 to {LONGEST}"
         )
     return sides[0], sides[1]

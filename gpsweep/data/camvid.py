@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from gpsweep.atomic import is_file
 from gpsweep.data.base import Source
 from gpsweep.data.files import Files, Item, existing_folder, list_file, read_lines
 from gpsweep.data.legend import Legend
+from gpsweep.data.sizing import Wanted
 from gpsweep.errors import GpsweepError
 
 CLASSES = (
@@ -36,7 +36,7 @@ def camvid(
     root: str,
     split: str = "val",
     limit: int | None = None,
-    size: int | Sequence[int] | None = None,
+    size: Wanted = None,
 ) -> Source:
     """CamVid: 11 classes of street scenes, segmentation.
 
@@ -44,7 +44,7 @@ def camvid(
         root: the folder with ``val.txt``, ``val/``, ``valannot/`` and the like.
         split: a list file of ``root`` without ``.txt``, or the path of one.
         limit: how many of the first samples to take; ``None`` for all.
-        size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+        size: how pictures are resized, see :func:`gpsweep.data.sizing.sizing`; ``None``: they are not.
 
     Returns:
         The data set; ids like ``val/0016E5_07959``.

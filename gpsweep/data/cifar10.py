@@ -21,11 +21,11 @@ from gpsweep.data.base import (
     check_choice,
     check_ids,
     checked_limit,
-    checked_size,
 )
 from gpsweep.data.cifar_batches import SIDE, Labelled, binary_batch, python_batch
-from gpsweep.data.decode import Picture, read_image, resize_image, to_tensor
+from gpsweep.data.decode import Picture, read_image, to_tensor
 from gpsweep.data.files import Files, Item, located
+from gpsweep.data.sizing import Wanted, sizing
 from gpsweep.errors import GpsweepError, listing
 
 KEY = "data.root"
@@ -47,7 +47,7 @@ def cifar10(
     root: str,
     split: str = "test",
     limit: int | None = None,
-    size: int | Sequence[int] | None = None,
+    size: Wanted = None,
 ) -> Source:
     """CIFAR-10: photographs of 32×32 pixels in ten classes, classification.
 
@@ -59,7 +59,7 @@ def cifar10(
             folder of ``train|test/CLASS/NAME.jpg`` (or ``.png``); or a folder with one of these.
         split: ``train`` or ``test``.
         limit: how many of the first samples to take; ``None`` for all.
-        size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+        size: how pictures are resized, see :func:`gpsweep.data.sizing.sizing`; ``None``: they are not.
 
     Returns:
         The data set; ids like ``test/00042``, or ``test/cat/0004`` for pictures, where classes alternate.
@@ -67,7 +67,7 @@ def cifar10(
     Raises:
         GpsweepError: naming the key, what was expected and what came.
     """
-    checked_size(size)
+    sizing(size)
     count = checked_limit(limit)
     check_choice("data.split", split, BATCHES)
     found = _found(located(root).absolute(), root)
@@ -154,7 +154,7 @@ def _name(pictures: Sequence[Entry], split: str) -> str:
     return f"cifar10-{'png' if lossless else 'jpeg'}-{split}"
 
 
-def _tree(found: Path, split: str, limit: int | None, size: int | Sequence[int] | None) -> Source:
+def _tree(found: Path, split: str, limit: int | None, size: Wanted) -> Source:
     names = [path.relative_to(found).as_posix() for path in (found / split).glob("*/*")]
     pictures = _pictures(names, split, found)
     return Files(
@@ -182,7 +182,7 @@ class Zipped:
         *,
         split: str,
         limit: int | None = None,
-        size: int | Sequence[int] | None = None,
+        size: Wanted = None,
     ) -> None:
         """Read the pictures' bytes.
 
@@ -190,10 +190,10 @@ class Zipped:
             path: the archive.
             split: ``train`` or ``test``.
             limit: how many of the first to take.
-            size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+            size: how pictures are resized, see :func:`gpsweep.data.sizing.sizing`; ``None``: they are not.
         """
         self.path = path
-        self.size = checked_size(size)
+        self.sizing = sizing(size)
         with opened_zip(path, key=KEY) as archive:
             pictures = _pictures(archive.namelist(), split, path)
             chosen = pictures[:limit]
@@ -208,7 +208,7 @@ class Zipped:
         return len(self.contents)
 
     def __getitem__(self, index: int) -> Sample:
-        image = to_tensor(resize_image(self._picture(index), self.size))
+        image = to_tensor(self.sizing.image(self._picture(index), self.ids[index]))
         return Sample(image=image, target=torch.tensor(self.labels[index]), id=self.ids[index])
 
     def _picture(self, index: int) -> Picture:

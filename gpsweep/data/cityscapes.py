@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from gpsweep.data.base import Source, check_choice
 from gpsweep.data.files import Files, Item, home
 from gpsweep.data.legend import Legend
+from gpsweep.data.sizing import Wanted
 
 # The classes in the order of their training ids, with the number each has in *_labelIds.png.
 NUMBERS = {
@@ -43,7 +42,7 @@ def cityscapes(
     root: str,
     split: str = "val",
     limit: int | None = None,
-    size: int | Sequence[int] | None = None,
+    size: Wanted = None,
 ) -> Source:
     """Cityscapes: 19 classes of street scenes, segmentation.
 
@@ -51,7 +50,7 @@ def cityscapes(
         root: the folder with ``leftImg8bit/SPLIT/CITY/`` and ``gtFine/SPLIT/CITY/``.
         split: ``train``, ``val``, or another folder of ``leftImg8bit``; the masks of ``test`` are void.
         limit: how many of the first samples to take; ``None`` for all.
-        size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+        size: how pictures are resized, see :func:`gpsweep.data.sizing.sizing`; ``None``: they are not.
 
     Returns:
         The data set; ids like ``frankfurt_000000_000294``.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from gpsweep.data.decode import read_mask
 from gpsweep.data.files import Files, Item, existing_folder, list_file, located, read_lines, read_names
 from gpsweep.data.legend import Legend, Mask
 from gpsweep.data.matlab import read_label_map
+from gpsweep.data.sizing import Wanted
 from gpsweep.errors import GpsweepError, listing
 
 # In the published order of 59_labels.txt, which is that of the published networks' outputs after background.
@@ -46,7 +46,7 @@ def context59(
     split: str | None = "val",
     background: bool = True,
     limit: int | None = None,
-    size: int | Sequence[int] | None = None,
+    size: Wanted = None,
 ) -> Source:
     """PASCAL-Context in 59 classes (Mottaghi et al., CVPR 2014), with or without what is none of them.
 
@@ -65,7 +65,7 @@ def context59(
         background: whether what is none of the 59 is a class of its own, the first, as FCN is scored; else
             it is void.
         limit: how many of the first samples to take; ``None`` for all.
-        size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+        size: how pictures are resized, see :func:`gpsweep.data.sizing.sizing`; ``None``: they are not.
 
     Returns:
         The data set; ids like ``2008_000002``.

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from gpsweep.data.base import Size
-from gpsweep.data.legend import Mask, Targets, by_colour
+from gpsweep.data.legend import Mask, by_colour
 from gpsweep.errors import GpsweepError
 
 Picture = NDArray[np.uint8]
@@ -107,29 +107,9 @@ def extent(path: Path, *, key: str) -> Size:
     return (width, height) if turned else (height, width)
 
 
-def resize_image(image: Picture, size: Size | None) -> Picture:
-    """Resize ``(H, W, 3)`` to ``size``, bilinear with antialiasing; ``None`` keeps it as it is."""
-    if size is None or image.shape[:2] == size:
-        return image
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
-
-
-def resize_mask(mask: Targets, size: Size | None) -> Targets:
-    """Resize ``(H, W)`` to ``size``, each pixel taking the nearest one; ``None`` keeps it as it is."""
-    if size is None or mask.shape == size:
-        return mask
-    rows, columns = (_nearest(old, new) for old, new in zip(mask.shape, size, strict=True))
-    return mask[np.ix_(rows, columns)]
-
-
 def to_tensor(image: Picture) -> Tensor:
     """Turn ``(H, W, 3)`` into a tensor ``(3, H, W)``, uint8."""
     return torch.from_numpy(image.transpose(2, 0, 1).copy())
-
-
-def _nearest(old: int, new: int) -> NDArray[np.intp]:
-    """Index, for each of ``new`` pixels, the one of ``old`` whose area its centre lies in."""
-    return ((np.arange(new) + 0.5) * old / new).astype(np.intp)
 
 
 def _from_16_bit(image: Image.Image, path: Path | str, *, key: str) -> Picture:

@@ -19,17 +19,15 @@ from gpsweep.data.base import (
     Size,
     check_ids,
     checked_limit,
-    checked_size,
 )
 from gpsweep.data.decode import (
     extent,
     read_image,
     read_mask,
-    resize_image,
-    resize_mask,
     to_tensor,
 )
 from gpsweep.data.legend import Legend, Mask, Targets
+from gpsweep.data.sizing import Wanted, sizing
 from gpsweep.errors import GpsweepError, listing, unknown
 
 PROBED = 32
@@ -72,7 +70,7 @@ class Files:
         legend: Legend | None = None,
         reader: MaskReader = read_mask,
         limit: int | None = None,
-        size: int | Sequence[int] | None = None,
+        size: Wanted = None,
         list_key: str = "data.split",
         image_key: str = "data.root",
         mask_key: str = "data.root",
@@ -88,7 +86,7 @@ class Files:
             legend: what the masks' numbers mean; ``None`` for classification.
             reader: how masks are read.
             limit: how many of the first samples to take; ``None`` for all.
-            size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+            size: how pictures are resized, see :func:`gpsweep.data.sizing.sizing`; ``None``: they are not.
             list_key: the configuration key behind ``where``.
             image_key: the configuration key behind the images.
             mask_key: the configuration key behind the masks.
@@ -96,7 +94,7 @@ class Files:
         Raises:
             GpsweepError: naming the key and what does not fit.
         """
-        self.size = checked_size(size)
+        self.sizing = sizing(size)
         count = checked_limit(limit)
         check_ids([item.id for item in items], key=list_key, where=where)
         self.name = name
@@ -121,15 +119,15 @@ class Files:
     def __getitem__(self, index: int) -> Sample:
         item = self.items[index]
         image = read_image(item.image, key=self.image_key)
-        height, width, _ = image.shape
+        resized = self.sizing.image(image, item.image)
         if isinstance(item.truth, int):
             target = torch.tensor(item.truth)
         elif item.truth is None or self.legend is None:
-            target = torch.full(self.size or (height, width), VOID)
+            target = torch.full(resized.shape[:2], VOID)
         else:
-            mask = self._mask(item.image, item.truth, (height, width), self.legend)
-            target = torch.from_numpy(resize_mask(mask, self.size))
-        return Sample(image=to_tensor(resize_image(image, self.size)), target=target, id=item.id)
+            mask = self._mask(item.image, item.truth, image.shape[:2], self.legend)
+            target = torch.from_numpy(self.sizing.mask(mask, item.truth))
+        return Sample(image=to_tensor(resized), target=target, id=item.id)
 
     def stamp(self) -> str:
         """Return a short hash over ids, masks and the sizes of images, wherever they lie."""

@@ -13,6 +13,7 @@ from gpsweep.data.base import Source, check_ids, checked_limit
 from gpsweep.data.decode import IMAGES, MASKS
 from gpsweep.data.files import Files, Item, existing_folder, list_file, located, missing, read_lines
 from gpsweep.data.legend import LARGEST_CLASS, Legend
+from gpsweep.data.sizing import Wanted
 from gpsweep.errors import GpsweepError, listing
 
 HIDDEN = (".", "__MACOSX")  # the latter is what a Mac adds to an archive
@@ -30,7 +31,7 @@ def folder(
     root: str | None = None,
     split: str | None = None,
     limit: int | None = None,
-    size: int | Sequence[int] | None = None,
+    size: Wanted = None,
 ) -> Source:
     """The user's own images: segmentation with ``masks``, without them classification by sub-folders.
 
@@ -43,7 +44,7 @@ def folder(
         root: the folder that ``images``, ``masks`` and ``split`` are relative to; ``None``: the current one.
         split: a list file with a relative path a line, suffix optional; ``None`` for all images.
         limit: how many of the first samples to take; ``None`` for all.
-        size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+        size: how pictures are resized, see :func:`gpsweep.data.sizing.sizing`; ``None``: they are not.
 
     Returns:
         The data set; ids are the images' relative paths, for segmentation without suffix. Without ``masks``

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from gpsweep.atomic import is_file
 from gpsweep.data.archive import LARGEST, opened
 from gpsweep.data.arrays import Arrays
-from gpsweep.data.base import Source, check_choice, checked_limit, checked_size
+from gpsweep.data.base import Source, check_choice, checked_limit
 from gpsweep.data.files import existing_folder
+from gpsweep.data.sizing import Wanted, sizing
 from gpsweep.errors import GpsweepError
 
 CLASSES = tuple("0123456789")
@@ -30,7 +30,7 @@ def mnist(
     root: str,
     split: str = "test",
     limit: int | None = None,
-    size: int | Sequence[int] | None = None,
+    size: Wanted = None,
 ) -> Source:
     """MNIST: handwritten digits of 28×28 grey pixels, classification.
 
@@ -38,7 +38,7 @@ def mnist(
         root: the folder with ``t10k-images-idx3-ubyte`` and the like, gzipped or not.
         split: ``train`` or ``test``.
         limit: how many of the first samples to take; ``None`` for all.
-        size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+        size: how pictures are resized, see :func:`gpsweep.data.sizing.sizing`; ``None``: they are not.
 
     Returns:
         The data set; ids like ``test/00042``.
@@ -46,7 +46,7 @@ def mnist(
     Raises:
         GpsweepError: naming the key, what was expected and what came.
     """
-    checked_size(size)
+    sizing(size)
     count = checked_limit(limit)
     check_choice("data.split", split, PREFIXES)
     base = existing_folder(root, key="data.root", expected=LAYOUT)

@@ -9,6 +9,7 @@ from gpsweep.atomic import is_file
 from gpsweep.data.base import Source
 from gpsweep.data.files import Files, Item, home, list_file, located, read_names
 from gpsweep.data.legend import Legend
+from gpsweep.data.sizing import Wanted
 from gpsweep.errors import GpsweepError
 
 CLASSES = (
@@ -53,7 +54,7 @@ def voc(
     split: str = "val",
     sbd: str | None = None,
     limit: int | None = None,
-    size: int | Sequence[int] | None = None,
+    size: Wanted = None,
 ) -> Source:
     """PASCAL VOC 2012: 20 classes and background, segmentation.
 
@@ -64,7 +65,7 @@ def voc(
             ``test``: without masks.
         sbd: the folder of SBD's ``train.txt`` and ``val.txt``, for ``reduced346`` alone.
         limit: how many of the first samples to take; ``None`` for all.
-        size: ``None`` for native sizes, ``S`` or ``[H, W]`` in pixels.
+        size: how pictures are resized, see :func:`gpsweep.data.sizing.sizing`; ``None``: they are not.
 
     Returns:
         The data set; ids like ``2007_000033``. The targets of ``test`` are void throughout.

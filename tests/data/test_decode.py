@@ -18,8 +18,6 @@ from gpsweep.data.decode import (
     extent,
     read_image,
     read_mask,
-    resize_image,
-    resize_mask,
     to_tensor,
 )
 from gpsweep.data.legend import Legend
@@ -195,29 +193,6 @@ def test_legend_names_what_does_not_fit() -> None:
         "data.masks: mask m/a.png holds 3, 19, 255; expected classes 0–2 or void (none set); "
         "see data.classes and data.void"
     )
-
-
-def test_nearest_takes_the_pixel_under_the_centre() -> None:
-    mask = np.arange(12).reshape(2, 6)
-    assert resize_mask(mask, None) is mask
-    assert resize_mask(mask, (2, 6)) is mask
-    assert resize_mask(mask, (1, 2)).tolist() == [[7, 10]]
-    assert resize_mask(mask, (4, 6)).tolist() == np.repeat(mask, 2, axis=0).tolist()
-
-
-@pytest.mark.parametrize("size", [(5, 9), (3, 4), (17, 23)])
-def test_nearest_is_what_pil_does(size: tuple[int, int]) -> None:
-    mask = np.random.default_rng(0).integers(0, 256, (7, 11))
-    expected = Image.fromarray(mask.astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST)
-    assert np.array_equal(resize_mask(mask, size), np.asarray(expected))
-
-
-def test_images_shrink_with_antialiasing() -> None:
-    board = np.indices((8, 8)).sum(axis=0) % 2 * np.uint8(255)
-    image = np.repeat(board.astype(np.uint8)[..., None], 3, axis=2)
-    small = resize_image(image, (2, 2))
-    assert small.shape == (2, 2, 3)
-    assert np.abs(small.astype(int) - 127).max() <= 12  # without it, 0 or 255
 
 
 def test_tensor_has_channels_first() -> None:

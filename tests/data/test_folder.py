@@ -116,6 +116,15 @@ def test_names_void_list_size_and_limit(street: Path) -> None:
     assert source[0]["image"].shape == (3, 3, 3)
 
 
+def test_images_and_masks_are_cropped_alike(street: Path) -> None:
+    whole, cut = masked(street)[0], masked(street, size=OmegaConf.create({"crop": [2, 4]}))[0]
+    height, width = whole["target"].shape
+    rows = slice((height - 2) // 2, (height - 2) // 2 + 2)
+    columns = slice((width - 4) // 2, (width - 4) // 2 + 4)
+    assert cut["image"].equal(whole["image"][:, rows, columns])
+    assert cut["target"].equal(whole["target"][rows, columns])
+
+
 def test_sixteen_bit_masks(street: Path, mask: Maker) -> None:
     for name in ("a", "b", "more/c"):
         mask(street / "masks" / f"{name}.png", 0, 300, 65535)
@@ -252,6 +261,11 @@ def test_coloured_masks(street: Path, picture: Maker) -> None:
     picture(street / "masks" / "a.png")
     with pytest.raises(GpsweepError, match=r"data\.masks: mask .*a\.png is a picture of mode RGB; expected"):
         masked(street)
+
+
+def test_the_middle_of_classified_images(pets: Path) -> None:
+    source = folder(root=str(pets), size={"shorter": 8, "crop": 7, "interpolation": "bicubic"})
+    assert source[0]["image"].shape == (3, 7, 7)
 
 
 def test_sub_folders_are_classes(pets: Path) -> None:
