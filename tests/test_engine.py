@@ -653,6 +653,36 @@ def test_what_a_network_keeps_of_another_pass_does_not_enter_a_point() -> None:
         assert found[point].equal(naive(net, x, point, torch.zeros(2, 4, 4).long()))
 
 
+class Unpooling(nn.Module):
+    """A network in the manner of SegNet that keeps beside its outputs which pixels pooling took."""
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool = nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, return_indices=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            pooled, self.taken = self.pool(self.conv(x))
+            return pooled
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.middle = self.Pooled(), nn.Conv2d(4, 4, 1)
+        self.unpool, self.head = nn.MaxUnpool2d(2), nn.Conv2d(4, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.unpool(self.middle(self.encoder(x)), self.encoder.taken))
+
+
+def test_where_pooling_took_its_values_from_is_of_the_same_pass() -> None:
+    torch.manual_seed(0)
+    net, x = Unpooling().eval(), torch.rand(2, 3, 8, 8)
+    with pytest.warns(UserWarning, match="layer=middle: what follows it cannot be computed alone"):
+        found = {point: z for point, z in curve(net, x, [0.5, 1], layer=["input", "middle"])}
+    for point in [point for point in found if point.layer == "middle"]:
+        assert found[point].equal(naive(net, x, point, torch.zeros(2, 8, 8).long()))
+
+
 class EachAround(nn.Module):
     """A network that runs one module once a sample, before and after another."""
 
