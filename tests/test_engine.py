@@ -261,6 +261,31 @@ def test_replay_runs_only_what_follows_the_layer() -> None:
     assert runs.count("head") == 3
 
 
+class Thrice(nn.Module):
+    """A block that runs three times, its convolution with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, CLASSES, 1)
+        self.block = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x / 255)
+        for _ in range(3):
+            x = x + self.block(x)
+        return self.head(x)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("layer", ["block.0@1", "block.0@2", "block.0@3", "block.1@2", "block@3"])
+def test_a_layer_within_a_module_that_runs_several_times_is_replayed(layer: str) -> None:
+    torch.manual_seed(0)
+    net, (x, target) = Thrice().eval(), batch("skips")
+    for point, logits in curve(net, x, eps=[-1, 0, 1], layer=layer, iterations=2):
+        if point.iterations == 2:
+            assert logits.equal(naive(net, x, point, target))
+
+
 def test_a_network_that_replay_cannot_serve_falls_back_with_one_warning() -> None:
     torch.manual_seed(0)
     net = SideEffects().eval()

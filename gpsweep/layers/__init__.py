@@ -61,11 +61,13 @@ class Replay:
         site: the call whose output is perturbed.
         before: outermost calls that had finished when ``site`` ran.
         fragile: those of ``before`` whose output is changed in place later, so that it must be copied.
+        within: calls inside those of ``before``, which do not run.
     """
 
     site: Call
     before: frozenset[Call]
     fragile: frozenset[Call]
+    within: frozenset[Call] = frozenset()
 
 
 def aliases(net: nn.Module) -> Mapping[str, str]:
@@ -194,10 +196,12 @@ def replay_of(calls: Sequence[Finished], where: Call) -> Replay:
         for done in calls
         if done.left < at.entered and (done.parents[-1] if done.parents else None) in ancestors
     ]
+    finished = frozenset(done.call for done in before)
     return Replay(
         where,
-        frozenset(done.call for done in before),
-        frozenset(done.call for done in before if done.changed_later),
+        before=finished,
+        fragile=frozenset(done.call for done in before if done.changed_later),
+        within=frozenset(done.call for done in calls if not finished.isdisjoint(done.parents)),
     )
 
 
@@ -259,7 +263,9 @@ def replayed(net: nn.Module, replay: Replay, recording: Recording, activation: A
         outputs[call] = partial(tree_map_only, Tensor, give, recording.outputs[call])
     with ExitStack() as stack:
         for path in {call.path for call in outputs}:
-            stack.enter_context(_forward_replaced(net.get_submodule(path), path, outputs))
+            # Those that do not run count all the same, or a shared module's later runs would be taken for others.
+            runs = (run for run in map(partial(Call, path), count(1)) if run not in replay.within)
+            stack.enter_context(_forward_replaced(net.get_submodule(path), runs, outputs))
         yield
 
 
@@ -327,14 +333,13 @@ def _differentiable(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _forward_replaced(
-    module: nn.Module, path: str, outputs: Mapping[Call, Callable[[], Any]]
+    module: nn.Module, runs: Iterator[Call], outputs: Mapping[Call, Callable[[], Any]]
 ) -> Iterator[None]:
     own = module.__dict__.get("forward")
     forward = module.forward
-    numbers = count(1)
 
     def stand_in(*args: Any, **kwargs: Any) -> Any:
-        known = outputs.get(Call(path, next(numbers)))
+        known = outputs.get(next(runs))
         return known() if known is not None else forward(*args, **kwargs)
 
     module.forward = stand_in
