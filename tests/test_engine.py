@@ -708,6 +708,36 @@ def test_where_pooling_took_its_values_from_is_of_the_same_pass() -> None:
         assert found[point].equal(naive(net, x, point, torch.zeros(2, 8, 8).long()))
 
 
+class Writing(nn.Module):
+    """A network one module of which writes into the dict that it is given."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, found: dict[str, Tensor]) -> None:
+            found["deep"] = self.conv(found["image"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.middle, self.head = self.Encoder(), nn.Conv2d(4, 4, 1), nn.Conv2d(4, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = {"image": x}
+        self.encoder(found)
+        return self.head(self.middle(found["deep"]))
+
+
+def test_what_fails_without_the_modules_before_a_layer_takes_full_passes() -> None:
+    torch.manual_seed(0)
+    net, x = Writing().eval(), torch.rand(2, 3, 4, 4)
+    with pytest.warns(UserWarning, match="layer=middle: what follows it cannot be computed alone"):
+        found = list(curve(net, x, [0.5, 1], layer="middle"))
+    for point, logits in found:
+        assert logits.equal(naive(net, x, point, torch.zeros(2, 4, 4).long()))
+
+
 class EachAround(nn.Module):
     """A network that runs one module once a sample, before and after another."""
 
