@@ -708,6 +708,35 @@ def test_where_pooling_took_its_values_from_is_of_the_same_pass() -> None:
         assert found[point].equal(naive(net, x, point, torch.zeros(2, 8, 8).long()))
 
 
+class Features(nn.Module):
+    """A network whose decoder takes an inner layer's features, kept by a hook or returned."""
+
+    def __init__(self, *, hooked: bool) -> None:
+        super().__init__()
+        self.stem, self.middle = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+        self.head = nn.Conv2d(8, CLASSES, 1)
+        self.kept: list[Tensor] = []
+        if hooked:
+            self.stem.register_forward_hook(
+                lambda module, args, output: self.kept.__setitem__(slice(1), [output])
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.stem(x)
+        [kept] = self.kept or [features]
+        return self.head(torch.cat([self.middle(features), kept], 1))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_layer_that_a_hook_of_the_network_looks_at_is_perturbed_for_the_hook_as_well() -> None:
+    hooked, returned = (Features(hooked=hooks).eval() for hooks in (True, False))
+    returned.load_state_dict(hooked.state_dict())
+    options: dict[str, Any] = {"eps": [-1, 0.5], "layer": ["input", "stem"], "iterations": 2}
+    x = torch.rand(2, 3, 4, 4)
+    expected = dict(curve(returned, x, **options))
+    assert all(logits.equal(expected[point]) for point, logits in curve(hooked, x, **options))
+
+
 class Writing(nn.Module):
     """A network one module of which writes into the dict that it is given."""
 

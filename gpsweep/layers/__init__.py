@@ -1,7 +1,8 @@
 """Layers by name: find them, keep their activations, perturb them, and run only what follows them.
 
 A *call* is one run of one module within a forward pass. Everything here hooks or patches modules inside a
-``with`` block only, and restores what was there before.
+``with`` block only, and restores what was there before. Hooks come before a network's own: what those keep,
+such as the features of a decoder, is then of the perturbed activation.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def trace(net: nn.Module, *inputs: Tensor) -> tuple[list[Finished], Any]:
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # bears no hooks
             stack.enter_context(module.register_forward_pre_hook(partial(enter, path)))
-            stack.enter_context(module.register_forward_hook(partial(leave, path)))
+            stack.enter_context(module.register_forward_hook(partial(leave, path), prepend=True))
         output = net(*inputs)
     for done, tensors in versions:
         done.changed_later = any(tensor._version != version for tensor, version in tensors)
@@ -246,7 +247,7 @@ def recorded(net: nn.Module, replays: Iterable[Replay]) -> Iterator[Recording]:
     with ExitStack() as stack:
         for path in recording.runs:
             hook = partial(keep, path)
-            stack.enter_context(net.get_submodule(path).register_forward_hook(hook))
+            stack.enter_context(net.get_submodule(path).register_forward_hook(hook, prepend=True))
         yield recording
 
 
@@ -263,7 +264,7 @@ def replayed(net: nn.Module, replay: Replay, recording: Recording, activation: A
         outputs[call] = partial(tree_map_only, Tensor, give, recording.outputs[call])
     with ExitStack() as stack:
         for path in {call.path for call in outputs}:
-            # Those that do not run count all the same, or a shared module's later runs would be taken for others.
+            # What does not run counts all the same, or a shared module's later runs were taken for others.
             runs = (run for run in map(partial(Call, path), count(1)) if run not in replay.within)
             stack.enter_context(_forward_replaced(net.get_submodule(path), runs, outputs))
         yield
@@ -277,7 +278,7 @@ def replaced(net: nn.Module, where: Call, activation: Any) -> Iterator[None]:
     def swap(module: nn.Module, args: Any, output: Any) -> Any:
         return activation if next(numbers) == where.number else None
 
-    with net.get_submodule(where.path).register_forward_hook(swap):
+    with net.get_submodule(where.path).register_forward_hook(swap, prepend=True):
         yield
 
 
