@@ -40,7 +40,8 @@ class Memo:
         replays: per layer name, its site and how to compute only what follows it.
         runs: how often each module ran in the pass that was examined last.
         trusted: per layer name, whether that was found to equal the full forward pass.
-        apart: per layer name, whether points that share a forward pass were found not to change each other.
+        apart: per layer name and size of batch, whether points that share a forward pass were found not to
+            change each other: a tensor as long as the batch is by chance may be taken for one of its samples.
         changes_input: whether the network changes its input in place.
         mode_matters: whether a pass with gradients rounds otherwise than one without, as fused attention
             does; what replays stand on is then recorded in a pass of either kind.
@@ -55,7 +56,7 @@ class Memo:
     replays: dict[str, layers.Replay] = field(default_factory=dict)
     runs: dict[str, int] = field(default_factory=dict)
     trusted: dict[str, bool] = field(default_factory=dict)
-    apart: dict[str, bool] = field(default_factory=dict)
+    apart: dict[tuple[str, int], bool] = field(default_factory=dict)
     changes_input: bool = False
     mode_matters: bool = False
     points_per_forward: int | None = None
@@ -306,9 +307,10 @@ class Passes:
     def together(self, layer: str, moved: Sequence[list[Tensor]]) -> Sequence[Tensor] | None:
         """Return the logits of several points from one pass; None if the network does not keep them apart.
 
-        Once for each layer the first of them is compared with what it is alone.
+        Once for each layer and size of batch the first of them is compared with what it is alone.
         """
-        known = self.memo.apart.get(layer)
+        place = layer, len(self.x)
+        known = self.memo.apart.get(place)
         if known is False:
             return None
         stacked = [torch.cat(parts) for parts in zip(*moved, strict=True)]
@@ -319,8 +321,8 @@ class Passes:
                 raise
             found = ()
         if known is None:
-            self.memo.apart[layer] = bool(found) and self._alike(found[0], self.forward(layer, moved[0]))
-            if not self.memo.apart[layer]:
+            self.memo.apart[place] = bool(found) and self._alike(found[0], self.forward(layer, moved[0]))
+            if not self.memo.apart[place]:
                 self.memo.room = 1
                 warnings.warn(
                     f"points_per_forward: in this network samples of a batch depend on each other after "

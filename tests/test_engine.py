@@ -635,6 +635,38 @@ def test_points_that_change_each_other_do_not_ride_together() -> None:
     )
 
 
+class Table(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.rand(3, CLASSES))
+
+    def forward(self) -> Tensor:
+        return self.rows * 1
+
+
+class Added(nn.Module):
+    """A network that adds up what a module gives whatever the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.middle = Table(), nn.Conv2d(3, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        table = self.table().sum(0)
+        return self.middle(x) + table.view(1, -1, 1, 1)
+
+
+def test_a_table_as_long_as_the_last_batch_is_not_taken_for_samples() -> None:
+    torch.manual_seed(0)
+    net, memo = Added().eval(), Memo()
+    options: dict[str, Any] = {"eps": [-1, 0.5, 1], "layer": "middle"}
+    list(curve(net, torch.rand(4, 3, 4, 4), points_per_forward=3, memo=memo, **options))
+    x = torch.rand(3, 3, 4, 4)
+    with pytest.warns(UserWarning, match="points_per_forward: in this network samples"):
+        together = dict(curve(net, x, points_per_forward=3, memo=memo, **options))
+    assert all(logits.equal(together[point]) for point, logits in curve(net, x, **options))
+
+
 def test_a_part_in_training_is_noticed() -> None:
     net = nn.Sequential(nn.Conv2d(3, CLASSES, 1), nn.BatchNorm2d(CLASSES)).eval()
     net[1].train()
