@@ -78,8 +78,8 @@ def translated(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Let a copy of the network read names that are not its own, as libraries' own networks can do."""
     if net.state_dict().keys() == state.keys():
         return state
-    twin = deepcopy(net)
     try:
+        twin = deepcopy(net)  # which not every network bears
         twin.load_state_dict(with_versions({}, state))
         # A network of the user's own may pass over what does not fit.
         whole = _contents(twin.state_dict()) == _contents(state)

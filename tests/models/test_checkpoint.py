@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path, PosixPath
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -322,6 +323,13 @@ def test_a_network_reads_names_of_its_own_past(tmp_path: Path) -> None:
 def test_a_network_that_passes_over_what_does_not_fit_gets_nothing(tmp_path: Path) -> None:
     torch.save({"old.weight": torch.ones(2, 2), "old.bias": torch.zeros(2)}, tmp_path / "a.pt")
     assert_refused(tmp_path / "a.pt", "2 missing", Renamed(lambda name: name))
+
+
+def test_keys_of_a_network_that_cannot_be_copied_are_named(tmp_path: Path) -> None:
+    net = nn.Linear(2, 2)
+    net.lock = Lock()
+    torch.save({"weight": torch.ones(2, 2)}, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", r"keys do not fit the network: 1 missing \(bias\)", net)
 
 
 def test_one_name_is_enough_for_shared_weights(tmp_path: Path) -> None:
