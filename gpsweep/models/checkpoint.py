@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from gpsweep.atomic import is_file
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.models import caffe
-from gpsweep.models.names import COUNTER, fitted, shared, translated, with_versions
+from gpsweep.models.names import COUNTER, fitted, shared, torn, translated, with_versions
 from gpsweep.models.weights import published
 
 SAFE = ".safetensors"
@@ -120,7 +120,8 @@ def restore(net: nn.Module, path: str | Path) -> None:
         path: as in :func:`load`.
 
     Raises:
-        GpsweepError: as in :func:`load`; or names or shapes do not fit, or weights are NaN.
+        GpsweepError: as in :func:`load`; or names or shapes do not fit, weights are NaN, or some that the
+            network shares differ.
     """
     file = _found(path)
     own: dict[str, Tensor] = net.state_dict()
@@ -143,6 +144,10 @@ def restore(net: nn.Module, path: str | Path) -> None:
     nan = [name for name, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]
     if nan:
         raise _error(file, f"weights that are NaN: {listing(nan)}.")
+    if apart := torn(own, state):
+        raise _error(
+            file, f"weights that this network shares, but that differ from each other: {listing(apart)}."
+        )
     net.load_state_dict(with_versions(own, state), strict=True)
 
 

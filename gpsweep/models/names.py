@@ -70,6 +70,14 @@ def shared(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Ten
     return state | {name: state[places[at]] for name in absent if (at := _place(own[name])) in places}
 
 
+def torn(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Return the names whose tensor has another name's memory in the network, but other values in a file."""
+    first: dict[tuple[Any, ...], str] = {}
+    whole = [name for name, tensor in own.items() if tensor.numel()]
+    homes = {name: first.setdefault(_place(own[name]), name) for name in whole}
+    return [name for name, home in homes.items() if name != home and bool((state[name] != state[home]).any())]
+
+
 def _place(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 

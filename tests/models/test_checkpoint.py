@@ -342,6 +342,13 @@ def test_one_name_is_enough_for_shared_weights(tmp_path: Path) -> None:
     assert all(torch.equal(t, net.state_dict()[name]) for name, t in other.state_dict().items())
 
 
+def test_shared_weights_of_a_file_are_alike(tmp_path: Path) -> None:
+    net = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    net["b"] = net["a"]
+    assert_refused(tmp_path / "net.pt", r"shares, but that differ from each other: b\.weight, b\.bias", net)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
 def test_torchscript(tmp_path: Path) -> None:
     torch.jit.trace(nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 2, 2)).save(str(tmp_path / "a.pt"))
