@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from networks import Residual, batch, build
-from torch import nn
+from torch import Tensor, nn
 
 from gpsweep import layers
 from gpsweep.errors import GpsweepError
@@ -91,6 +93,24 @@ def test_rows_of_the_table() -> None:
     assert table["first"][0] == "2×6×9×14, 2×6×9×14"
     assert {"shared@1", "shared@2"} <= set(table)
     assert 1 > table["first"][1] > table["shared@2"][1] > table["head"][1] >= 0
+
+
+@dataclass
+class Found:
+    features: Tensor
+
+
+class Kept(nn.Module):
+    """A module that gives tensors in an object of its own, numbers and nothing."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Found, int, None]:
+        return x, Found(x), 9, None
+
+
+def test_of_an_object_the_table_says_its_kind_alone() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), Kept())
+    [_, _, (name, shape, _)] = rows(net, torch.zeros(1, 3, 4, 4), repeats=1)
+    assert (name, shape) == ("1", "1×2×4×4, Found, 9, None")
 
 
 def test_the_command_prints_the_table_or_one_message(

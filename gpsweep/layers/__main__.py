@@ -89,12 +89,14 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
 
 
 def shape_text(shape: Any) -> str:
-    """Write the shapes of an output, however it is nested."""
+    """Write the shapes of an output, however it is nested; of what cannot be looked into, its kind."""
     if isinstance(shape, dict):
         return ", ".join(f"{key}: {shape_text(part)}" for key, part in shape.items())
     if isinstance(shape, (tuple, list)) and not all(isinstance(part, int) for part in shape):
         return ", ".join(shape_text(part) for part in shape)
-    return "×".join(map(str, shape)) if isinstance(shape, (tuple, list)) else str(shape)
+    if isinstance(shape, (tuple, list)):
+        return "×".join(map(str, shape))
+    return str(shape) if shape is None or isinstance(shape, (int, float, str)) else type(shape).__name__
 
 
 def show(table: list[Row], title: str) -> None:
