@@ -15,7 +15,7 @@ from gpsweep.atomic import is_file
 from gpsweep.config import instance
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.models.checkpoint import restore
-from gpsweep.models.class_map import entries
+from gpsweep.models.class_map import check_classes, entries
 from gpsweep.models.pixels import PixelNet
 from gpsweep.models.weights import check_published
 
@@ -38,8 +38,7 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
         named = entries(cfg)
         with read_write(cfg):
             cfg.classes = classes if named is None else len(named)
-    if isinstance(cfg.classes, bool) or not isinstance(cfg.classes, int) or cfg.classes < 1:
-        raise GpsweepError(f"model.classes={cfg.classes}: expected a whole number from 1 up, or null.")
+    check_classes(cfg)
     net = _network(cfg).float()  # in how many bits it computes is said by precision
     if cfg.aliases is not None and not isinstance(cfg.aliases, DictConfig):
         raise GpsweepError(f"model.aliases={cfg.aliases}: expected a dict, alias → module path.")

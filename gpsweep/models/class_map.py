@@ -26,11 +26,13 @@ def class_map(cfg: DictConfig, *, classes: Sequence[str]) -> tuple[int, ...] | N
         A class of the data, or ``NONE``, for each class of the network; None where the two have the same.
 
     Raises:
-        GpsweepError: for anything else, a class of the network left out, or none that stands for any.
+        GpsweepError: for anything else, a class of the network left out, or none that stands for any; or for
+            ``classes`` that are no number.
     """
     named = entries(cfg)
     if named is None:
         return None
+    check_classes(cfg)
     count = len(named) if cfg.classes is None else cfg.classes
     strange = [key for key in named if type(key) is not int or not 0 <= key < count]
     if strange and cfg.classes is not None:
@@ -48,6 +50,16 @@ def class_map(cfg: DictConfig, *, classes: Sequence[str]) -> tuple[int, ...] | N
     if set(found) == {NONE}:
         raise GpsweepError(f"{KEY}: expected a class of the data for some class of the network, came none")
     return found
+
+
+def check_classes(cfg: DictConfig) -> None:
+    """Check how many classes the ``model`` group says that its network has.
+
+    Raises:
+        GpsweepError: if it is no number of classes, nor null.
+    """
+    if cfg.classes is not None and (type(cfg.classes) is not int or cfg.classes < 1):
+        raise GpsweepError(f"model.classes={cfg.classes}: expected a whole number from 1 up, or null.")
 
 
 def entries(cfg: DictConfig) -> Mapping[Any, Any] | None:

@@ -62,9 +62,10 @@ def test_entries_that_the_command_line_adds_one_by_one() -> None:
         ({}, None, r"^model\.class_map=\{\}: expected number of the network's class"),
         ("cityscapes", None, r"^model\.class_map=cityscapes: expected .* named by \+class_map=NAME"),
         (["sky"], None, r"^model\.class_map=\['sky'\]: expected"),
+        ({0: "sky", 1: "sky"}, "2", r"^model\.classes=2: expected a whole number from 1 up, or null"),
     ],
 )
-def test_what_is_refused(mapping: Any, own: int | None, says: str) -> None:
+def test_what_is_refused(mapping: Any, own: Any, says: str) -> None:
     with pytest.raises(GpsweepError, match=says):
         read(mapping, own=own)
 
