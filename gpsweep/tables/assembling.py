@@ -116,16 +116,25 @@ def _explained(variant: Variant, done: Sequence[Done], entries: Sequence[Entry],
             "tuned on the same images: ε was chosen on the images that it is judged on, as the paper does",
             f"held out: ε was chosen on {chosen}, gain and p are of the others; p: {' or '.join(tests)}",
         ]
-    return [*notes, *dict.fromkeys(_origin(job, outcome) for job, _, outcome in done)]
+    return [*notes, *_origins(done)]
 
 
-def _origin(job: Job, outcome: Outcome) -> str:
-    text = f"{job.row.name}: {_images(len(outcome.ids), outcome.info.get('dataset'))}"
-    known = outcome.info.get("cost")
-    if not known:
-        return text
-    seconds = words.bare_seconds(known["forward_seconds"])
-    return f"{text}, {seconds} s for a plain forward pass ({outcome.info.get('device')})"
+def _origins(done: Sequence[Done]) -> list[str]:
+    """Say what rows were judged on, and how long a plain forward pass took: of several runs, from … to …."""
+    taken: dict[tuple[str, str | None], list[float]] = {}
+    for job, _, outcome in done:
+        text = f"{job.row.name}: {_images(len(outcome.ids), outcome.info.get('dataset'))}"
+        known = outcome.info.get("cost")
+        seconds = taken.setdefault((text, outcome.info.get("device") if known else None), [])
+        seconds += [known["forward_seconds"]] if known else []
+    return [text + _forward(seconds, device) for (text, device), seconds in taken.items()]
+
+
+def _forward(seconds: Sequence[float], device: str | None) -> str:
+    if not seconds:
+        return ""
+    ends = dict.fromkeys(words.bare_seconds(end) for end in (min(seconds), max(seconds)))
+    return f", {' to '.join(ends)} s for a plain forward pass ({device})"
 
 
 def _submits(each: Ended) -> bool:

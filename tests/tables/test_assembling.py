@@ -80,3 +80,20 @@ def test_several_trainings_say_what_their_interval_is(tmp_path: Path) -> None:
     said = sheet("table6", table, [Ended(job, job.folder) for job in found], small=False)
     assert said.entries[-1]["setting"] == "MNIST, mean of 2 seeds" and "same_low" in said.entries[-1]
     assert any("95 % t interval" in note for note in said.notes)
+
+
+def test_how_long_a_forward_pass_took_is_one_line_a_row(tmp_path: Path) -> None:
+    table = definition.read("table6")
+    ended = []
+    for job, seconds in zip(
+        jobs(table.paper, tmp_path, [], [0, 1, 2, 3]), (0.2, 0.1, None, 0.3), strict=False
+    ):
+        cost = None if seconds is None else {"forward_seconds": seconds}
+        info = {"dataset": "mnist-test", "device": "cpu", "select": None, "cost": cost}
+        results.write(make(info=info, **MNIST), job.folder)
+        ended.append(Ended(job, job.folder))
+    notes = sheet("table6", table, ended, small=False).notes
+    assert [note for note in notes if note.startswith("MNIST: 50 images")] == [
+        "MNIST: 50 images of mnist-test, 0.1 to 0.3 s for a plain forward pass (cpu)",
+        "MNIST: 50 images of mnist-test",
+    ]
