@@ -127,3 +127,12 @@ def test_the_command_prints_the_table_or_one_message(
     assert "model.net=networks.absent" in capsys.readouterr().err
     assert main(["modl=smp"]) == 1
     assert "modl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--help"], ["-h"], ["model=custom", "--help"]])
+def test_the_command_says_how_it_is_used(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(given) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("python -m gpsweep.layers [KEY=VALUE …]")
+    assert all(len(line) <= 80 for line in said.out.splitlines())
+    assert said.err == ""

@@ -22,6 +22,17 @@ from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named, in_a_format_it_bears
 from gpsweep.models.build import build
 
+HELP = """\
+python -m gpsweep.layers [KEY=VALUE …]
+
+Lists what layer=… can name, in the order in which it runs: the shape of the
+output for the first image, and the share of a forward pass that follows, which
+is what an ε costs there. The keys are those of python -m gpsweep:
+
+  python -m gpsweep.layers model=timm model.arch=resnet18 data.size=224
+  python -m gpsweep.layers model=custom model.net=my_nets.net
+"""
+
 Row = tuple[str, str, float]
 
 
@@ -29,6 +40,9 @@ Row = tuple[str, str, float]
 def main(overrides: list[str] | None = None) -> int:
     """Print the table for the model and data that the overrides name, as for a run."""
     arguments = sys.argv[1:] if overrides is None else overrides
+    if {"-h", "--help"} & set(arguments):
+        print(HELP, end="")
+        return 0
     config.register()
     with initialize_config_dir(config.conf_folder(), version_base="1.3"):
         cfg = compose("config", overrides=config.quoted(arguments))

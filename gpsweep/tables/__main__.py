@@ -16,13 +16,13 @@ from gpsweep.tables.commands import check, jobs
 from gpsweep.tables.needs import weights_absent
 
 HELP = """\
-python -m gpsweep.tables NAME [small=true] [seeds=0,1,…] [at_once=N] [out=FOLDER] [KEY=VALUE …]
+python -m gpsweep.tables NAME [small=true] [KEY=VALUE …]
 
   small=true   networks and data that are at hand in place of the paper's
-  seeds=…      of the trainings of Table 6
-  at_once=…    how many runs share the processor; 2 for Table 6, 1 for the others
-  out=…        where all of it goes; outputs/tables/NAME, or NAME-small
-  KEY=VALUE    of python -m gpsweep, for every run: data.limit=20 trainer.accelerator=gpu data.root=…
+  seeds=0,1    of the trainings of Table 6
+  at_once=N    how many runs share the processor; 2 for Table 6, else 1
+  out=FOLDER   where all of it goes; outputs/tables/NAME, or NAME-small
+  KEY=VALUE    of python -m gpsweep, for every run: data.limit=20 data.root=…
   fit.KEY=…    of python -m gpsweep.fit, for every training: fit.epochs=1
 """
 OWN = ("small", "seeds", "at_once", "out")
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; a mistake of the user's ends in one message."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        if not given or given[0] in ("-h", "--help"):
+        if not given or {"-h", "--help"} & set(given):
             overview()
             return 0
         if make(asked(given)):

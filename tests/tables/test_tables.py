@@ -172,6 +172,14 @@ def test_all_tables_are_listed(tables: Command) -> None:
     assert "0 of 6" in out and "trains its own" in out and "small=true" in out
 
 
+def test_help_is_at_hand_behind_a_name_as_well(tables: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = tables("table4", "--help")
+    assert (code, err) == (0, "")
+    assert (0, out, "") == tables()
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
 def test_seeds_are_trained_once(tables: Command, pretended: list[Sequence[str]], tmp_path: Path) -> None:
     assert tables("table6", "small=true", "seeds=0,3", "at_once=1")[0] == 0
     folder = tmp_path / "outputs" / "tables" / "table6-small"
