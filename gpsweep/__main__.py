@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gpsweep import config, trackers
-from gpsweep.command import printable, though_unread, within_hydra
+from gpsweep.command import though_unread, typed, within_hydra
 
 config.register()
 
@@ -58,9 +58,8 @@ def one(cfg: DictConfig) -> float | None:
 
 def cli() -> None:
     """Run the command line."""
-    printable()
     sys.argv[1:] = config.quoted(sys.argv[1:])
-    main()
+    typed(main)
 
 
 def command() -> str:

@@ -37,6 +37,13 @@ def though_unread() -> Iterator[None]:
             raise
 
 
+def typed(main: Callable[[], object]) -> None:
+    """Run a command of Hydra's as typed: its help, too, is printed in any encoding and behind ``| head``."""
+    printable()
+    with though_unread():
+        main()
+
+
 @contextmanager
 def warnings_in_a_line() -> Iterator[None]:
     """Print warnings without the place in the code that they come from."""

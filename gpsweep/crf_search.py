@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import config, counts
 from gpsweep.atomic import save
-from gpsweep.command import INTERRUPTED, within_hydra
+from gpsweep.command import INTERRUPTED, typed, within_hydra
 from gpsweep.crf import Crf, labelled
 from gpsweep.errors import GpsweepError
 from gpsweep.progress import bar
@@ -324,4 +324,4 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    typed(main)

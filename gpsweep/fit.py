@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from gpsweep import config, counts
 from gpsweep.atomic import check_writable, save
-from gpsweep.command import within_hydra
+from gpsweep.command import typed, within_hydra
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError, listing, unknown
@@ -284,4 +284,4 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    typed(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hydra.errors import CompactHydraException
 
+from gpsweep import config, points
 from gpsweep.command import though_unread, told, within_hydra
 from gpsweep.errors import GpsweepError
 from gpsweep.layers.__main__ import main as layers
@@ -54,7 +56,10 @@ def test_hydra_prints_mistakes_and_warnings_are_whose_they_were_after() -> None:
     assert warnings.formatwarning is before
 
 
-@pytest.mark.parametrize("command", [["gpsweep", "--help"], ["gpsweep.layers"], ["gpsweep.tables"]])
+@pytest.mark.parametrize(
+    "command",
+    [["gpsweep", "--help"], ["gpsweep.crf_search", "--help"], ["gpsweep.layers"], ["gpsweep.tables"]],
+)
 def test_what_the_terminal_has_no_letter_for_is_no_mistake(command: list[str], tmp_path: Path) -> None:
     plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
@@ -62,6 +67,45 @@ def test_what_the_terminal_has_no_letter_for_is_no_mistake(command: list[str], t
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
+
+
+HYDRA_S = ["gpsweep", "gpsweep.fit", "gpsweep.crf_search"]
+
+
+@pytest.mark.parametrize("name", HYDRA_S)
+def test_help_says_in_80_columns_how_a_command_is_used(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", name, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"{name}: ")
+    assert "Powered by Hydra" not in done.stdout
+    groups = re.compile(r"\w+: \w+(?:, \w+)+")  # Hydra has each in one line
+    assert not [line for line in done.stdout.splitlines() if len(line) > 80 and not groups.fullmatch(line)]
+
+
+@pytest.mark.parametrize("name", HYDRA_S)
+def test_help_may_be_read_in_part(name: str, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    asked = [sys.executable, "-m", name, "--help"]
+    done = subprocess.run(asked, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("axis", "choices"),
+    [
+        ("label", {*points.LABELS, *points.GUIDES}),
+        ("signal", {*points.SIGNALS}),
+        ("step", {*points.STEPS}),
+        ("refine", {*points.REFINES}),
+    ],
+)
+def test_help_names_every_choice_of_the_grid(axis: str, choices: set[str]) -> None:
+    said = Path(config.conf_folder(), "hydra", "help", "gpsweep.yaml").read_text(encoding="utf-8")
+    [line] = re.findall(rf"^  {axis} +(.+)$", said, re.MULTILINE)
+    assert set(line.split(", ")) == choices
 
 
 @pytest.mark.parametrize("line", ["print('a')", "from rich.console import Console; Console().print('a')"])
