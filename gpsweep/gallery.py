@@ -72,12 +72,16 @@ class Gallery:
         workers: int = 0,
     ) -> None:
         if source is None or len(source) == 0:
-            raise GpsweepError("label=knn: expected training images to find neighbours among, came none")
+            raise GpsweepError(
+                "data.train: label=knn expects training images to find neighbours among, came none; such as "
+                "'+data.train={_target_: gpsweep.data.folder.folder, images: train, size: 224}'"
+            )
         if source.task != CLASSIFICATION:
             raise GpsweepError(f"label=knn: expected data for classification, {source.name} is {source.task}")
         if not features:
             raise GpsweepError(
-                "model.features: label=knn expects the layer whose output neighbours are found by, came none"
+                "model.features: label=knn expects the layer to find neighbours by its output, came none; "
+                "python -m gpsweep.layers lists them"
             )
         try:
             self.call = layers.find(net, features)

@@ -117,7 +117,7 @@ def unnamed() -> Digits:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        (digits(0, 0), {}, "label=knn: expected training images .* came none"),
+        (digits(0, 0), {}, r"data\.train: label=knn expects training images .* came none"),
         (Digits(torch.zeros(1), torch.zeros(1), task="segmentation"), {}, "digits is segmentation"),
         (digits(0, 9), {"features": None}, r"model\.features: label=knn expects the layer"),
         (digits(0, 9), {"features": "hiden"}, r"model\.features=hiden: unknown\. Did you mean hidden"),
@@ -131,7 +131,7 @@ def test_mistakes_are_named(source: Digits, options: dict[str, Any], message: st
 
 
 def test_no_training_data_is_named() -> None:
-    with pytest.raises(GpsweepError, match="label=knn: expected training images"):
+    with pytest.raises(GpsweepError, match="label=knn expects training images"):
         Gallery(trained(), None, features="hidden")
 
 

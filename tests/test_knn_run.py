@@ -123,7 +123,10 @@ def test_without_label_knn_nothing_is_said_of_it(shown: Terminal) -> None:
     [
         ("model.features=hiden", "model.features=hiden: unknown. Did you mean hidden"),
         ("model.features=null", "model.features: label=knn expects the layer"),
-        ("data.train=null", "label=knn: expected training images to find neighbours among, came none"),
+        (
+            "data.train=null",
+            "data.train: label=knn expects training images to find neighbours among, came none",
+        ),
         ("knn.k=61", "knn.k=61: expected a whole number from 1 to 60"),
         ("knn.weights=equa", "knn.weights=equa: unknown. Did you mean equal?"),
         ("model.class_map={0: 0}", "model.class_map: label=knn guides by the classes of data.train"),
