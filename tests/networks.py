@@ -196,6 +196,17 @@ class Broken(nn.Module):
         return torch.where(x.amax((1, 2, 3), keepdim=True) > 1.99, torch.nan, z)
 
 
+class Sigmoid(nn.Module):
+    """One logit for two classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x)
+
+
 class Viewing(nn.Module):
     """A classifier that flattens by view(), which channels-last activations do not allow."""
 

@@ -72,6 +72,7 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("model.channels=HSV", "model.channels=HSV"),
         ("model.std=0", "model.std"),
         ("data.classes=9", "model.classes: the network has 5 output channels, expected at least 9"),
+        ("model.net=networks.Sigmoid", "torch.cat([torch.zeros_like(z), z], 1)"),
         ("model.classes=8", "model.classes=8: the network has 5 output channels"),
         ("seed=${absent}", "gpsweep: seed: Interpolation key 'absent' not found"),
         ("store=${oc.env:ABSENT}", "variable 'ABSENT' not found"),
