@@ -33,6 +33,31 @@ def test_the_network_of_ones_own_runs(terminal: Terminal) -> None:
     assert "custom on folder-images: mIoU base" in out
 
 
+def test_the_notebook_s_lines_run() -> None:
+    net = torch.nn.Conv2d(3, 5, 3, padding=1).eval()
+    images = torch.rand(2, 3, 8, 8) * 255
+    known = {"net": net, "x": images / 255, "images": images, "target": torch.zeros(2, 8, 8)}
+    section = README.partition("## From a notebook")[2].partition("\n## ")[0]
+    for lines in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+        exec(lines, known)
+    normalised = (images / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    ).view(3, 1, 1)
+    assert 0 < (known["logits"] - net(normalised)).abs().max() < 0.1, "a quarter of a grey level"
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in OmegaConf.load(ROOT / "conf" / "config.yaml") if key != "hydra"]
+)
+def test_every_key_is_named(key: str) -> None:
+    assert key == "defaults" or re.search(rf"`{key}[`.]|\b{key}=", README)
+
+
+def test_no_line_is_longer_than_120() -> None:
+    lines = [line for line in README.splitlines() if not line.startswith("|")]
+    assert max(map(len, lines)) <= 120
+
+
 @pytest.mark.parametrize("place", re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", README))
 def test_what_it_links_to_is_there(place: tuple[str, str]) -> None:
     assert (ROOT / "".join(place)).exists()
