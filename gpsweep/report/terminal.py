@@ -74,7 +74,11 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
     console.print()
     if more := len(findings.best if held is None else held) - len(chosen):
         console.print(f"{more} more curves in {results.RESULTS if held is None else results.SELECTION}")
-    if verdict(findings).kind == "chance":
+    found = verdict(findings)
+    if found.edge is not None:
+        console.print(f"eps {results.decimal(found.edge)} lies at the edge of the sweep: sweep further.")
+        console.print()
+    if found.kind == "chance":
         console.print(
             "Not told from chance: no more gains lie above zero than chance would put there, an exact test "
             "does not bear out the best, or the images that differ are too few."

@@ -58,6 +58,14 @@ class Verdict:
         """The place of ``row`` in ``outcome`` if it perturbs at all."""
         return int(self.row["index"]) if self.row["eps"] else None
 
+    @property
+    def edge(self) -> float | None:
+        """The verdict's ε where it is the first or last of the sweep: more may lie beyond."""
+        swept = {point.eps for point in self.outcome.points}
+        eps = float((self.held or self.row)["eps"])
+        told = self.kind in ("yes", "no", "chance") and len(swept) > 1
+        return eps if told and eps and eps in (min(swept), max(swept)) else None
+
 
 def verdict(findings: Findings) -> Verdict:
     """Say whether guided perturbations help.

@@ -112,6 +112,12 @@ def test_help_no_help_and_oracle() -> None:
     assert "-0.00" not in text
 
 
+def test_a_best_point_at_the_edge_is_told() -> None:
+    told = "eps 0.25 lies at the edge of the sweep: sweep further."
+    assert told in shown(make(images=60, label="argmax", eps=[-0.25, 0, 0.25]))
+    assert told not in shown(make(images=60, label="argmax", eps=[0.25]))
+
+
 def test_plain_ascii_where_the_terminal_knows_no_more() -> None:
     text = "\n".join(shown(make(images=5, classes=3, eps=[0, 1]), encoding="ascii"))
     assert text.isascii()

@@ -49,6 +49,20 @@ def test_a_flip_that_gains_as_much_at_lower_cost_is_told_beside_a_gain() -> None
     assert f"reaches {added['reached']:.2f} % at 6.4 forward passes" in text
 
 
+def test_a_best_point_at_the_edge_is_told() -> None:
+    edge = "ε = 0.25 lies at the edge of the sweep"
+    short = make(label="argmax", images=60, eps=[-0.25, 0, 0.25])
+    assert told(short)[0].edge == 0.25
+    assert edge in told(short)[3]
+    assert (
+        edge in told(make(label="argmax", images=60, eps=[-0.25, 0, 0.25], info={"select": {"seed": 0}}))[3]
+    )
+    for axes in ({}, {"eps": [0.25]}, {"label": "random_onehot", "eps": [-0.5, 0, 0.5]}):
+        found, _, _, text = told(make(**{"label": "argmax", "images": 60} | axes))
+        assert found.edge is None
+        assert "at the edge" not in text
+
+
 def test_a_flip_that_gains_less_or_costs_more_is_no_rival() -> None:
     assert told(make(label="argmax", **BOTH))[1] == []
     dear = make(label="uniform", **BOTH | {"costs": {"flip": 4.0}})
