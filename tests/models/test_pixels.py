@@ -110,6 +110,17 @@ def test_the_memory_format_survives(divisor: int, channels: str, layout: torch.m
     assert inner.seen.is_contiguous(memory_format=layout)
 
 
+@pytest.mark.parametrize("channels", ["RGB", "BGR", "L"])
+def test_the_memory_format_changes_no_number(channels: str) -> None:
+    each = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 1.0, 2.0)} if channels != "L" else {"mean": 0.1, "std": 0.5}
+    net, x = PixelNet(Returns(), channels=channels, **each), images()
+    rows = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    z = net(rows)
+    assert z.equal(net(x))
+    (gradient,) = torch.autograd.grad(z.sum(), rows)
+    assert gradient.shape == x.shape and bool((gradient > 0).all())
+
+
 def test_small_logits_are_enlarged_bilinearly_before_the_crop() -> None:
     x = images(6, 5)
     z = PixelNet(Returns(lambda x: nn.functional.avg_pool2d(x, 4)), scale=1.0, divisor=4)(x)
