@@ -701,15 +701,6 @@ class Keeping(nn.Module):
         return self.head(torch.cat([found, *self.kept], 1))
 
 
-def test_what_a_network_keeps_of_another_pass_does_not_enter_a_point() -> None:
-    torch.manual_seed(0)
-    net, x = Keeping().eval(), torch.rand(2, 3, 4, 4)
-    with pytest.warns(UserWarning, match="layer=middle: what follows it cannot be computed alone"):
-        found = {point: z for point, z in curve(net, x, [0.5, 1], layer=["input", "middle"])}
-    for point in [point for point in found if point.layer == "middle"]:
-        assert found[point].equal(naive(net, x, point, torch.zeros(2, 4, 4).long()))
-
-
 class Unpooling(nn.Module):
     """A network in the manner of SegNet that keeps beside its outputs which pixels pooling took."""
 
@@ -731,9 +722,10 @@ class Unpooling(nn.Module):
         return self.head(self.unpool(self.middle(self.encoder(x)), self.encoder.taken))
 
 
-def test_where_pooling_took_its_values_from_is_of_the_same_pass() -> None:
+@pytest.mark.parametrize("make", [Keeping, Unpooling])
+def test_what_a_network_keeps_of_another_pass_does_not_enter_a_point(make: type[nn.Module]) -> None:
     torch.manual_seed(0)
-    net, x = Unpooling().eval(), torch.rand(2, 3, 8, 8)
+    net, x = make().eval(), torch.rand(2, 3, 8, 8)
     with pytest.warns(UserWarning, match="layer=middle: what follows it cannot be computed alone"):
         found = {point: z for point, z in curve(net, x, [0.5, 1], layer=["input", "middle"])}
     for point in [point for point in found if point.layer == "middle"]:
