@@ -18,7 +18,6 @@ from benchmarks.networks import Bare, Network
 from benchmarks.table import Row
 from gpsweep import refine
 from gpsweep.counting import count
-from gpsweep.layers.__main__ import rows
 from gpsweep.passes import Memo
 from gpsweep.points import Grid, decimal_range, grid
 
@@ -107,9 +106,7 @@ def measure(network: Network, effort: Effort) -> Iterator[Row]:
     points = grid(eps=effort.eps)
     yield from one_curve(bench, points)
     yield from bookkeeping(bench, points)
-    yield many_curves(bench, "layers", grid(label=LABELS, layer=network.layers, eps=effort.eps))
-    inner = evenly_spread(bench, len(network.layers))
-    yield many_curves(bench, "inner layers", grid(label=LABELS, layer=inner, eps=effort.eps))
+    yield many_curves(bench, grid(label=LABELS, layer=network.layers, eps=effort.eps))
 
 
 def one_curve(bench: Bench, points: Grid) -> Iterator[Row]:
@@ -142,20 +139,7 @@ def one_curve(bench: Bench, points: Grid) -> Iterator[Row]:
     yield Row("b", title, "contiguous naive loop ÷ input curve", faster, "×", details=details)
 
 
-def evenly_spread(bench: Bench, count: int) -> tuple[str, ...]:
-    """Return inner layers after which even shares of the forward time are left, as 4/5, 3/5, 2/5 and 1/5."""
-    with torch.no_grad():
-        _, *inner = rows(bench.net, bench.rows)
-    # Those the naive loop can hook: of one tensor, that run once.
-    shares = {name.split(" = ")[0]: share for name, shape, share in inner if not {"@", ","} & {*name, *shape}}
-    chosen: list[str] = []
-    for place in range(1, count + 1):
-        left = [name for name in shares if name not in chosen]
-        chosen.append(min(left, key=lambda name: abs(shares[name] - 1 + place / (count + 1))))
-    return tuple(chosen)
-
-
-def many_curves(bench: Bench, which: str, points: Grid) -> Row:
+def many_curves(bench: Bench, points: Grid) -> Row:
     """Compare labels × layers × ε with the naive loop (c)."""
     loops = {"grid": bench.fused(points), "naive": bench.naively(points)}
     times = side_by_side(loops, bench.effort.grid_repeats)
@@ -167,7 +151,7 @@ def many_curves(bench: Bench, which: str, points: Grid) -> Row:
         "naive_points_measured": sampled * len(points.curves()),
     }
     faster = Spread.of(ratios(times["naive"], times["grid"]))
-    quantity = f"naive loop ÷ {len(points.label)} labels × {len(points.layer)} {which}"
+    quantity = f"naive loop ÷ {len(points.label)} labels × {len(points.layer)} layers"
     return Row("c", bench.network.title, quantity, faster, "×", at_least=NAIVE_GRID, details=details)
 
 
