@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gpsweep.data.base import LONGEST, Size, checked_size
+from gpsweep.data.base import LONGEST, Size, check_choice, checked_size
 from gpsweep.data.decode import Picture
 from gpsweep.data.legend import Targets
-from gpsweep.errors import GpsweepError, listing, unknown
+from gpsweep.errors import GpsweepError, listing
 
 KEY = "data.size"
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -96,16 +96,14 @@ def sizing(size: Wanted) -> Sizing:
         return Sizing(stretch=checked_size(size))
     given = dict(size)
     for key in given:
-        if key not in Sizing.__dataclass_fields__:
-            raise unknown(KEY, key, list(Sizing.__dataclass_fields__))
+        check_choice(KEY, key, Sizing.__dataclass_fields__)
     shorter, interpolation = given.get("shorter"), given.get("interpolation", "bilinear")
     stretch, crop = (checked_size(given.get(key), f"{KEY}.{key}") for key in ("stretch", "crop"))
     if shorter is not None and not (type(shorter) is int and 1 <= shorter <= LONGEST):
         raise GpsweepError(f"{KEY}.shorter={shorter}: expected whole pixels from 1 to {LONGEST}")
     if shorter is not None and stretch is not None:
         raise GpsweepError(f"{KEY}={_written(given)}: expected one of stretch and shorter, came both")
-    if interpolation not in INTERPOLATIONS:
-        raise unknown(f"{KEY}.interpolation", interpolation, list(INTERPOLATIONS))
+    check_choice(f"{KEY}.interpolation", interpolation, INTERPOLATIONS)
     return Sizing(stretch, shorter, crop, interpolation)
 
 

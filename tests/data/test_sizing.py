@@ -47,6 +47,7 @@ def test_ways_to_resize(size: Any, expected: Sizing) -> None:
         ({"crop": 0}, r"data\.size\.crop=0: expected"),
         ({"stretch": [1, 2, 3]}, r"data\.size\.stretch=\[1, 2, 3\]"),
         ({"shorter": 8, "stretch": 8}, r"one of stretch and shorter, came both"),
+        ({"interpolation": ["bicubic"]}, r"data\.size\.interpolation=\['bicubic'\]: unknown"),
         ({"interpolation": "cubic"}, r"data\.size\.interpolation=cubic: unknown\. Did you mean bicubic"),
     ],
 )
