@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gpsweep import config, layers
 from gpsweep.command import told
+from gpsweep.console import console
 from gpsweep.data.batch import Batch, collate
 from gpsweep.engine import MemoryFormat, formatted
 from gpsweep.errors import GpsweepError
@@ -34,6 +35,9 @@ is what an ε costs there. The keys are those of python -m gpsweep:
 """
 
 Row = tuple[str, str, float]
+
+SHAPE_AND_SHARE = 36
+"""Characters of a line that are left to the columns beside a layer's name."""
 
 
 @told(HydraException, OmegaConfBaseException)
@@ -114,19 +118,19 @@ def shape_text(shape: Any) -> str:
 
 
 def show(table: list[Row], title: str) -> None:
-    """Print the table."""
+    """Print the table; on a narrow terminal shapes are folded first, as names are what is copied."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    out = console()
+    longest = max(len(name) for name, _, _ in table)
     printed = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    printed.add_column("layer", overflow="fold")
+    printed.add_column("layer", overflow="fold", min_width=min(longest, out.width - SHAPE_AND_SHARE))
     printed.add_column("output", overflow="fold")
     printed.add_column("time that follows", justify="right")
     for name, shape, share in table:
         printed.add_row(name, shape, f"{100 * share:.0f} %")
-    console.print(printed)
+    out.print(printed)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gpsweep.atomic import TEMPORARY
 from gpsweep.command import told
+from gpsweep.console import console
 from gpsweep.errors import GpsweepError
 from gpsweep.store import DAMAGED, IDENTITY, SUFFIX, Store
 
@@ -96,7 +97,6 @@ def entry(folder: Path) -> Entry:
 def show(entries: list[Entry]) -> None:
     """Print a table of what is stored."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -110,7 +110,7 @@ def show(entries: list[Entry]) -> None:
         changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.changed))
         names = (each.folder.name, each.model, each.dataset)
         table.add_row(*map(escape, names), each.batches, str(len(each.files)), size_text(each.size), changed)
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bool) -> None:
