@@ -111,7 +111,8 @@ def curve(
             clean logits.
         label: ``argmax``, ``random_onehot``, ``uniform``, ``top2``, ``ground_truth``, a guide, or a list.
         signal: ``eq5``, ``cross_entropy``, ``likelihood``, or a list.
-        layer: ``input``, a module path (``@k`` for its k-th run in a pass), an alias, or a list.
+        layer: ``input``, a module path (``@k`` for its k-th run in a pass), an alias, or a list. Where one
+            gives several tensors, each is moved along the gradient of what follows the layer, others held.
         step: ``sign`` of the gradient, ``rms``: the gradient divided by its RMS per image; or a list.
         iterations: how often the three steps are repeated; points with fewer iterations come along.
         target: classes ``(N, …)``, for ``ground_truth`` only; values outside 0 … C−1 are void.

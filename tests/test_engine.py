@@ -19,6 +19,7 @@ from gpsweep.errors import GpsweepError
 from gpsweep.labels import STRATEGIES, Hints
 from gpsweep.passes import Memo
 from gpsweep.points import LABELS, SIGNALS, STEPS, Point
+from gpsweep.signals import eq5
 from gpsweep.steps import by_rms
 
 IDS = ["a", "b"]
@@ -76,7 +77,8 @@ def naive_curve(
             keys = list(output) if isinstance(output, dict) else None
             parts = list(output.values()) if keys else parts
             parts = [t.detach() for t in moved] if moved is not None else parts
-            kept.extend(t if t.requires_grad else t.detach().requires_grad_() for t in parts)
+            # Copies: tensors of the layer that are made of others are moved by themselves.
+            kept.extend(t.clone() if t.requires_grad else t.detach().requires_grad_() for t in parts)
             copies = [t.clone() for t in kept]
             if keys:
                 return dict(zip(keys, copies, strict=True))
@@ -556,6 +558,47 @@ class Reversing(nn.Module):
         parts = self.encoder(x)
         parts.reverse()
         return self.head(self.block(parts.pop()) * parts.pop())
+
+
+class Opposed(nn.Module):
+    """A layer that gives a = x and b = −3x, and logits a + 2b."""
+
+    class Layer(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x, -3 * x
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = self.Layer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.layer(x)
+        return first + 2 * second
+
+
+@pytest.mark.parametrize("layer", ["layer", ["input", "layer"]])
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_a_tensor_of_a_layer_moves_by_what_follows_the_layer_alone(layer: Any, iterations: int) -> None:
+    # ∂z/∂a = 1 and ∂z/∂b = 2, whatever b is made of; along x it is −5.
+    x = torch.tensor([[0.5, -1.0, 2.0]])
+    found = dict(
+        curve(
+            Opposed().eval(), x, 0.25, "uniform", layer=layer, iterations=iterations, layer_scale="absolute"
+        )
+    )
+    label = torch.full_like(x, 1 / 3)
+
+    def three_steps(a: Tensor, b: Tensor, times: int) -> Tensor:
+        for _ in range(times):
+            direction = eq5((a + 2 * b).softmax(1), label).sign()
+            a, b = a + 0.25 * direction, b + 0.25 * direction
+        return a + 2 * b
+
+    assert all(
+        logits.equal(three_steps(x, -3 * x, point.iterations))
+        for point, logits in found.items()
+        if point.layer == "layer"
+    )
 
 
 def test_a_decoder_may_change_the_list_that_it_is_given() -> None:

@@ -240,7 +240,7 @@ def recorded(net: nn.Module, replays: Iterable[Replay]) -> Iterator[Recording]:
             copy = torch.clone if call in fragile else _same
             recording.outputs[call] = tree_map_only(Tensor, lambda t: copy(t.detach()), output)
         if call in sites:
-            recording.activations[call] = tree_map_only(Tensor, _differentiable, output)
+            recording.activations[call] = tree_map_only(Tensor, _anchor, output)
             return tree_map_only(Tensor, torch.clone, recording.activations[call])
         return None
 
@@ -326,10 +326,15 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _differentiable(tensor: Tensor) -> Tensor:
-    if tensor.requires_grad or not tensor.is_floating_point():
+def _anchor(tensor: Tensor) -> Tensor:
+    """Return a tensor of a layer to take the gradient at, of what follows the layer alone.
+
+    The tensor itself would not do where a layer gives several: those made of it inside the layer, as deeper
+    features are of others, would count as what follows it, while each is moved by itself.
+    """
+    if not tensor.is_floating_point():
         return tensor
-    return tensor.detach().requires_grad_()
+    return tensor.clone() if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 @contextmanager
