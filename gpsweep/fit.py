@@ -30,7 +30,7 @@ from gpsweep.interrupts import leave_signals, terminated_at_once
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
-from gpsweep.prepare import check_logits
+from gpsweep.prepare import check_classes, check_logits
 from gpsweep.provenance import provenance
 from gpsweep.trainer import bare_trainer, quiet_lightning
 from gpsweep.training import Augment, TrainingModule, class_weights, lesson
@@ -88,11 +88,7 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     seed_everything(cfg.seed, verbose=False)
     held: Source = config.instance(cfg.data.source, "data.source")
     source: Source = config.instance(training(cfg), "train")
-    if tuple(source.classes) != tuple(held.classes):
-        raise GpsweepError(
-            f"train: its classes are {listing(source.classes)}, those of data={held.name} "
-            f"{listing(held.classes)}; expected the same in the same order"
-        )
+    check_classes(source, held, key="train")
     samples = [source[number] for number in range(len(source))]
     net = build(cfg.model, classes=len(held.classes))
     module = prepared(cfg, net, samples, held)

@@ -23,6 +23,7 @@ from gpsweep.lightning import Trainer
 from gpsweep.models.build import build
 from gpsweep.models.class_map import class_map
 from gpsweep.models.pixels import PixelNet
+from gpsweep.prepare import check_classes
 from gpsweep.refine import Refinement, refinement
 from gpsweep.store import Store
 from gpsweep.trainer import trainer_of
@@ -103,7 +104,8 @@ def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
     """Make what ``label=knn`` finds neighbours by.
 
     Raises:
-        GpsweepError: if the data has no training images, or the model names no features.
+        GpsweepError: if the data has no training images or such of other classes, or the model names no
+            features.
     """
     training: Source | None = None
     if cfg.data.get("train") is not None:
@@ -117,6 +119,9 @@ def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
         memory_format=cfg.memory_format,
         workers=cfg.data.workers,
     )
+    if training is not None:
+        # Their numbers stand for channels of the network, and so do those of the data.
+        check_classes(training, source, key="data.train")
     same = training is not None and _same_images(training, source)
     choices = {key: cfg.knn[key] for key in ("k", "weights", "at", "combine")}
     return KnnGuide(gallery, images=len(source), leave_out=same, **choices)

@@ -118,6 +118,21 @@ def test_without_label_knn_nothing_is_said_of_it(shown: Terminal) -> None:
     assert json.loads(Path("run/summary.json").read_text())["knn"] is None
 
 
+def test_training_images_of_other_classes_are_refused(shown: Terminal) -> None:
+    """A class that is missing would give the numbers behind it another meaning."""
+    for path in (shown.folder / "train" / "3").iterdir():
+        path.unlink()
+    empty = shown(*RUN, "hydra.run.dir=run")
+    assert empty[0] == 0, "a class without training images is no neighbour's, and no more: " + empty[2]
+    (shown.folder / "train" / "3").rmdir()
+    code, _, err = shown(*RUN)
+    assert code != 0
+    assert "Traceback" not in err
+    assert "data.train: its classes are 0, 1, 2, 4, " in err
+    assert "those of data=folder-shown 0, 1, 2, 3, " in err
+    assert "expected the same in the same order" in err
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
