@@ -12,7 +12,7 @@ from gpsweep.command import FAILED, INTERRUPTED, told
 from gpsweep.errors import GpsweepError
 from gpsweep.tables import definition
 from gpsweep.tables.calls import StoppedError
-from gpsweep.tables.commands import check, jobs
+from gpsweep.tables.commands import check, jobs, of_training
 from gpsweep.tables.needs import weights_absent
 
 HELP = """\
@@ -59,6 +59,10 @@ def asked(arguments: Sequence[str]) -> Asked:
             f"{fixed[0]}: the rows of a table name their own; another network or data set is a sweep: "
             "python -m gpsweep -m …"
         )
+    seeded = [each for each in extra if of_training(each).lstrip("+").startswith("seed=")]
+    if seeded:
+        number = seeded[0].partition("=")[2]
+        raise GpsweepError(f"{seeded[0]}: the rows of a table name their own; expected seeds={number}")
     if own.get("small", "false") not in ("true", "false"):
         raise GpsweepError(f"small={own['small']}: expected true or false")
     small = own.get("small") == "true"

@@ -103,7 +103,7 @@ def jobs(variant: Variant, out: Path, extra: Sequence[str], seeds: Sequence[int]
     Args:
         variant: the rows.
         out: the table's folder.
-        extra: the user's overrides; those that begin with ``fit.`` are the training's.
+        extra: the user's overrides; those of keys that begin with ``fit.`` are the training's.
         seeds: of the trainings, in place of the variant's.
     """
     found = []
@@ -119,17 +119,17 @@ def jobs(variant: Variant, out: Path, extra: Sequence[str], seeds: Sequence[int]
 def _job(
     variant: Variant, key: str, row: Row, folder: Path, extra: Sequence[str], seed: int | None = None
 ) -> Job:
-    own = [each for each in extra if not each.startswith(TRAINING)]
+    asked = {each: of_training(each) for each in extra}
+    own = [each for each in extra if not asked[each]]
     used = extra if row.fit is not None else own
-    altered = [each for each in used if not HARMLESS.fullmatch(_key(each).removeprefix(TRAINING))]
+    altered = [each for each in used if not HARMLESS.fullmatch(_key(asked[each] or each))]
     lines = ["select=half", *variant.run, *row.run, *_eps(variant, row)]
     training: list[str] = []
     if row.fit is not None:
         weights = folder.with_name(f"{folder.name}-fit") / "weights.safetensors"
         lines.append(f"model.checkpoint={_quoted(weights)}")
         shared = [each for each in own if each.startswith(SHARED)]
-        asked = [each.removeprefix(TRAINING) for each in extra if each.startswith(TRAINING)]
-        training = merged([f"fit={row.fit}", f"seed={seed}", *shared, *asked])
+        training = merged([f"fit={row.fit}", f"seed={seed}", *shared, *filter(None, asked.values())])
     return Job(key, row, tuple(merged([*lines, *own])), folder, seed, tuple(training), tuple(altered))
 
 
@@ -163,6 +163,15 @@ def merged(overrides: Iterable[str]) -> list[str]:
     return list({_key(override): override for override in overrides}.values())
 
 
+def of_training(override: str) -> str:
+    """Return what an override tells the trainings; empty for one of the runs.
+
+    >>> of_training("fit.epochs=4"), of_training("+fit.train.limit=8"), of_training("data.limit=8")
+    ('epochs=4', '+train.limit=8', '')
+    """
+    return override.replace(TRAINING, "", 1) if _key(override).startswith(TRAINING) else ""
+
+
 def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+")
 
@@ -187,14 +196,17 @@ def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
         raise GpsweepError(f"{' '.join(overrides)}: {error}") from None
 
 
-def comparable(cfg: Any) -> Any:
+def comparable(recipe: Any) -> Any:
     """Return what of a recipe decides which weights come of it: not where data lie, say."""
-    left_out = ("root", "progress", "accelerator", "checkpoint", "eps")
-    if isinstance(cfg, (DictConfig, dict)):
-        plain = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else cfg
-        assert isinstance(plain, dict)
-        return {key: comparable(value) for key, value in plain.items() if key not in left_out}
-    return cfg
+    plain = OmegaConf.to_container(recipe, resolve=True) if isinstance(recipe, DictConfig) else recipe
+    return _without(plain, "root", "progress", "accelerator", "eps")
+
+
+def _without(value: Any, deep: str, *keys: str) -> Any:
+    """Return a mapping without some keys, one of them at any depth; anything else as it is."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without(each, deep) for key, each in value.items() if key not in (deep, *keys)}
 
 
 def _eps(variant: Variant, row: Row) -> list[str]:

@@ -72,6 +72,14 @@ def test_a_recipe_changes_only_what_is_trained() -> None:
     assert not jobs(definition.read("table1").paper, Path("out"), ["fit.epochs=4"])[0].altered
 
 
+@pytest.mark.parametrize("written", ["+fit.train.limit=8", "fit.+train.limit=8"])
+def test_a_key_is_added_to_a_recipe_as_hydra_writes_it(written: str) -> None:
+    [job] = jobs(definition.read("table6").small, Path("out"), [written])
+    assert job.recipe is not None and job.recipe.train.limit == 8
+    assert not any("fit." in override for override in job.overrides)
+    assert job.altered == (written,)
+
+
 def test_several_trainings_say_what_their_interval_is(tmp_path: Path) -> None:
     table = definition.read("table6")
     found = jobs(table.paper, tmp_path, [], [0, 1])[:2]

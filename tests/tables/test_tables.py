@@ -141,6 +141,8 @@ def test_data_that_are_missing_say_so_themselves(tables: Command, tmp_path: Path
         (["table4", "model=scenes"], "model=scenes: the rows of a table name their own"),
         (["table4", "data.limt=4"], "limt"),
         (["table6", "fit.epoch=1"], "epoch"),
+        (["table6", "fit.seed=5"], "fit.seed=5: the rows of a table name their own; expected seeds=5"),
+        (["table6", "++fit.seed=5"], "++fit.seed=5: the rows of a table name their own; expected seeds=5"),
         (["table4", "data.split=train,val"], "data.split"),
         (["fig10", "label=[argmax,top2]"], "FCN-32s: expected one curve for this line, came 2: label=argmax"),
         (["fig10", "iterations=2"], "FCN-32s: expected one curve for this line, came 2"),
@@ -281,6 +283,10 @@ def test_weights_of_another_recipe_are_trained_again(tmp_path: Path) -> None:
     assert running.trained(elsewhere), "where the data lie does not matter"
     [longer] = jobs(variant, tmp_path, ["fit.epochs=9"])
     assert not running.trained(longer)
+    [tuned] = jobs(variant, tmp_path, ["fit.model.checkpoint=mine.pth"])
+    assert not running.trained(tuned), "weights to begin with make other weights"
+    [watched] = jobs(variant, tmp_path, ["fit.progress=true", "fit.accelerator=cpu", "fit.eps=1"])
+    assert running.trained(watched)
     (job.fitted / "fit.json").write_text("{")
     assert not running.trained(job)
 
