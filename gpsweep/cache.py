@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,8 @@ Key = Mapping[str, str]
 """All that the arrays depend on: file name and content carry it."""
 
 KEY = "key"
+MAGIC = b"gpsweep arrays 1\n"
+SUM = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,23 @@ class Cache:
             check_writable(self.folder, self.option)
 
     def read(self, name: str, key: Key) -> Arrays | None:
-        """Return what was kept under a key, every array held against its checksum; None if nothing was."""
+        """Return what was kept under a key, the file held against its checksum; None if nothing was."""
         path = self.path(name, key)
         if self.fresh or path is None or not path.is_file():
             return None
         try:
-            # The archive keeps a checksum of each array, which reading to its end compares.
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays: Arrays = dict(archive)
+            with path.open("rb") as file:
+                head = file.read(len(MAGIC) + SUM)
+                # The archive's own checksums are of its arrays alone, not of the directory that names them.
+                if head != MAGIC + hashlib.file_digest(file, "sha256").digest():
+                    raise ValueError("its checksum is wrong")
+                file.seek(len(head))
+                with np.load(file, allow_pickle=False) as archive:
+                    arrays: Arrays = dict(archive)
             if json.loads(str(arrays.pop(KEY))) != dict(key):
                 raise ValueError("it was kept for something else")
             return arrays
-        except (BadZipFile, EOFError, KeyError, NotImplementedError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             aside = path.with_name(f"{path.name}.damaged")
             with suppress(OSError):  # another process may have done it, or the folder be read-only
                 path.replace(aside)
@@ -71,7 +77,8 @@ class Cache:
         if path is not None:
             buffer = BytesIO()
             np.savez(buffer, allow_pickle=False, **{KEY: np.asarray(json.dumps(dict(key)))}, **arrays)
-            save(path, buffer.getvalue())
+            content = buffer.getbuffer()
+            save(path, b"".join([MAGIC, hashlib.sha256(content).digest(), content]))
 
     def path(self, name: str, key: Key) -> Path | None:
         """Return where arrays of this key lie."""

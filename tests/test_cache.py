@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,26 @@ def test_a_damaged_file_is_set_aside_with_one_message(tmp_path: Path, damage: st
     assert cache.read("index", KEY) is None
     cache.write("index", KEY, ARRAYS)
     assert cache.read("index", KEY) is not None
+
+
+def test_no_bit_that_flips_is_believed_or_ends_the_run(tmp_path: Path) -> None:
+    """Within the archive's directory it may hide an array, or seem to encrypt one."""
+    cache = Cache(tmp_path, "knn.cache")
+    small = {"features": np.arange(2, dtype=np.float32), "classes": np.arange(1)}
+    cache.write("index", KEY, small)
+    [path] = tmp_path.iterdir()
+    whole = path.read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for bit in range(8 * directory, 8 * len(whole)):
+            content = bytearray(whole)
+            content[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(content)
+            found = cache.read("index", KEY)
+            if found is not None:
+                assert found.keys() == small.keys()
+                assert all(np.array_equal(found[name], array) for name, array in small.items())
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
