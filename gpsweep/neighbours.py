@@ -61,7 +61,9 @@ class _Search:
         exact = not index.is_cuda and torch.get_float32_matmul_precision() == "highest"
         self.working = index if exact else index.double()
         self.squares = torch.einsum("md,md->m", self.working, self.working)
-        self.largest = self.squares.max().sqrt()
+        # Products below the smallest number that is kept whole are rounded to it or to 0.
+        self.lost = index.shape[1] * torch.finfo(self.working.dtype).tiny
+        self.largest = (self.squares.max().double() + self.lost).sqrt()
         self.together = max(1, TOGETHER // len(index))
         self.table = self.working.new_empty(0)
 
@@ -93,11 +95,11 @@ class _Search:
         torch.addmm(self.squares, block, self.working.T, alpha=-2, out=table)
         # In any order of summation, D products of 32 bits are off by less than about D·u·‖q‖‖x‖.
         unit = torch.finfo(block.dtype).eps / 2
-        size = block.square().sum(1).sqrt()
-        bound = (2 * (block.shape[1] + 8) * unit * self.largest * (size + self.largest)).double()
+        size = (block.square().sum(1).double() + self.lost).sqrt()
+        bound = 2 * (block.shape[1] + 8) * unit * self.largest * (size + self.largest) + 4 * self.lost
         # The distances in 64 bits that estimates are compared with are rounded as well.
         fine = torch.finfo(torch.float64).eps / 2
-        return table, bound + (block.shape[1] + 8) * fine * (size + self.largest).double().square()
+        return table, bound + (block.shape[1] + 8) * fine * (size + self.largest).square()
 
     def measured(self, queries: Tensor, candidates: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the k nearest of some candidates ``(N, count)`` by distance in 64 bits, then by row."""

@@ -59,6 +59,13 @@ def test_rounding_does_not_change_the_order(offset: float) -> None:
         assert not crude.equal(nearest(queries, index, 4)[1])
 
 
+@pytest.mark.parametrize("scale", [1e-35, 1e-22, 1e-19, 1e19, 1e35])
+def test_products_that_32_bits_cannot_hold_do_not_change_the_order(scale: float) -> None:
+    index, queries = points(3000, 1, offset=3.0), points(20, 2, offset=3.0)
+    agree(queries * scale, index * scale, 4)
+    agree(queries, index * scale, 4)
+
+
 def test_many_alike_are_told_apart_by_number() -> None:
     index = torch.cat([points(500, 1), torch.zeros(200, 7), points(500, 2)])
     _, rows = nearest(torch.zeros(2, 7), index, 3)
