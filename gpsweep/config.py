@@ -20,6 +20,7 @@ from gpsweep.errors import GpsweepError
 
 PACKAGE = Path(__file__).resolve().parent
 GROUPS = ("model", "data", "precision", "tracker")
+PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 NOT_NAMES = re.compile(r"(?<![\w'\"./-])(null|true|false|\d+)(?![\w'\"./-])", re.IGNORECASE)
 
 
@@ -123,6 +124,20 @@ def quoted(arguments: Sequence[str]) -> list[str]:
         NOT_NAMES.sub(r"'\g<0>'", argument) if argument.lstrip("+").partition("=")[0] in GROUPS else argument
         for argument in arguments
     ]
+
+
+def quoted_path(path: Path) -> str:
+    """Write a path as a value of Hydra's, quoted where it has more than plain letters.
+
+    >>> quoted_path(Path("out/a-b.pt")), quoted_path(Path("my (1), a=b"))
+    ('out/a-b.pt', "'my (1), a=b'")
+    """
+    text = str(path)
+    if PLAIN.fullmatch(text):
+        return text
+    # Within quotes a backslash is one, but for those before a quote.
+    escaped = re.sub(r"\\+(?='|$)", r"\g<0>\g<0>", text).replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def instance(node: DictConfig | ListConfig, key: str) -> Any:

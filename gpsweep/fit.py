@@ -39,6 +39,7 @@ WEIGHTS = "weights.safetensors"
 RECORD = "fit.json"
 # No float16, in which small gradients would be rounded to 0.
 AUTOCAST = ("none", "bf16", "auto")
+LARGEST_SEED = 2**32 - 1  # of NumPy's generator
 
 
 @dataclass
@@ -138,6 +139,8 @@ def check(cfg: DictConfig) -> None:
     for key, least in (("epochs", 1), ("batch_size", 1), ("decay", 0), ("balance", 0), ("seed", 0)):
         if not cfg[key] >= least:
             raise GpsweepError(f"{key}={cfg[key]}: expected a number ≥ {least}")
+    if cfg.seed > LARGEST_SEED:
+        raise GpsweepError(f"seed={cfg.seed}: expected a number ≤ {LARGEST_SEED}")
     if not cfg.data.batch_size >= 1:
         raise GpsweepError(f"data.batch_size={cfg.data.batch_size}: expected a number ≥ 1")
     for key in ("scale", "crop"):
@@ -214,10 +217,11 @@ def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], he
 
 
 def write(net: PixelNet, record: Mapping[str, Any], folder: Path) -> None:
-    """Write weights and record, each whole or not at all."""
+    """Write weights and record, each whole or not at all, the record never beside weights of another."""
     from safetensors.torch import save as safe
 
     state = {name: tensor.cpu().contiguous() for name, tensor in net.net.state_dict().items()}
+    (folder / RECORD).unlink(missing_ok=True)
     save(folder / WEIGHTS, safe(state))
     save(folder / RECORD, json.dumps(record, indent=2).encode() + b"\n")
 
@@ -254,7 +258,11 @@ def command(cfg: DictConfig, choices: Mapping[str, Any], weights: Path, override
     path = weights.relative_to(Path.cwd()) if weights.is_relative_to(Path.cwd()) else weights
     labels = "knn" if cfg.model.get("features") else "argmax,random_onehot,uniform,top2"
     parts = ["python", "-m", "gpsweep", "-m", f"eps={cfg.eps}", f"label={labels}"]
-    parts += [f"data={choices['data']}", f"model={choices['model']}", f"model.checkpoint={path}"]
+    parts += [
+        f"data={choices['data']}",
+        f"model={choices['model']}",
+        f"model.checkpoint={config.quoted_path(path)}",
+    ]
     own, not_own = ("data.", "+data.", "model.", "+model."), ("data.limit=", "model.checkpoint=")
     parts += [each for each in overrides if each.startswith(own) and not each.startswith(not_own)]
     return shlex.join(parts)

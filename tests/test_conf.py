@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from commands import Terminal
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from gpsweep import config
@@ -58,3 +59,9 @@ def test_the_progress_bar_counts_points(capsys: pytest.CaptureFixture[str]) -> N
     with bar(None, 3) as advance:
         advance()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("path", ["a b", "a'b", r"a\b", r"a\'b", "a\\", "é, (1)", "k=v", "out/a-b.pt"])
+def test_a_path_comes_back_from_an_override(path: str) -> None:
+    override = f"key={config.quoted_path(Path(path))}"
+    assert OverridesParser.create().parse_override(override).value() == path

@@ -14,11 +14,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
 from torch.utils.data import get_worker_info
 
 from gpsweep import config
+from gpsweep import fit as fit_module
 from gpsweep.data.base import VOID, Sample
 from gpsweep.data.batch import collate
 from gpsweep.data.scenes import Scenes
@@ -141,6 +143,8 @@ def test_recipes_on_real_data(
         (["epochs=abc"], "epochs"),
         (["autocast=fp16"], "autocast=fp16: unknown. Did you mean bf16? Choices: none, bf16, auto"),
         (["rate=0"], "rate=0.0: expected a number > 0"),
+        (["seed=-1"], "seed=-1: expected a number ≥ 0"),
+        (["seed=4294967296"], "seed=4294967296: expected a number ≤ 4294967295"),
         (["augment.scale=[2,1]"], "augment.scale=[2.0, 1.0]"),
         (["augment.crop=[500,10]"], "augment.crop=[500, 10]"),
         (["augment.crop=[288]"], "augment.crop=[288]: expected two numbers"),
@@ -262,6 +266,42 @@ def test_the_command_that_is_printed_keeps_what_was_said_of_data_and_network(fit
     words = shlex.split(out.strip().splitlines()[-1])
     assert words[-1] == "model.stages=[[4],[4],[8]]"
     assert not any(word.startswith(("epochs", "batch_size", "fit", "data.limit")) for word in words)
+
+
+def test_the_command_that_is_printed_can_be_typed_whatever_the_folder_is_called(
+    fit: Fit, tmp_path: Path
+) -> None:
+    _, out, _ = fit("fit=scenes", *TINY, "hydra.run.dir='seed=1, (b)'")
+    *_, last = shlex.split(out.strip().splitlines()[-1])
+    given = OverridesParser.create().parse_override(last)
+    assert given.key_or_group == "model.checkpoint"
+    assert (tmp_path / str(given.value())).samefile(tmp_path / "seed=1, (b)" / "weights.safetensors")
+
+
+def test_jobs_of_a_multirun_have_a_folder_each(fit: Fit, tmp_path: Path) -> None:
+    code, _, err = fit("-m", "fit=scenes", "seed=0,1", *TINY)
+    assert code == 0, err
+    folder = tmp_path / "outputs" / "fit" / "scenes"
+    found = [json.loads(path.read_text())["config"]["seed"] for path in sorted(folder.glob("*/fit.json"))]
+    assert found == [0, 1]
+
+
+def test_a_record_is_never_of_other_weights(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where a training is killed between the two files."""
+    assert fit("fit=scenes", *TINY, "hydra.run.dir=out")[0] == 0
+    save = fit_module.save
+
+    def killed(path: Path, content: bytes) -> Path:
+        if path.name == "fit.json":
+            raise SystemExit(137)
+        return save(path, content)
+
+    monkeypatch.setattr(fit_module, "save", killed)
+    assert fit("fit=scenes", *TINY, "seed=1", "hydra.run.dir=out")[0] == 137
+    assert (tmp_path / "out" / "weights.safetensors").exists()
+    assert not (tmp_path / "out" / "fit.json").exists()
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")

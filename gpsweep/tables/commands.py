@@ -24,7 +24,6 @@ from gpsweep.tables.definition import Row, Variant
 from gpsweep.tables.entries import place_at, places_of
 from hydra_plugins.gpsweep_sweeper.fused import fuse
 
-PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 TRAINING = "fit."
 SHARED = "data.root="
 HARMLESS = re.compile(
@@ -88,12 +87,12 @@ class Job:
             "gpsweep",
             "-m",
             *self.overrides,
-            f"hydra.sweep.dir={_quoted(self.folder)}",
+            f"hydra.sweep.dir={config.quoted_path(self.folder)}",
         ]
 
     def training_command(self) -> list[str]:
         """Return the command of its training."""
-        where = f"hydra.run.dir={_quoted(self.fitted)}"
+        where = f"hydra.run.dir={config.quoted_path(self.fitted)}"
         return [sys.executable, "-m", "gpsweep.fit", *self.training, where]
 
 
@@ -127,7 +126,7 @@ def _job(
     training: list[str] = []
     if row.fit is not None:
         weights = folder.with_name(f"{folder.name}-fit") / "weights.safetensors"
-        lines.append(f"model.checkpoint={_quoted(weights)}")
+        lines.append(f"model.checkpoint={config.quoted_path(weights)}")
         shared = [each for each in own if each.startswith(SHARED)]
         training = merged([f"fit={row.fit}", f"seed={seed}", *shared, *filter(None, asked.values())])
     return Job(key, row, tuple(merged([*lines, *own])), folder, seed, tuple(training), tuple(altered))
@@ -219,12 +218,3 @@ def _eps(variant: Variant, row: Row) -> list[str]:
         first, last, step = bounds
         values = set(decimal_range(first, last + step / 2, step)) | named
     return [f"eps=[{','.join(decimal(value) for value in sorted(values))}]"]
-
-
-def _quoted(path: Path) -> str:
-    """Write a path as a value of Hydra's, quoted where it has more than plain letters."""
-    text = str(path)
-    if PLAIN.fullmatch(text):
-        return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
