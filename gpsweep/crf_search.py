@@ -111,7 +111,10 @@ def search(cfg: DictConfig) -> pd.DataFrame:
     from gpsweep.tuning import tune_ids
 
     parts = parts_of(cfg)
-    points = parts.grid.points()
+    grid = parts.grid.points()
+    # Fewer iterations are on the way to the most.
+    most = max(point.iterations for point in grid)
+    points = [point for point in grid if point.iterations == most]
     if len(points) != 1 or points[0].refine != "crf":
         raise GpsweepError(f"eps, label, …: expected one point with refine=crf, came {len(points)} points")
     tune = tune_ids(cfg.data, parts.source)
@@ -173,7 +176,7 @@ def tally(
 
     options = prepare(cfg, parts.grid, parts.source, parts.net, class_map=parts.class_map)
     device = parts.trainer.strategy.root_device
-    net, size = parts.net.to(device), cfg.data.batch_size
+    net, size, tuned = parts.net.to(device), cfg.data.batch_size, set(places)
     eps = list(dict.fromkeys((0.0, point.eps)))
     axes = {key: value for key, value in point.asdict().items() if key not in ("eps", "refine")}
     options |= {**axes, "eps": eps, "memo": Memo()}
@@ -184,32 +187,37 @@ def tally(
         processes(cfg.search.workers, tried) as by_each,
         bar(cfg.progress, len(places) * len(eps) * len(tried), "CRFs") as on_image,
     ):
-        for start in range(0, len(places), size):
-            batch = collate([parts.source[place] for place in places[start : start + size]])
+        # A run's batches, of which an image's padding comes, whichever of their images are tuned on.
+        for start in sorted({place // size * size for place in places}):
+            rows = range(start, min(start + size, len(parts.source)))
+            own = [row - start for row in rows if row in tuned]
+            batch = collate([parts.source[row] for row in rows])
             if isinstance(batch, GpsweepError):
                 raise batch
             for here, logits in walk(net, on_device(batch, device), **options):
                 if here.iterations == point.iterations:
                     softmax = logits.softmax(1).cpu().numpy()
                     row = totals[eps.index(here.eps)]
-                    count(row, batch, softmax, by_each, on_image, class_map=parts.class_map)
+                    count(row, batch, own, softmax, by_each, on_image, class_map=parts.class_map)
     return totals
 
 
 def count(
     totals: NDArray[np.int64],
     batch: Batch,
+    own: Iterable[int],
     softmax: Softmax,
     by_each: Labelled,
     on_image: Callable[[], None],
     *,
     class_map: Any,
 ) -> None:
-    """Add the counts of a batch: of the likeliest classes, and of those by every CRF.
+    """Add the counts of some images of a batch: of the likeliest classes, and of those by every CRF.
 
     Args:
         totals: ``(1 + CRFs, classes, 3)``, added to.
         batch: on the CPU.
+        own: which of its images are counted.
         softmax: ``(N, C, H, W)``.
         by_each: yields an image's classes by every CRF.
         on_image: called after every image and CRF.
@@ -220,8 +228,9 @@ def count(
     from gpsweep.tally import Tally
     from gpsweep.views import colours, sizes_of
 
-    images = colours(batch)
-    for place, (height, width) in enumerate(sizes_of(batch)):
+    images, sizes = colours(batch), sizes_of(batch)
+    for place in own:
+        height, width = sizes[place]
         target = batch["target"][place : place + 1, :height, :width]
         counted = Tally(target, classes=totals.shape[1], channels=softmax.shape[1], class_map=class_map)
         box = np.ascontiguousarray(softmax[place, :, :height, :width])

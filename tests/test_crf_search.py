@@ -19,6 +19,13 @@ pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
+# A network whose predictions differ from pixel to pixel.
+VARIED = [
+    "model.net={_target_: networks.small, name: residual}",
+    "model.mean=0",
+    "model.std=1",
+    "model.scale=1",
+]
 FEW = ["search.appearance_weight=[1,8]", "search.appearance_xy=[4]", "search.appearance_rgb=[10,60]"]
 Search = Callable[..., tuple[int, str, str]]
 
@@ -48,7 +55,7 @@ def table(folder: str) -> list[dict[str, float]]:
 
 def test_the_best_is_what_a_run_gives_on_the_tuning_images(terminal: Terminal, search: Search) -> None:
     pictures(terminal.folder, sizes=((12, 16), (10, 18)))
-    point = ["eps=30", "label=uniform", "hydra.run.dir=found"]
+    point = [*VARIED, "eps=30", "label=uniform", "hydra.run.dir=found"]
     code, out, err = search(*SMALL, *FEW, *point, "search.workers=1", "progress=true")
     assert code == 0, err
     found = table("found")
@@ -57,7 +64,7 @@ def test_the_best_is_what_a_run_gives_on_the_tuning_images(terminal: Terminal, s
     line = next(line for line in out.splitlines() if line.startswith("refine=crf"))
     assert "16/16" in err and "2 images to tune on" in out
 
-    run = [*SMALL, "eps=[0,30]", "label=uniform", "select=half", *line.split()]
+    run = [*SMALL, *VARIED, "eps=[0,30]", "label=uniform", "select=half", *line.split()]
     assert terminal(*run, "hydra.run.dir=run")[0] == 0
     outcome = results.read(Path("run"))
     tune, _ = selection.halves(outcome.ids, outcome.info["select"])
@@ -66,6 +73,27 @@ def test_the_best_is_what_a_run_gives_on_the_tuning_images(terminal: Terminal, s
     assert found[0]["clean_score"] == pytest.approx(clean, abs=1e-9)
     without = counts.score(counts.total(outcome.base[tune]), outcome.task)
     assert found[0]["clean_delta"] == pytest.approx(clean - without, abs=1e-9)
+
+
+def test_a_point_of_several_iterations_is_one_point(terminal: Terminal, search: Search) -> None:
+    pictures(terminal.folder)
+    point = [*VARIED, "eps=30", "label=uniform", "iterations=2"]
+    few = [f"search.{name}_weight=[0.1]" for name in ("smooth", "appearance")] + ["search.workers=1"]
+    code, out, err = search(*SMALL, *FEW[1:], *few, *point, "hydra.run.dir=found")
+    assert code == 0, err
+    assert "iterations=2" in out
+    line = next(line for line in out.splitlines() if line.startswith("refine=crf"))
+    run = [*SMALL, *point, "eps=[0,30]", "select=half", *line.split()]
+    assert terminal(*run, "hydra.run.dir=run")[0] == 0
+    outcome = results.read(Path("run"))
+    tune, _ = selection.halves(outcome.ids, outcome.info["select"])
+    scores = counts.score(counts.total(np.asarray(outcome.counts)[:, tune]), outcome.task)
+    by_point = {
+        (point.iterations, point.eps): score for point, score in zip(outcome.points, scores, strict=True)
+    }
+    assert by_point[1, 30] != by_point[2, 30]
+    assert table("found")[0]["score"] == pytest.approx(by_point[2, 30], abs=1e-9)
+    assert table("found")[0]["clean_score"] == pytest.approx(by_point[2, 0], abs=1e-9)
 
 
 @pytest.mark.slow
