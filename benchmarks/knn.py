@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.clock import Spread, side_by_side
 from benchmarks.table import Row
-from gpsweep.neighbours import nearest
+from gpsweep.knn.neighbours import nearest
 
 SECONDS = 10.0
 

@@ -16,9 +16,9 @@ from gpsweep.data.base import Source
 from gpsweep.data.files import Files
 from gpsweep.engine import check_choices
 from gpsweep.errors import GpsweepError
-from gpsweep.gallery import Gallery
 from gpsweep.identity import identity
 from gpsweep.knn import KnnGuide
+from gpsweep.knn.gallery import Gallery
 from gpsweep.lightning import Trainer
 from gpsweep.models.build import build
 from gpsweep.models.class_map import class_map

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gpsweep import gradients
-from gpsweep.gallery import LOOKED_AT, MOST, Gallery
-from gpsweep.gradients import Gradients, packed, unpacked
+from gpsweep.knn import gradients
+from gpsweep.knn.gallery import LOOKED_AT, MOST, Gallery
+from gpsweep.knn.gradients import Gradients, packed, unpacked
 
 ROWS = torch.tensor([333, 0, 699, MOST - 1, MOST, 333])
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gpsweep import neighbours
 from gpsweep.errors import GpsweepError
-from gpsweep.neighbours import WEIGHTS, nearest, smallest, vote
+from gpsweep.knn import neighbours
+from gpsweep.knn.neighbours import WEIGHTS, nearest, smallest, vote
 
 
 def plain(queries: Tensor, index: Tensor, k: int, own: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from gpsweep.engine import Pull, Step
 from gpsweep.errors import GpsweepError, unknown
-from gpsweep.gallery import Gallery
-from gpsweep.gradients import Gradients
-from gpsweep.neighbours import WEIGHTS, nearest, vote
+from gpsweep.knn.gallery import Gallery
+from gpsweep.knn.gradients import Gradients
+from gpsweep.knn.neighbours import WEIGHTS, nearest, vote
 from gpsweep.points import Point
 
 AT = ("neighbour", "input")

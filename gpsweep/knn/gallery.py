@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gpsweep import layers
-from gpsweep.cache import Arrays, Cache
 from gpsweep.data.base import CLASSIFICATION, Source
 from gpsweep.data.batch import Batch, Guarded, collate, content
 from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
 from gpsweep.identity import code, code_of, engine, stamp, structure
+from gpsweep.knn.cache import Arrays, Cache
 from gpsweep.models.build import sha256
 from gpsweep.passes import Memo, Passes, State
 

@@ -8,7 +8,7 @@ import torch
 from digits import Digits, Net, digits, trained, wrapped
 
 from gpsweep.errors import GpsweepError
-from gpsweep.gallery import FEWEST, LOOKED_AT, MOST, Gallery
+from gpsweep.knn.gallery import FEWEST, LOOKED_AT, MOST, Gallery
 
 CPU = torch.device("cpu")
 
@@ -153,7 +153,7 @@ def test_the_key_knows_what_an_alias_stands_for_and_what_computes(monkeypatch: p
     net.layer_aliases = own | {"deep": "net.conv1"}
     other = Gallery(net, data, features="deep").identity("cpu")
     assert other["features"] != named["features"]
-    monkeypatch.setattr("gpsweep.gallery.engine", lambda: "another")
+    monkeypatch.setattr("gpsweep.knn.gallery.engine", lambda: "another")
     assert Gallery(net, data, features="deep").identity("cpu") != other
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
-from gpsweep.gallery import LOOKED_AT, MOST, Gallery
 from gpsweep.knn import AT, COMBINE, KnnGuide
-from gpsweep.neighbours import WEIGHTS
+from gpsweep.knn.gallery import LOOKED_AT, MOST, Gallery
+from gpsweep.knn.neighbours import WEIGHTS
 from gpsweep.points import SIGNALS, STEPS, Point
 
 TESTED = 1797
