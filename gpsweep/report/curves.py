@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpsweep import results, words
 from gpsweep.atomic import save
 from gpsweep.findings import Findings
-from gpsweep.report.look import GRID, MARKERS, MUTED, PAPER, Look, look, styled, times_text, unit
+from gpsweep.report.look import GRID, MARKERS, MUTED, PAPER, Look, folded, look, styled, times_text, unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PANEL = ("layer", "signal", "step", "refine")  # the curves of one panel share these
 FEW = 12  # a curve of so few points shows each
 BESIDE = 0.12  # of the axis: two lines' names need so much room
+TITLE = 34  # characters of a panel's title on one line
+GLYPH = 5.6  # pt; a character's width, on average
+CROWDED = 7.5  # pt; the size of names that stand upright, where they have no room side by side
 ZOOM = 4  # a close-up pays when the whole picture is this many times as high
 
 
@@ -49,25 +52,21 @@ def figure(rows: pd.DataFrame, style: Look) -> Figure:
     panels = list(split(rows))
     columns = min(len(panels), 3)
     lines = -(-len(panels) // columns)
-    size = (6.4, 4.3) if len(panels) == 1 else (0.5 + 3.0 * columns, 0.8 + 2.5 * lines)
+    single = len(panels) == 1
+    titles = ["" if single else folded(title, TITLE) for title, _ in panels]
+    tallest = max(title.count("\n") for title in titles)
+    several_eps = rows["eps"].nunique() > 1
+    high = (2.5 if several_eps else 3.2) + 0.16 * tallest  # names of points may stand upright
+    size = (6.4, 4.3) if single else (0.5 + 3.0 * columns, 0.8 + high * lines)
     picture = Figure(figsize=size, layout="constrained", facecolor=PAPER)
     grid = picture.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     limits = whole(rows)
-    for number, (axes, (title, part)) in enumerate(zip(grid, panels, strict=False)):
+    for number, (axes, title, (_, part)) in enumerate(zip(grid, titles, panels, strict=False)):
         right = number % columns == columns - 1 or number == len(panels) - 1
         _panel(axes, part, style, limits, title=title, base=right, ylabel=number % columns == 0)
     for axes in grid[len(panels) :]:
         axes.remove()
-    handles = _handles(style)
-    picture.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(len(handles), 2 * columns + 3),
-        fontsize=8.5,
-        handlelength=1.8,
-        handletextpad=0.6,
-        columnspacing=1.4,
-    )
+    _legend(picture, _handles(style, lines=several_eps), most=2 * columns + 3)
     return picture
 
 
@@ -206,18 +205,34 @@ def _lines(axes: Axes, part: pd.DataFrame, style: Look, limits: tuple[float, flo
 
 
 def _dots(axes: Axes, part: pd.DataFrame, style: Look) -> None:
-    names = []
+    several = len(style.iterations) > 1
     axes.vlines(
         range(len(part)), *band(part), colors=[style.colours[x] for x in part["label"]], linewidth=1.6
     )
     for place, row in enumerate(results.records(part)):
         _mark(axes, place, row, style)
-        several = len(style.iterations) > 1
-        names.append(f"{row['label']}\n{times_text(row['iterations'])}" if several else row["label"])
-    axes.set_xticks(range(len(names)), names)
-    axes.set_xlim(-0.6, len(names) - 0.4)
+    counts = [times_text(n) for n in part["iterations"]]
+    names = [f"{label}\n{n}" if several else label for label, n in zip(part["label"], counts, strict=True)]
     eps = words.eps(part["eps"].iloc[0])
-    axes.set_xlabel(f"at ε = {eps} ({unit(str(part['layer'].iloc[0]), style.layer_scale)})")
+    where = f"at ε = {eps} ({unit(str(part['layer'].iloc[0]), style.layer_scale)})"
+    upright: dict[str, Any] = {}
+    if _crowded(axes, names):
+        upright = {"rotation": "vertical", "fontsize": CROWDED}
+        if several:
+            names = [f"{row['label']} ×{row['iterations']}" for row in results.records(part)]
+            where = f"label × iterations\n{where}"
+    axes.set_xticks(range(len(names)), names, **upright)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_xlabel(where)
+
+
+def _crowded(axes: Axes, names: Sequence[str]) -> bool:
+    """Say whether names below an axis have no room side by side."""
+    picture = axes.get_figure(root=True)
+    assert picture is not None
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    room = axes.get_window_extent().width * 72 / picture.dpi
+    return (longest + 1) * GLYPH * len(names) > room
 
 
 def _mark(axes: Axes, place: float, row: dict[str, Any], style: Look) -> None:
@@ -234,15 +249,38 @@ def _reach(part: pd.DataFrame, limits: tuple[float, float]) -> tuple[float, floa
     return float(eps.min()) - margin, float(eps.max()) + margin
 
 
-def _handles(style: Look) -> list[Any]:
+def _legend(picture: Figure, handles: Sequence[Any], most: int) -> None:
+    """Write the legend below the panels in as many columns as the figure has room for."""
+    for columns in range(min(len(handles), most), 0, -1):
+        legend = picture.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=columns,
+            fontsize=8.5,
+            handlelength=1.8,
+            handletextpad=0.6,
+            columnspacing=1.4,
+        )
+        if columns == 1 or legend.get_window_extent().width < picture.bbox.width:
+            return
+        legend.remove()
+
+
+def _handles(style: Look, *, lines: bool) -> list[Any]:
+    """Return what the legend names.
+
+    Args:
+        lines: whether there are any, whose style tells numbers of iterations apart.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
+    look: dict[str, Any] = {"linestyle": "-" if lines else "none", "markeredgecolor": PAPER}
     labels = [
-        Line2D([], [], color=colour, marker=MARKERS.get(label, "o"), markeredgecolor=PAPER, label=label)
+        Line2D([], [], color=colour, marker=MARKERS.get(label, "o"), label=label, **look)
         for label, colour in style.colours.items()
     ]
-    several = style.iterations if len(style.iterations) > 1 else []
+    several = style.iterations if lines and len(style.iterations) > 1 else []
     counts = [Line2D([], [], color=MUTED, linestyle=style.dashes(n), label=times_text(n)) for n in several]
     band = Patch(color=MUTED, alpha=0.25, linewidth=0, label="95 % interval of the gain")
     return [*labels, *counts, band]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from gpsweep.counts import is_segmentation
@@ -28,6 +29,7 @@ DASHES: tuple[tuple[float, ...], ...] = (
     (1.2, 1.6),
     (6, 2, 1.2, 2),
 )  # in line widths; () is solid
+DOT = (1.2, 2.0)  # one more for each further number of iterations
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
@@ -75,7 +77,9 @@ class Look:
         return " ".join(f"{2 * length:g}" for length in self._dashes(iterations)) or "none"
 
     def _dashes(self, iterations: int) -> tuple[float, ...]:
-        return DASHES[self.iterations[::-1].index(iterations) % len(DASHES)]
+        rank = self.iterations[::-1].index(iterations)
+        more = rank + 1 - len(DASHES)
+        return DASHES[-1] + more * DOT if more > 0 else DASHES[rank]
 
 
 def look(findings: Findings) -> Look:
@@ -100,6 +104,22 @@ def unit(layer: str, layer_scale: str) -> str:
 def times_text(iterations: int) -> str:
     """Write a number of iterations."""
     return "1 iteration" if iterations == 1 else f"{iterations} iterations"
+
+
+def folded(name: str, longest: int) -> str:
+    """Break a long name between its parts, and within a part only where that is too long for a line.
+
+    >>> folded("layer a.b · step rms", 12)
+    'layer a.b\\nstep rms'
+    """
+    lines = [""]
+    for part in name.split(" · "):
+        joined = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(joined) <= longest:
+            lines[-1] = joined
+        else:
+            lines += wrap(part, longest, break_on_hyphens=False)
+    return "\n".join(line for line in lines if line)
 
 
 @contextmanager

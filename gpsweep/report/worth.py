@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gpsweep.atomic import save
 from gpsweep.findings import Findings
 from gpsweep.report.curves import svg
-from gpsweep.report.look import GRID, INK, MARKERS, MUTED, PAPER, Look, look, styled
+from gpsweep.report.look import GRID, INK, MARKERS, MUTED, PAPER, Look, folded, look, styled
 from gpsweep.report.marks import Mark, front, marks, worth_drawing
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _name(axes: Axes, spot: Spot, at: tuple[float, float], ha: str) -> Annotatio
         line = {"linewidth": 0.5, "shrinkA": 0, "shrinkB": 4, "relpos": end}
         style["arrowprops"] = {"arrowstyle": "-", "color": spot.colour, **line}
     return axes.annotate(
-        _folded(spot.mark.name),
+        folded(spot.mark.name, LONG),
         (spot.mark.cost, spot.mark.delta),
         at,
         xycoords=axes.transData + ScaledTranslation(spot.aside / 72, 0, picture.dpi_scale_trans),
@@ -245,15 +245,3 @@ def _shared(one: Bbox, other: Bbox) -> float:
     width = min(one.x1, other.x1) - max(one.x0, other.x0)
     height = min(one.y1, other.y1) - max(one.y0, other.y0)
     return float(max(width, 0) * max(height, 0))
-
-
-def _folded(name: str) -> str:
-    """Break a long name between its parts."""
-    lines = [""]
-    for part in name.split(" · "):
-        joined = f"{lines[-1]} · {part}" if lines[-1] else part
-        if len(joined) > LONG and lines[-1]:
-            lines.append(part)
-        else:
-            lines[-1] = joined
-    return "\n".join(lines)

@@ -18,6 +18,7 @@ from gpsweep.findings import Findings
 from gpsweep.report import curves
 from gpsweep.report.look import COLOURS, look, styled, unit
 
+EVERY = ["argmax", "random_onehot", "uniform", "top2", "ground_truth"]
 GRIDS: dict[str, dict[str, Any]] = {
     "point": {"label": "argmax", "eps": 0.25},
     "zero": {"label": "argmax", "eps": 0.0},
@@ -49,7 +50,7 @@ def test_every_grid_can_be_drawn(grid: dict[str, Any], tmp_path: Path) -> None:
     assert float(ElementTree.parse(svg).getroot().attrib["width"].removesuffix("pt")) > 300
     with styled():
         picture = curves.figure(rows, look(Findings(outcome)))
-        picture.canvas.draw()
+        picture.draw_without_rendering()
         box = picture.get_tightbbox()
         assert box.x0 >= 0
         assert box.x1 <= picture.get_figwidth() + 1e-6, "something is cut off on the right"
@@ -118,6 +119,50 @@ def test_iterations_differ_in_line_style() -> None:
     assert len({str(line._dash_pattern) for line in lines(axes)}) == 3
     assert style.dasharray(3) == "none"
     assert len({style.dasharray(count) for count in (1, 2, 3)}) == 3
+
+
+def test_no_two_of_many_iterations_share_a_line_style() -> None:
+    style = look(Findings(make(images=4, classes=3, label="argmax", eps=[0, 1], iterations=7)))
+    assert len({style.dasharray(count) for count in range(1, 8)}) == 7
+
+
+LONG = ["input", "backbone.stages.3.blocks.17.attention.projection.output", "encoder.layer1.0.conv1"]
+WIDE: dict[str, dict[str, Any]] = {
+    "labels": {"label": EVERY, "eps": [0, 1]},
+    "iterations": {"label": EVERY, "eps": [0, 1], "iterations": 4},
+    "layers": {"label": EVERY, "layer": LONG, "step": ["sign", "rms"], "eps": [0, 1], "iterations": 3},
+    "points": {"label": EVERY, "eps": 0.5},
+    "points of layers": {"label": EVERY, "layer": LONG, "eps": 0.5},
+    "points of iterations": {"label": EVERY, "layer": LONG[:2], "eps": 0.5, "iterations": 3},
+}
+
+
+@pytest.mark.parametrize("grid", WIDE.values(), ids=WIDE)
+def test_no_text_is_cut_or_lies_over_another(grid: dict[str, Any]) -> None:
+    outcome = make(images=6, classes=3, **grid)
+    with styled():
+        picture = curves.figure(results.table(outcome), look(Findings(outcome)))
+        picture.draw_without_rendering()
+    boxes = [("the legend", legend.get_window_extent()) for legend in picture.legends]
+    for axes in picture.axes:
+        low, high = axes.get_xlim()
+        ticks = [text for text in axes.get_xticklabels() if low <= text.get_position()[0] <= high]
+        texts = [axes.xaxis.label, *axes.texts, *ticks, axes._left_title]  # type: ignore[attr-defined]
+        boxes += [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
+    for place, (name, box) in enumerate(boxes):
+        assert box.x0 >= 0 and box.x1 <= picture.bbox.x1, f"{name} is cut"
+        for other, taken in boxes[:place]:
+            assert not box.overlaps(taken), f"{name} lies over {other}"
+
+
+def test_points_without_lines_have_no_line_styles_in_the_legend() -> None:
+    outcome = make(images=6, classes=3, label=["argmax", "top2"], eps=0.5, iterations=2)
+    [legend] = curves.figure(results.table(outcome), look(Findings(outcome))).legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "argmax",
+        "top2",
+        "95 % interval of the gain",
+    ]
 
 
 def test_unknown_labels_get_colours_of_their_own() -> None:
