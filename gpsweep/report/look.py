@@ -23,6 +23,15 @@ COLOURS = {
 }
 SPARE = ("#57534e", "#7a6a1f", "#6d5bd0", "#0f766e")
 MARKERS = {"argmax": "o", "random_onehot": "s", "uniform": "^", "top2": "D", "ground_truth": "v", "knn": "P"}
+# The same in a box of 10 × 10, as an SVG path.
+SHAPES = {
+    "o": "M5 .5a4.5 4.5 0 1 0 0 9a4.5 4.5 0 1 0 0-9Z",
+    "s": "M1 1H9V9H1Z",
+    "^": "M5 .6L9.8 9.2H.2Z",
+    "v": "M5 9.4L.2 .8H9.8Z",
+    "D": "M5 0L10 5L5 10L0 5Z",
+    "P": "M3.3 .4H6.7V3.3H9.6V6.7H6.7V9.6H3.3V6.7H.4V3.3H3.3Z",
+}
 DASHES: tuple[tuple[float, ...], ...] = (
     (),
     (5, 2),

@@ -71,6 +71,7 @@ def page(findings: Findings, worth: str | None = None) -> str:
     style = looks.look(findings)
     best = findings.best.sort_values("score", ascending=False, kind="stable")
     found = verdict(findings)
+    several_eps = rows["eps"].nunique() > 1
     html: str = template().render(
         info={**dict.fromkeys(SHOWN), **outcome.info},
         images=len(outcome.ids),
@@ -85,10 +86,11 @@ def page(findings: Findings, worth: str | None = None) -> str:
         relative=style.layer_scale == "rms",
         oracle=results.ORACLE,
         colours=style.colours,
+        shapes={label: looks.SHAPES[looks.MARKERS.get(label, "o")] for label in style.colours},
         dark=DARK,
         several_iterations=len(style.iterations) > 1,
-        line_styles=_line_styles(style),
-        several_eps=rows["eps"].nunique() > 1,
+        line_styles=_line_styles(style) if several_eps else [],
+        several_eps=several_eps,
         panels=[(title, [_coloured(svg) for svg in svgs]) for title, svgs in curves.panels(rows, style)],
         worth=_coloured(curves.element(worth, "cost-")) if worth else "",
         beside=beside(found, findings),

@@ -244,6 +244,17 @@ def test_a_bare_outcome_makes_a_page() -> None:
     assert "None" not in text
 
 
+def test_the_legend_shows_the_shapes_and_lines_that_are_drawn() -> None:
+    labels = ["argmax", "random_onehot", "uniform", "top2", "ground_truth"]
+    html = page.page(Findings(make(images=5, classes=3, label=labels, eps=[0, 1], iterations=2)))
+    legend = html[html.index('<div class="legend">') :].partition("</div>")[0]
+    shapes = re.findall(r'class="chip".*?d="([^"]+)"', legend)
+    assert len(set(shapes)) == len(labels)
+    assert legend.count('class="dash"') == 2
+    points = page.page(Findings(make(images=5, classes=3, label=labels, eps=1, iterations=2)))
+    assert 'class="dash"' not in points
+
+
 @pytest.mark.drawn
 def test_names_are_inert() -> None:
     evil = "<script>alert(1)</script>"
