@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,7 @@ def template() -> Template:
         seconds=words.seconds,
         passes=costs_text,
         count=_count,
+        kinds=_kinds,
     )
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
@@ -224,6 +225,12 @@ def _coloured(svg: str) -> Markup:
     for colour, name in names.items():
         svg = svg.replace(colour, f"var(--{name})")
     return Markup(svg)  # made by us: names in it are shapes, not text
+
+
+def _kinds(changes: Sequence[Mapping[str, Any]], gains: str, losses: str) -> str:
+    """Say which of the two are among the changes of some classes; what does not change is no loss."""
+    gained, lost = (any(sign * row["delta"] > 0 for row in changes) for sign in (1, -1))
+    return " and ".join([gains] * (gained or not lost) + [losses] * lost)
 
 
 def _count(number: int, noun: str) -> str:

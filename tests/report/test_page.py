@@ -366,6 +366,56 @@ def test_a_thousand_classes_are_folded() -> None:
     assert len(html) < 1_000_000
 
 
+@pytest.mark.parametrize(
+    ("losses", "first", "last"),
+    [
+        (0, "The largest gains", "The smallest gains"),
+        (3, "The largest gains", "The smallest gains and largest losses"),
+        (20, "The largest gains", "The largest losses"),
+        (45, "The largest gains and smallest losses", "The largest losses"),
+        (50, "The smallest losses", "The largest losses"),
+    ],
+)
+def test_the_ends_of_the_list_of_classes_are_called_what_they_are(losses: int, first: str, last: str) -> None:
+    base = np.tile([500, 0, 500], (10, 50, 1))
+    gained = np.where(np.arange(50) < 50 - losses, 9, -9)
+    dense = base + gained[:, None] * np.array([1, 0, -1])
+    outcome = replace(
+        make(images=10, classes=50, label="argmax", eps=[0.5]), counts=Counts.of(dense[None]), base=base
+    )
+    assert re.findall("<h3>(.*)</h3>", page.page(Findings(outcome))) == [first, last]
+
+
+def test_more_images_are_advised_only_where_they_could_tell() -> None:
+    advice = "More images would narrow the interval"
+    unsure = make(images=20, label="argmax", eps=[0.5], classes=5)
+    assert verdict(unsure).row["delta_low"] < 0 < verdict(unsure).row["delta_high"]
+    assert advice in read(unsure).text
+    still = make(images=30, label="random_onehot", eps=[-0.5, 0, 0.5])
+    assert verdict(still).row["eps"] == 0
+    assert advice not in read(still).text
+    worse = make(images=30, label="random_onehot", eps=[-0.9, 0.8])
+    assert verdict(worse).row["delta_high"] < 0
+    assert advice not in read(worse).text
+    assert "Even the best interval lies below zero." in read(worse).text
+
+
+def test_a_loss_on_the_images_held_out_is_called_one() -> None:
+    axes = {"images": 40, "label": "random_onehot", "eps": [-0.9, 0.8]}
+    row, text = held_out(**axes, info={"select": {"seed": 0}})
+    assert row["held_high"] < 0 and row["p_value"] < 0.05
+    assert "): a loss beyond chance." in text
+    assert "no gain beyond chance" not in text
+
+
+def test_one_epsilon_is_no_choice() -> None:
+    flatters = "which flatters the gain"
+    drawing = "<svg/>"
+    assert flatters in page.page(Findings(make(images=20, label="argmax", costs={})), drawing)
+    alone = make(images=20, label="argmax", eps=0.5, costs={})
+    assert flatters not in page.page(Findings(alone), drawing)
+
+
 def test_many_curves_are_folded() -> None:
     outcome = make(
         images=5, classes=3, layer=["input", "a", "b", "c"], signal=["eq5", "likelihood"], eps=[0, 1]
