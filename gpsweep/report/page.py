@@ -20,7 +20,7 @@ from gpsweep.outcome import Outcome
 from gpsweep.report import curves
 from gpsweep.report import look as looks
 from gpsweep.report import marks as gains
-from gpsweep.report.verdict import LEAST, additions, beside, costs_text, verdict
+from gpsweep.report.verdict import additions, beside, costs_text, verdict
 from gpsweep.significance import TESTS
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -81,7 +81,6 @@ def page(findings: Findings, worth: str | None = None) -> str:
         score="mean IoU" if metrics.is_segmentation(outcome.task) else "top-1 accuracy",
         base=float(metrics.score(metrics.total(outcome.base), outcome.task)),
         verdict=found,
-        least=LEAST,
         alpha=metrics.ALPHA,
         relative=style.layer_scale == "rms",
         oracle=results.ORACLE,

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import results, words
-from gpsweep.counts import is_segmentation
+from gpsweep.counts import ALPHA, is_segmentation
 from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
 from gpsweep.report.marks import marks
-from gpsweep.report.verdict import additions, cost_of, costs_text, verdict
+from gpsweep.report.verdict import Verdict, additions, cost_of, costs_text, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,22 +72,10 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
     table.width = narrowest if narrowest > console.width else None
     console.print(table, crop=False)
     console.print()
-    if more := len(findings.best if held is None else held) - len(chosen):
-        console.print(f"{more} more curves in {results.RESULTS if held is None else results.SELECTION}")
-    found = verdict(findings)
-    if found.edge is not None:
-        console.print(f"eps {results.decimal(found.edge)} lies at the edge of the sweep: sweep further.")
-        console.print()
-    if found.kind == "chance":
-        console.print(
-            "Not told from chance: no more gains lie above zero than chance would put there, an exact test "
-            "does not bear out the best, or the images that differ are too few."
-        )
-        console.print()
-    refined = _refined(findings)
-    for line in refined:
-        console.print(line, markup=False, soft_wrap=True)
-    if refined:
+    notes = _notes(findings, chosen)
+    for line in notes:
+        console.print(line, markup=False)
+    if notes:
         console.print()
     console.print("Report:")
     console.print(str(folder / "report.html"), markup=False, soft_wrap=True)
@@ -163,6 +151,44 @@ def _explained(held: pd.DataFrame) -> list[str]:
     ]
 
 
+def _notes(findings: Findings, chosen: pd.DataFrame) -> list[str]:
+    """Say what a table of the curves ``chosen`` leaves open."""
+    held, found = findings.held, verdict(findings)
+    lines = []
+    if more := len(findings.best) - len(chosen):
+        lines.append(f"{more} more curves in {results.RESULTS if held is None else results.SELECTION}")
+    if found.edge is not None:
+        lines.append(f"eps {results.decimal(found.edge)} lies at the edge of the sweep: sweep further.")
+    if found.doubt is not None:
+        lines.append(f"Not told from chance: {_doubt(found)}.")
+    if _unexplained(chosen, held_out=held is not None):
+        refined = "; of what is refined, for what perturbation adds as well" if findings.refined else ""
+        lines.append(f"helps: the interval lies above zero, and an exact test says p < {ALPHA:g}{refined}")
+    return lines + _refined(findings)
+
+
+def _doubt(found: Verdict) -> str:
+    """Say why a gain is not told from chance."""
+    images = len(found.outcome.ids)
+    if found.doubt == "few":
+        return f"{images} image{'s are' if images > 1 else ' is'} too few"
+    if found.doubt == "test" and found.p_value is not None:
+        point = f"{found.row['label']} at eps {results.decimal(found.row['eps'])}"
+        return f"of {point}, an exact test says p = {words.p(found.p_value)}"
+    lies = "lies" if found.helpful == 1 else "lie"
+    return (
+        f"{found.helpful} of the {found.judged} intervals {lies} above zero; chance would put {found.chance} "
+        "there"
+    )
+
+
+def _unexplained(chosen: pd.DataFrame, *, held_out: bool) -> bool:
+    """Say whether a point is said not to help although its interval lies above zero."""
+    eps, low, added = ("tune_eps", "held_low", "added_delta") if held_out else ("eps", "delta_low", "added")
+    rows = results.records(chosen[chosen[low] > 0])
+    return any(_helps(row, row[eps], row.get(added, 0.0)) == "no" for row in rows)
+
+
 def _refined(findings: Findings) -> list[str]:
     """Say what each refinement gains alone, and what the best perturbation adds to it."""
     alone = [mark for mark in marks(findings) if mark.label is None]
@@ -174,8 +200,9 @@ def _refined(findings: Findings) -> list[str]:
     for row in additions(findings):
         adds = f"{row['label']} at eps {results.decimal(row['eps'])} adds {_signed(row['added'])}"
         interval = _interval(row["added_low"], row["added_high"])
+        chance = "" if row["helps"] else ", no gain beyond chance"
         told = (
-            f"{adds} ({interval}), cost {_cost(row['cost'])}"
+            f"{adds} ({interval}){chance}, cost {_cost(row['cost'])}"
             if row["eps"]
             else "no perturbation adds anything"
         )

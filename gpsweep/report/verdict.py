@@ -59,6 +59,18 @@ class Verdict:
         return int(self.row["index"]) if self.row["eps"] else None
 
     @property
+    def doubt(self) -> str | None:
+        """Why a gain is not told from chance: too ``few`` images, the exact ``test``, or the ``count``.
+
+        The last: no more intervals lie above zero than chance would put there. None for another verdict.
+        """
+        if self.kind != "chance":
+            return None
+        if len(self.outcome.ids) < LEAST:
+            return "few"
+        return "test" if self.p_value is not None and self.p_value >= metrics.ALPHA else "count"
+
+    @property
     def edge(self) -> float | None:
         """The verdict's ε where it is the first or last of the sweep: more may lie beyond."""
         swept = {point.eps for point in self.outcome.points}

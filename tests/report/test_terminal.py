@@ -118,6 +118,61 @@ def test_a_best_point_at_the_edge_is_told() -> None:
     assert told not in shown(make(images=60, label="argmax", eps=[0.25]))
 
 
+@pytest.mark.parametrize(
+    ("points", "images", "p_value", "says"),
+    [
+        (19, 5, 0.01, "Not told from chance: 5 images are too few."),
+        (19, 20, 0.116, "Not told from chance: of random_onehot at eps 0.1, an exact test says p = 0.116."),
+        (40, 20, 0.01, "Not told from chance: 1 of the 40 intervals lies above zero; chance would put 1"),
+    ],
+)
+def test_what_is_not_told_from_chance_says_why(
+    points: int, images: int, p_value: float, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Findings, "p_value", lambda self, place: p_value)
+    findings = Findings(
+        make(label="random_onehot", eps=[n / 10 for n in range(1, points + 1)], images=images)
+    )
+    findings.rows["delta_low"] = [0.1] + [-1.0] * (points - 1)
+    file = StringIO()
+    best_table(findings, FOLDER, Console(file=file, width=80))
+    [told] = [line for line in file.getvalue().splitlines() if line.startswith("Not told")]
+    assert told.startswith(says)
+
+
+DEFINED = "helps: the interval lies above zero, and an exact test says p < 0.05"
+
+
+@pytest.mark.parametrize("select", [None, {"seed": 0}])
+def test_an_interval_above_zero_that_does_not_help_is_explained(
+    select: dict[str, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid: dict[str, Any] = {"images": 60, "label": "argmax", "info": {"select": select}}
+    assert DEFINED not in shown(make(**grid)), "it helps"
+    assert DEFINED not in shown(make(**grid | {"label": ["random_onehot", "ground_truth"]}))
+    monkeypatch.setattr(Findings, "p_value", lambda self, place: 0.1)
+    monkeypatch.setattr(selection, "p_value", lambda *counts: 0.1)
+    assert DEFINED in shown(make(**grid))
+    [line] = [line for line in shown(make(refine=["none", "flip"], **grid), 200) if line.startswith("helps:")]
+    assert line == f"{DEFINED}; of what is refined, for what perturbation adds as well"
+
+
+def test_what_adds_no_more_than_chance_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = make(images=60, label="argmax", refine=["none", "flip"], costs={})
+    told = [line for line in shown(outcome, 200) if line.startswith("on top of flip")]
+    assert "chance" not in told[0]
+    monkeypatch.setattr(Findings, "p_value", lambda self, place: 0.1)
+    told = [line for line in shown(outcome, 200) if line.startswith("on top of flip")]
+    assert "), no gain beyond chance, cost 6.4" in told[0]
+
+
+def test_an_empty_line_parts_the_report_from_what_stands_above() -> None:
+    for axes in ({"eps": [0, 1]}, {"eps": [0, 1], "layer": ["input", "a", "b", "c", "d"]}):
+        text = shown(make(images=5, classes=3, **axes))
+        assert text[text.index("Report:") - 1] == ""
+        assert text[text.index("Report:") - 2] != ""
+
+
 def test_plain_ascii_where_the_terminal_knows_no_more() -> None:
     text = "\n".join(shown(make(images=5, classes=3, eps=[0, 1]), encoding="ascii"))
     assert text.isascii()
