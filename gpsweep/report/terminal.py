@@ -67,8 +67,11 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
         headings, cells = headings[:-2] + headings[-1:], [cell[:-2] + cell[-1:] for cell in cells]
     console.print()
     table = _table(chosen, varying, headings, cells)
-    # In a narrower terminal lines run on in the next one; nothing is left out.
-    narrowest = Measurement.get(console, console.options.update_width(WIDEST), table).minimum
+    # Names are folded first. In a terminal narrower than that lines run on in the next one; nothing is left
+    # out.
+    legible = chosen.assign(**{axis: chosen[axis].astype(str).str[:LEGIBLE] for axis in varying})
+    folded = _table(legible, varying, headings, cells)
+    narrowest = Measurement.get(console, console.options.update_width(WIDEST), folded).minimum
     table.width = narrowest if narrowest > console.width else None
     console.print(table, crop=False)
     console.print()

@@ -215,6 +215,16 @@ def test_plain_runs_speak_of_no_refinement_and_no_cost() -> None:
     assert "cost" not in text
 
 
+@pytest.mark.parametrize(
+    "axes", [{}, {"signal": ["eq5", "likelihood"]}, {"step": ["sign", "rms"], "iterations": 2}]
+)
+def test_a_long_name_is_folded_before_the_table_grows_beyond_the_terminal(axes: dict[str, Any]) -> None:
+    layer = "backbone.stages.3.blocks.17.attention.projection.output.norm1"
+    text = shown(make(images=5, classes=3, layer=["input", layer], eps=[0, 0.5], **axes))
+    assert all(len(line) <= 80 for line in text[:-1])
+    assert any("norm1" in line for line in text)
+
+
 def test_where_every_axis_varies_a_curve_takes_two_lines_at_most_and_the_oracle_one_row() -> None:
     outcome = make(
         images=12,
