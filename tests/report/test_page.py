@@ -154,6 +154,14 @@ def test_held_out_may_say_no_where_the_same_images_say_yes() -> None:
     assert "that it is judged on, no perturbation scores higher than the base." in nothing
 
 
+def test_what_is_not_held_out_says_of_which_images_it_is() -> None:
+    grid: dict[str, Any] = {"label": ["argmax", "ground_truth"], "images": 40}
+    _, text = held_out(**grid, info={"select": {"seed": 0}})
+    assert re.search(r"The oracle ground_truth .* reaches [\d.]+ % on all 40 images at ε", text)
+    assert "the largest gain first, on all 40 images" in text
+    assert "on all 40 images" not in read(make(**grid)).text
+
+
 def test_held_out_of_a_classifier_or_of_one_point() -> None:
     task = {"task": "classification", "images": 300, "classes": 4, "info": {"select": {"seed": 0}}}
     assert "exact McNemar test over images" in held_out(**task)[1]
