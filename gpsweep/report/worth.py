@@ -28,6 +28,7 @@ NAMED = 12  # more marks than these have names and intervals only where they are
 LONG = 30  # characters of a name on one line
 OUTSIDE = 5.0  # how much worse it is for a name to leave the axes than to hide something
 APART = 7.0  # pt between marks of one cost
+WITHIN = 28.0  # pt that they take together at most: further aside they would be read at another cost
 STEP = 5.0  # pt by which names are moved up and down
 STEPS = sorted(range(-20, 21), key=abs)
 AWAY = 3.0  # pt² that a name may hide rather than be moved a step away
@@ -156,7 +157,8 @@ def _spread(axes: Axes, known: Sequence[Mark], style: Look, named: Sequence[Mark
     assert picture is not None
     for number, mark in enumerate(known):
         same = [place for place, other in enumerate(known) if other.cost == mark.cost]
-        aside = APART * (number - (same[0] + same[-1]) / 2)
+        apart = min(APART, WITHIN / max(len(same) - 1, 1))
+        aside = apart * (number - (same[0] + same[-1]) / 2)
         where = axes.transData + ScaledTranslation(aside / 72, 0, picture.dpi_scale_trans)
         colour = style.colours[mark.label] if mark.label else INK
         if mark in named:

@@ -86,6 +86,19 @@ def test_marks_stand_at_their_gain_and_cost() -> None:
     assert axes.get_xscale() == "linear"
 
 
+@pytest.mark.parametrize("grid", ["flip", "many"])
+def test_marks_of_one_cost_stay_near_it(grid: str) -> None:
+    axes = axes_of(grid)
+    axes.get_figure().draw_without_rendering()
+    drawn_at = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
+    for line in drawn_at:
+        (x, _), (cost, _) = (
+            how.transform(line.get_xydata()[0]) for how in (line.get_transform(), axes.transData)
+        )
+        assert abs(x - cost) <= worth.WITHIN / 2 * axes.get_figure().dpi / 72 + 1e-6
+    assert len(drawn_at) > 3
+
+
 def test_costs_far_apart_are_drawn_on_a_logarithmic_axis() -> None:
     assert axes_of("all").get_xscale() == "log"
 
