@@ -311,6 +311,11 @@ def test_drawings_take_their_colours_from_the_page(html: str) -> None:
         assert f"--{name}:" in dark
 
 
+def test_bars_and_tags_are_printed_though_browsers_leave_out_backgrounds(html: str) -> None:
+    printed = html.partition("@media print")[2].partition("</style>")[0]
+    assert re.search(r"\.bar, \.tag \{[^}]*[ ;]print-color-adjust: exact", printed)
+
+
 def test_class_changes() -> None:
     outcome = make(images=30, label="argmax", eps=[0, 0.5])
     dense = np.asarray(outcome.counts)
