@@ -89,6 +89,14 @@ def test_a_gain_is_told_with_its_interval_and_its_caveat(outcome: Outcome, html:
     assert "chosen as the best of 160 on the same 60 images, so its gain is optimistic" in text
 
 
+def test_intervals_and_tests_are_said_to_be_of_single_points(html: str) -> None:
+    text = Reader(html).text
+    assert "bootstrap interval of the gain over images, for each ε by itself" in text
+    assert "an exact test gives p below 0.05, each by itself." in text
+    single = read(make(images=5, classes=3, label="argmax", eps=0.5)).text
+    assert "by itself" not in single
+
+
 def test_no_gain_is_told_plainly() -> None:
     outcome = make(images=30, label="random_onehot", eps=[-0.5, 0, 0.5])
     text = read(outcome).text
