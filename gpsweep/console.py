@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 UNBOUNDED = 10_000
 
 
-def console() -> Console:
+def standard_output() -> Console:
     """Return standard output for tables.
 
     Where that is no terminal nothing is folded: a name that is to be searched for, or pasted into a command,

@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from gpsweep import config, counts
 from gpsweep.atomic import save
 from gpsweep.command import INTERRUPTED, typed, within_hydra
+from gpsweep.console import standard_output
 from gpsweep.crf import Crf, labelled
 from gpsweep.errors import GpsweepError
 from gpsweep.progress import bar
@@ -282,10 +283,9 @@ def ranked(tried: list[Crf], scores: NDArray[np.float64]) -> pd.DataFrame:
 def show(table: pd.DataFrame, folder: Path) -> None:
     """Print the best few combinations, and the overrides that a run takes the best by."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    about, console = table.attrs, Console(highlight=False)
+    about, console = table.attrs, standard_output()
     setting = " ".join(f"{key}={value}" for key, value in about["point"].items() if key != "refine")
     perturbed = about["point"]["eps"] != 0
     varied = [key for key in KEYS if table[key].nunique() > 1]

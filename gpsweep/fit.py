@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from gpsweep import config, counts
 from gpsweep.atomic import check_writable, save
 from gpsweep.command import typed, within_hydra
+from gpsweep.console import standard_output
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError, listing, unknown
@@ -228,7 +229,6 @@ def write(net: PixelNet, record: Mapping[str, Any], folder: Path) -> None:
 
 def show(record: Mapping[str, Any], command: str) -> None:
     """Print the score of each class and of all, and the command that uses the weights."""
-    from rich.console import Console
     from rich.table import Table
 
     measure = "IoU %" if counts.is_segmentation(record["task"]) else "accuracy %"
@@ -239,7 +239,7 @@ def show(record: Mapping[str, Any], command: str) -> None:
         table.add_row(name, "absent" if value is None else f"{value:.2f}")
     table.add_section()
     table.add_row("score", f"{record['score']:.2f}", style="bold")
-    console = Console(highlight=False)
+    console = standard_output()
     console.print(f"{record['recipe']}: trained in {seconds:.0f} s, scored on {held} held-out samples")
     console.print(table)
     console.print(command, soft_wrap=True, markup=False)

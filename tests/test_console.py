@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.table import Table
 
-from gpsweep.console import console
+from gpsweep.console import standard_output
 from gpsweep.layers.__main__ import show
 
 LONG = "segformer.stages.0.blocks.0.attention.sequence_reduction.sequence_reduction.projection.depthwise"
@@ -16,7 +16,7 @@ LONG = "segformer.stages.0.blocks.0.attention.sequence_reduction.sequence_reduct
 def printed(text: str, capsys: pytest.CaptureFixture[str]) -> str:
     table = Table("name", "another")
     table.add_row(text, "x")
-    console().print(table)
+    standard_output().print(table)
     return capsys.readouterr().out
 
 

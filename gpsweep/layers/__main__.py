@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gpsweep import config, layers
 from gpsweep.command import told
-from gpsweep.console import console
+from gpsweep.console import standard_output
 from gpsweep.data.batch import Batch, collate
 from gpsweep.engine import MemoryFormat, formatted
 from gpsweep.errors import GpsweepError
@@ -122,7 +122,7 @@ def show(table: list[Row], title: str) -> None:
     from rich import box
     from rich.table import Table
 
-    out = console()
+    out = standard_output()
     longest = max(len(name) for name, _, _ in table)
     printed = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     printed.add_column("layer", overflow="fold", min_width=min(longest, out.width - SHAPE_AND_SHARE))

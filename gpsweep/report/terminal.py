@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import results, words
+from gpsweep.console import standard_output
 from gpsweep.counts import ALPHA, is_segmentation
 from gpsweep.findings import Findings
 from gpsweep.outcome import Outcome
@@ -36,10 +37,9 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
         folder: the run's folder, printed as it comes.
         console: where to print; standard output if left out.
     """
-    from rich.console import Console
     from rich.measure import Measurement
 
-    console = console or Console(highlight=False)
+    console = console or standard_output()
     outcome, rows, held = findings.outcome, findings.rows, findings.held
     chosen = _ranked(findings.best, "score")
     varying = [axis for axis in results.CURVE if axis == "label" or findings.best[axis].nunique() > 1]

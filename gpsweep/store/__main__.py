@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gpsweep.atomic import TEMPORARY
 from gpsweep.command import told
-from gpsweep.console import console
+from gpsweep.console import standard_output
 from gpsweep.errors import GpsweepError
 from gpsweep.store import DAMAGED, IDENTITY, SUFFIX, Store
 
@@ -110,7 +110,7 @@ def show(entries: list[Entry]) -> None:
         changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.changed))
         names = (each.folder.name, each.model, each.dataset)
         table.add_row(*map(escape, names), each.batches, str(len(each.files)), size_text(each.size), changed)
-    console().print(table)
+    standard_output().print(table)
 
 
 def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gpsweep.atomic import check_writable
 from gpsweep.command import FAILED, INTERRUPTED, told
+from gpsweep.console import standard_output
 from gpsweep.errors import GpsweepError
 from gpsweep.tables import definition
 from gpsweep.tables.calls import StoppedError
@@ -124,7 +125,6 @@ def make(wanted: Asked) -> int:
 def overview() -> None:
     """Print all tables, and what of the weights they need is there."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -139,7 +139,7 @@ def overview() -> None:
             trains = any(job.row.fit for job in rows)
             counted.append("trains its own" if trains else f"{here} of {len(rows)}")
         shown.add_row(name, f"{table.source}: {table.paper.title}", *counted)
-    console = Console(highlight=False)
+    console = standard_output()
     console.print(shown)
     console.print()
     console.print(HELP, markup=False, soft_wrap=True)

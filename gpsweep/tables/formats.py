@@ -10,6 +10,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from gpsweep.atomic import save
+from gpsweep.console import standard_output
 from gpsweep.tables.entries import SPREAD, Entry
 from gpsweep.tables.sheet import Sheet, spans
 
@@ -122,11 +123,10 @@ def escaped(text: str) -> str:
 def show(sheet: Sheet, console: Console | None = None) -> None:
     """Print a table; on a narrow terminal its names are folded first, its numbers only if need be."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = console or Console(highlight=False)
+    console = console or standard_output()
     columns = sheet.brief() if sheet.entries else []
     rows = sheet.rows(columns)
     lines = [[line for cell in cells for line in cell.splitlines()] for cells in zip(*rows, strict=True)]
