@@ -82,13 +82,16 @@ def _unchanged(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[...
 
 
 with hidden("torchvision", "scipy", "matplotlib"), without_compiler():
-    from lightning_fabric.plugins.environments.lightning import find_free_network_port
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning_fabric.utilities.exceptions import MisconfigurationException
     from pytorch_lightning import LightningModule, Trainer, seed_everything
 
 __all__ = [
+    "LightningEnvironment",
     "LightningModule",
     "MisconfigurationException",
+    "TorchElasticEnvironment",
     "Trainer",
     "find_free_network_port",
     "seed_everything",

@@ -26,7 +26,7 @@ from gpsweep.models.pixels import PixelNet
 from gpsweep.prepare import check_classes
 from gpsweep.refine import Refinement, refinement
 from gpsweep.store import Store
-from gpsweep.trainer import trainer_of
+from gpsweep.trainer import processes_started, trainer_of
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class Parts:
     def classes(self) -> int:
         """How many classes the data has."""
         return len(self.source.classes)
+
+    @property
+    def joined(self) -> bool:
+        """Whether others have started the processes of this run, which meet even where nothing is to do."""
+        return self.trainer.world_size > 1 and processes_started()
 
 
 def parts_of(cfg: DictConfig) -> Parts:

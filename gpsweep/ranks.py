@@ -20,6 +20,7 @@ from torch import distributed
 
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import INTERRUPT, StoppedError
+from gpsweep.trainer import processes_started
 
 READY = "ready-"
 PATIENCE = 10.0  # seconds that a process that is done may take to end
@@ -86,7 +87,7 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
         cfg: the job's configuration.
         folder: the run's folder.
     """
-    if count < 2 or started_by_others():
+    if count < 2 or processes_started():
         yield Ranks([], folder)
         return
     from gpsweep.lightning import find_free_network_port
@@ -133,8 +134,3 @@ def ready(config: Path) -> None:
         config: the file that this process was started with.
     """
     (config.parent / f"{READY}{os.environ['LOCAL_RANK']}").touch()
-
-
-def started_by_others() -> bool:
-    """Say whether SLURM or torchrun has started one process a device already."""
-    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1

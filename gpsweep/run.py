@@ -74,7 +74,7 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
         record.note(folder, parts.store, wanted, info)
     tasks = missing(cfg, parts)
     times = {"start": perf_counter() - start, "test": 0.0}
-    if tasks or ranks.started_by_others():
+    if tasks or parts.joined:
         spent = compute(cfg, parts, tasks, folder)
         times = {key: times[key] + spent[key] for key in times}
     if rank() > 0:
@@ -106,7 +106,7 @@ def submit(cfg: DictConfig, parts: Parts, spool: Spool, folder: Path) -> None:
         unsent = "; there are no scores for a tracker" if cfg.tracker else ""
         tell(f"{parts.source.name} has no masks: predictions for its evaluation server are written{unsent}")
     tasks = missing(cfg, parts)
-    if tasks or ranks.started_by_others():
+    if tasks or parts.joined:
         compute(cfg, parts, tasks, folder)
     if rank() > 0:
         return

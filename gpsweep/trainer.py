@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,12 @@ from omegaconf import DictConfig
 
 from gpsweep.allocator import keep_freed
 from gpsweep.errors import GpsweepError
-from gpsweep.lightning import MisconfigurationException, Trainer
+from gpsweep.lightning import (
+    LightningEnvironment,
+    MisconfigurationException,
+    TorchElasticEnvironment,
+    Trainer,
+)
 
 # A run without srun on a machine that has it is meant so.
 SRUN = ".*`srun` command is available"
@@ -24,41 +30,67 @@ def trainer_of(cfg: DictConfig) -> Trainer:
     """Return the Trainer of a run.
 
     Raises:
-        GpsweepError: if there is no such accelerator or device.
+        GpsweepError: if there is no such accelerator or device, or nobody has started what further nodes do.
     """
-    several = cfg.trainer.devices not in (1, "1", "auto") or cfg.trainer.num_nodes > 1
+    several = cfg.trainer.devices not in (1, "1") or cfg.trainer.num_nodes > 1
+    if cfg.trainer.num_nodes > 1 and not processes_started():
+        raise GpsweepError(
+            f"trainer.num_nodes={cfg.trainer.num_nodes}: expected a process for each device of each node, "
+            "started by hydra/launcher=submitit_slurm, srun or torchrun"
+        )
     return bare_trainer(
         f"trainer.devices={cfg.trainer.devices} trainer.accelerator={cfg.trainer.accelerator}",
+        several=several,
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
         num_nodes=cfg.trainer.num_nodes,
-        strategy="ddp" if several else "auto",
+        strategy="ddp" if several and cfg.trainer.devices != "auto" else "auto",
         inference_mode=False,
         use_distributed_sampler=False,
         enable_progress_bar=False,
     )
 
 
-def bare_trainer(key: str, **options: Any) -> Trainer:
+def bare_trainer(key: str, *, several: bool = False, **options: Any) -> Trainer:
     """Return a Trainer that logs, stores and prints nothing of its own; the process is now one that computes.
 
     Args:
         key: the configuration key to name where Lightning refuses.
+        several: whether this process may be one of several that work together.
         options: further arguments of the Trainer.
 
     Raises:
         GpsweepError: if there is no such accelerator or device.
     """
     keep_freed()
+    # Lightning takes any process within a job of SLURM's for one of several that srun has started for it.
+    in_job = "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect()
+    mistaken = not several or (in_job and not _started_by_srun())
     try:
         with quiet_lightning():
-            trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, **options)
+            trainer = Trainer(
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                plugins=LightningEnvironment() if mistaken else None,
+                **options,
+            )
     except (ValueError, TypeError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
         raise GpsweepError(f"{key}: {' '.join(str(error).split())}") from error
     if trainer.world_size == 1:
         # Lightning takes it from RANK, SLURM_PROCID, …, which may count commands of their own.
         rank_zero_only.rank = 0  # type: ignore[attr-defined]
     return trainer
+
+
+def processes_started() -> bool:
+    """Say whether srun or torchrun has started one process a device already."""
+    return "LOCAL_RANK" in os.environ or _started_by_srun()
+
+
+def _started_by_srun() -> bool:
+    """Say so of srun: SLURM_NTASKS is what a job may start, and stands in its script and shell as well."""
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 def device_name(trainer: Trainer) -> str:

@@ -18,9 +18,9 @@ from networks import CLASSES
 from omegaconf import OmegaConf
 
 from gpsweep import results
-from gpsweep.trainer import rank, trainer_of
-
-pytestmark = pytest.mark.slow
+from gpsweep.errors import GpsweepError
+from gpsweep.lightning import LightningEnvironment, Trainer
+from gpsweep.trainer import processes_started, rank, trainer_of
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
@@ -40,11 +40,56 @@ def test_a_run_on_one_device_is_the_first_whatever_its_environment_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As where ``srun`` starts one command for each shard, which know nothing of each other."""
-    monkeypatch.setattr(rank_zero_only, "rank", 2)
+    within(monkeypatch, SLURM_NTASKS="4", SLURM_STEP_NUM_TASKS="4", SLURM_PROCID="2")
+    rank_zero_only.rank = 2
     assert rank() == 2
-    options = {"trainer": {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}}
-    assert trainer_of(OmegaConf.create(options)).world_size == 1
+    assert trainer(devices=1).world_size == 1
     assert rank() == 0
+
+
+def trainer(devices: int, num_nodes: int = 1) -> Trainer:
+    options = {"devices": devices, "num_nodes": num_nodes, "accelerator": "cpu"}
+    return trainer_of(OmegaConf.create({"trainer": options}))
+
+
+def within(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Let the process be where it has these variables of SLURM's, as a real one sets them."""
+    place = {"SLURM_JOB_ID": "7", "SLURM_NODEID": "0", "SLURM_LOCALID": "0", "SLURM_NODELIST": "localhost"}
+    for name, value in (place | variables).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # which a Trainer changes for the whole process
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "interactive"},
+        {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_NAME": "job.sh", "SLURM_PROCID": "0"},
+        {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"},
+    ],
+    ids=["salloc", "sbatch", "srun of one"],
+)
+def test_within_a_job_a_process_that_srun_has_not_started_for_this_starts_its_own(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    within(monkeypatch, **variables)
+    made = trainer(devices=2)
+    assert isinstance(made.strategy.cluster_environment, LightningEnvironment)  # type: ignore[attr-defined]
+    assert not processes_started()
+    assert made.world_size == 2
+
+
+def test_processes_of_sruns_own_meet_as_slurm_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    within(monkeypatch, SLURM_PROCID="1", SLURM_JOB_NAME="job.sh", **counted)
+    made = trainer(devices=2)
+    assert not isinstance(made.strategy.cluster_environment, LightningEnvironment)  # type: ignore[attr-defined]
+    assert processes_started()
+
+
+def test_further_nodes_need_somebody_who_starts_their_processes() -> None:
+    with pytest.raises(GpsweepError, match=r"trainer\.num_nodes=2: expected a process for each device"):
+        trainer(devices=1, num_nodes=2)
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -71,6 +116,7 @@ def undisturbed(terminal: Terminal, *more: str) -> str:
     return err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [5, 2])
 def test_two_processes_make_the_same_counts_as_one(terminal: Terminal, tmp_path: Path, images: int) -> None:
     """From three batches, which two processes do not divide, and from one."""
@@ -86,6 +132,7 @@ def test_two_processes_make_the_same_counts_as_one(terminal: Terminal, tmp_path:
     assert names[0] == names[1], "how many devices there are is not part of the identity"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "count"), [(signal.SIGINT, 2), (signal.SIGINT, 1), (signal.SIGTERM, 1)])
 def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
     terminal: Terminal, tmp_path: Path, signum: signal.Signals, count: int
@@ -124,6 +171,7 @@ def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
     same(tmp_path / "out" / "0", tmp_path / "whole" / "0")
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_start_ends_the_run(tmp_path: Path) -> None:
     pictures(tmp_path)
     (tmp_path / "once.py").write_text(
