@@ -8,8 +8,11 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from gpsweep.atomic import TEMPORARY
 from gpsweep.command import told
@@ -29,14 +32,14 @@ class Entry:
     model: str
     dataset: str
     batches: str
-    files: list[Path]
-    debris: list[Path]
+    files: dict[Path, os.stat_result]
+    debris: dict[Path, os.stat_result]
     changed: float
 
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(path.stat().st_size for path in [*self.files, *self.debris])
+        return sum(seen.st_size for seen in [*self.files.values(), *self.debris.values()])
 
 
 @told(OSError)
@@ -71,7 +74,8 @@ def found(root: Path) -> list[Entry]:
     Raises:
         GpsweepError: if the folder is no store.
     """
-    folders = [path.parent for path in root.glob(f"*/{IDENTITY}")]
+    # A folder without its identity is what is left where its removal was broken off.
+    folders = {path.parent for name in (IDENTITY, f"*{SUFFIX}") for path in root.glob(f"*/{name}")}
     if not folders:
         raise GpsweepError(f"{root}: expected a store, a folder of folders with {IDENTITY}; there is none")
     return sorted((entry(folder) for folder in folders), key=lambda each: each.changed, reverse=True)
@@ -79,19 +83,35 @@ def found(root: Path) -> list[Entry]:
 
 def entry(folder: Path) -> Entry:
     """Look at one identity's folder."""
-    files = sorted(folder.glob(f"*{SUFFIX}"))
-    kept = [*files, *(path for path in folder.glob("*/**/*") if path.is_file())]  # predictions, a folder each
+    every = looked_at([folder, *folder.rglob("*")])
+    files = {path: seen for path, seen in every.items() if S_ISREG(seen.st_mode)}
+    debris = {path: files.pop(path) for path in [*files] if is_debris(path)}
+    # Predictions have a folder each.
+    kept = {path: seen for path, seen in files.items() if path.suffix == SUFFIX or path.parent != folder}
     try:
         store = Store.at(folder)
         about = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))["about"]
-        done = len({path.name.partition("-")[0] for path in files})
+        done = len({path.name.partition("-")[0] for path in kept if path.suffix == SUFFIX})
         batches = f"{done} of {store.batches}"
     except GpsweepError:
         about, batches = {}, "?"
-    debris = [path for path in folder.iterdir() if path.name.startswith(TEMPORARY) or path.suffix == DAMAGED]
-    times = [path.stat().st_mtime for path in [folder, *kept]]
+    changed = max((seen.st_mtime for seen in every.values()), default=time.time())
     name = {key: str(about.get(key, "?")) for key in ("model", "dataset")}
-    return Entry(folder, name["model"], name["dataset"], batches, kept, debris, max(times))
+    return Entry(folder, name["model"], name["dataset"], batches, kept, debris, changed)
+
+
+def is_debris(path: Path) -> bool:
+    """Say whether a file is a leftover, or one that is being written."""
+    return path.name.startswith(TEMPORARY) or path.suffix == DAMAGED
+
+
+def looked_at(paths: Iterable[Path]) -> dict[Path, os.stat_result]:
+    """Look at files and folders; a run that goes on meanwhile may have renamed or removed some."""
+    seen: dict[Path, os.stat_result] = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            seen[path] = path.stat()
+    return seen
 
 
 def show(entries: list[Entry]) -> None:
@@ -134,12 +154,12 @@ def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bo
             if not dry:
                 shutil.rmtree(each.folder)
             continue
-        for path in each.debris:
-            if path.suffix == DAMAGED or now - path.stat().st_mtime > ABANDONED:
+        for path, seen in each.debris.items():
+            if path.suffix == DAMAGED or now - seen.st_mtime > ABANDONED:
                 print(path)
-                freed += path.stat().st_size
+                freed += seen.st_size
                 if not dry:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
     print(f"{'would free' if dry else 'freed'} {size_text(freed)}")
 
 

@@ -211,6 +211,53 @@ def test_gc_sees_predictions_that_are_being_written(store: Store) -> None:
     assert not store.folder.exists()
 
 
+@pytest.mark.parametrize("command", [["ls"], ["gc"], ["gc", "--older", "1"]])
+def test_a_run_may_go_on_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    """It renames what it has written, and sets aside what is damaged, after it was listed here."""
+    root = filled(store).folder.parent
+    names = f"{TEMPORARY}a", f"000000-x{SUFFIX}", f"000000-x{SUFFIX}{DAMAGED}"
+    passing = [store.folder / name for name in names]
+    for path in passing:
+        path.write_bytes(b"1234")
+    look = Path.stat
+
+    def gone(path: Path, **options: bool) -> os.stat_result:
+        if path in passing:
+            path.unlink(missing_ok=True)
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", gone)
+    assert main([command[0], str(root), *command[1:]]) == 0
+    assert store.missing(POINTS, range(3)) == {}
+
+
+def test_gc_leaves_a_run_alone_that_has_not_stored_anything_yet(store: Store) -> None:
+    assert main(["gc", str(store.folder.parent), "--older", "1"]) == 0
+    assert store.folder.exists()
+
+
+def test_gc_finds_what_was_left_of_predictions(store: Store) -> None:
+    root = filled(store).folder.parent
+    spool = store.folder / "predictions" / "argmax"
+    spool.mkdir(parents=True)
+    for name in (f"{TEMPORARY}a", "a.png"):
+        (spool / name).write_bytes(b"1234")
+        os.utime(spool / name, (0, 0))
+    assert main(["gc", str(root)]) == 0
+    assert [path.name for path in spool.iterdir()] == ["a.png"]
+
+
+def test_what_a_removal_that_was_broken_off_has_left_may_go_as_well(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = filled(store).folder.parent
+    (store.folder / "identity.json").unlink()
+    assert main(["ls", str(root)]) == 0
+    assert store.key in capsys.readouterr().out
+    assert main(["gc", str(root), "--key", store.key]) == 0
+    assert not store.folder.exists()
+
+
 def test_ls_looks_where_runs_store(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
