@@ -101,9 +101,10 @@ def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
         )
     try:
         content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        class_column(content["task"])
+        column = class_column(content["task"])
         float(content["base"])
-        rows, by_class = _frame(folder / RESULTS), _frame(folder / PER_CLASS)
+        rows = _frame(folder / RESULTS, (*AXES, *MEASURES))
+        by_class = _frame(folder / PER_CLASS, (*AXES, "class", column, "base"))
         if len(by_class) != len(rows) * len(content["classes"]):
             raise ValueError(f"{PER_CLASS} has {len(by_class)} rows for {len(rows)} points")
     except (KeyError, TypeError, ValueError) as error:
@@ -118,12 +119,14 @@ def class_column(task: str) -> str:
     return "iou" if metrics.is_segmentation(task) else "accuracy"
 
 
-def _frame(path: Path) -> pd.DataFrame:
+def _frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     # All as text first: a class may well be called NA or 1, and Python's float() is exact.
     text = pd.read_csv(path, dtype=str, keep_default_na=False)
     names = [str(name) for name in text if name not in WORDS]
+    if absent := [name for name in columns if name not in text]:
+        raise ValueError(f"{path.name} has no column {listing(absent)}")
     numbers: dict[str, Any] = {name: [float(cell or "nan") for cell in text[name]] for name in names}
     rows = text.assign(**numbers)
     return rows.astype({"iterations": int})

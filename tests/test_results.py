@@ -333,6 +333,25 @@ def test_torn_tables_are_an_error_for_people(outcome: Outcome, tmp_path: Path) -
         results.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("results.csv", "refine"),
+        ("results.csv", "score"),
+        ("per_class.csv", "iou"),
+        ("per_class.csv", "class"),
+    ],
+)
+def test_a_table_of_another_program_is_named(
+    outcome: Outcome, tmp_path: Path, name: str, column: str
+) -> None:
+    results.write(outcome, tmp_path)
+    table = pd.read_csv(tmp_path / name).drop(columns=column)
+    table.to_csv(tmp_path / name, index=False)
+    with pytest.raises(GpsweepError, match=rf"cannot be read: {name} has no column {column}"):
+        results.load(tmp_path)
+
+
 @pytest.fixture
 def refined() -> Outcome:
     return make(label=["argmax", "uniform"], refine=["none", "flip"], eps=[-0.3, 0, 0.4], costs={}, images=40)
