@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from gpsweep import ranks, record, selection
+from gpsweep.atomic import check_writable
 from gpsweep.data.base import Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError
@@ -166,10 +167,12 @@ def compute(
         the seconds of preparation and of all batches.
 
     Raises:
-        GpsweepError: if network and data do not fit, a file or process is lost, or the store is full.
+        GpsweepError: if network and data do not fit, a file or process is lost, or the store is full or not
+            to be written.
         StoppedError: if a signal asked for it.
     """
     start = perf_counter()
+    check_writable(parts.store.folder, "store")  # it may be somebody else's, in a store that all may write to
     options: dict[str, Any] = prepare(
         cfg,
         parts.grid,

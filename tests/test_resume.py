@@ -239,6 +239,30 @@ def test_a_store_that_cannot_be_written_is_said_at_once(terminal: Terminal) -> N
     assert "store=file/store: expected a folder that can be written" in err
 
 
+def test_counts_of_somebody_else_that_cannot_be_added_to_are_said_at_once(
+    terminal: Terminal, counted: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures(terminal.folder)
+    assert terminal(*SMALL, "eps=1")[0] == 0
+    [place] = {path.parent for path in Path("outputs/store").glob("*/identity.json")}
+    counted.clear()
+    opened = Path.open
+
+    def refusing(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if "w" in mode and path.parent == place:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, mode, *rest, **options)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    assert terminal(*SMALL, "eps=1")[0] == 0, "what is finished only reads"
+    code, _, err = terminal(*SMALL, "eps=[1,2]")
+    assert code != 0
+    assert f"store={place}: expected a folder that can be written: Permission denied" in err.replace(
+        "\n", " "
+    )
+    assert counted == []
+
+
 def test_the_note_of_a_run_outlives_a_move(terminal: Terminal) -> None:
     pictures(terminal.folder)
     terminal(*SMALL, "eps=1", "shards=2", "shard=0")
