@@ -15,7 +15,7 @@ from contextlib import suppress
 from hashlib import sha256
 from importlib.machinery import PathFinder
 from importlib.util import resolve_name
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
@@ -105,9 +105,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
             "files": stamp(source),
             "first": content([source[0]]),
             "code": code_of(type(source).__mro__, target_of(cfg.data.source)),
-            "settings": _settings(
-                cfg.data.source, OF_SOURCES if target_of(cfg.data.source).startswith("gpsweep.") else ()
-            ),
+            "settings": _of_source(cfg.data.source),
         },
         "batch_size": cfg.data.batch_size,
         **{key: _plain(cfg[key]) for key in OPTIONS},
@@ -223,6 +221,15 @@ def structure(net: nn.Module) -> str:
         for name, buffer in sorted(net.named_buffers())
     ]
     return _digest(ADDRESS.sub("", str(net)).encode(), *buffers)
+
+
+def _of_source(node: Any) -> Any:
+    """Return a source's values as JSON; which images they choose, and in which order, their ids tell."""
+    if not target_of(node).startswith("gpsweep."):
+        return _settings(node, ())
+    content = _settings(node, OF_SOURCES)
+    chosen = {"limit": None, "split": PurePath(str(content.get("split"))).name.removesuffix(".txt")}
+    return content | {key: chosen[key] for key in chosen if content.get(key) is not None}
 
 
 def _settings(node: Any, without: Sequence[str]) -> Any:

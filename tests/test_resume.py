@@ -127,6 +127,23 @@ def test_the_same_data_elsewhere_is_the_same_data(terminal: Terminal, counted: l
     assert not counted
 
 
+def test_the_same_images_chosen_otherwise_are_the_same_data(
+    terminal: Terminal, counted: list[tuple[int, int]]
+) -> None:
+    pictures(terminal.folder, count=5)
+    for place in ("", "lists"):
+        (terminal.folder / place).mkdir(exist_ok=True)
+        (terminal.folder / place / "val.txt").write_text("".join(f"{i:02d}\n" for i in range(5)))
+    assert terminal(*SMALL, "eps=1", "data.split=val.txt")[0] == 0
+    counted.clear()
+    for same in ("data.split=lists/val.txt", f"data.split={terminal.folder}/lists/val.txt"):
+        assert terminal(*SMALL, "eps=1", same)[0] == 0
+    assert terminal(*SMALL, "eps=1", "data.split=val.txt", "data.limit=9")[0] == 0
+    assert not counted
+    assert terminal(*SMALL, "eps=1", "data.split=val.txt", "data.limit=4")[0] == 0
+    assert counted
+
+
 def test_a_changed_mask_is_noticed(terminal: Terminal, counted: list[tuple[int, int]]) -> None:
     pictures(terminal.folder)
     terminal(*SMALL, "eps=1")
