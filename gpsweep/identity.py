@@ -7,6 +7,7 @@ weights' content, the code that computes, the data, how batches are composed, se
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 import sysconfig
@@ -67,6 +68,8 @@ ENGINE = (
 # or a network of the user's own is told may matter.
 OF_MODELS = ("checkpoint", "name")
 OF_SOURCES = ("root", "images", "masks", "labels", "sbd")
+# What tells the libraries of a GPU in which precision to compute 32 bits, whatever PyTorch asks of them.
+OVERRIDES = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
 OPTIONS = (
     "seed",
     "random_unit",
@@ -90,7 +93,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
     return {
         "engine": engine(),
         "torch": torch.__version__,
-        "device": device,
+        "device": arithmetic(device),
         "model": {
             "weights": weights_sha256(net),
             "code": code(net, target_of(cfg.model.net)),
@@ -158,6 +161,16 @@ def code_of(kinds: Iterable[type], target: str = "") -> str:
             held = vars(sys.modules[name]).values() if name in sys.modules else ()
             waiting |= {*map(_module_of, held), *_imports(name, path)} - {"", *files}
     return _digest(*sorted(files.values()))
+
+
+def arithmetic(device: str) -> str:
+    """Return what computes, in words: a kind of device, and what the environment overrides of its precision.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+    """
+    told = OVERRIDES if device == "cuda" else ()
+    return " ".join([device, *(f"{name}={os.environ[name]}" for name in told if name in os.environ)])
 
 
 def target_of(node: Any) -> str:

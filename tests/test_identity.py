@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from gpsweep import identity
-from gpsweep.identity import ENGINE, PACKAGE, code
+from gpsweep.identity import ENGINE, OVERRIDES, PACKAGE, arithmetic, code
 
 
 def imported(name: str) -> set[str]:
@@ -61,6 +61,15 @@ def test_the_code_of_a_network_is_part_of_it_and_torchs_own_is_not() -> None:
     plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
     assert code(plain) == code(nn.Linear(2, 2))
     assert code(nn.Sequential(plain, Own())) != code(plain)
+
+
+def test_what_overrides_the_precision_of_a_gpu_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in OVERRIDES:
+        monkeypatch.delenv(name, raising=False)
+    assert arithmetic("cuda") == "cuda"
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert arithmetic("cuda") == "cuda NVIDIA_TF32_OVERRIDE=0"
+    assert arithmetic("cpu") == "cpu"
 
 
 def test_content_is_of_what_is_seen() -> None:

@@ -23,7 +23,7 @@ from gpsweep.data.base import CLASSIFICATION, Source
 from gpsweep.data.batch import Batch, Guarded, collate, content
 from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
-from gpsweep.identity import code, code_of, engine, stamp, structure
+from gpsweep.identity import arithmetic, code, code_of, engine, stamp, structure
 from gpsweep.knn.cache import Arrays, Cache
 from gpsweep.models.build import sha256
 from gpsweep.passes import Memo, Passes, State
@@ -131,12 +131,12 @@ class Gallery:
         Args:
             device: the kind of device, ``cpu`` or ``cuda``.
         """
-        size = self.block_size
+        computing = f"{arithmetic(device)} {self.memory_format} blocks of {self.block_size}"
         return {
             "network": _identity_of_net(self.net),
             "features": str(self.call),  # whatever alias it was called by
             "data": _identity_of_source(self.source),
-            "computing": f"{device} {self.memory_format} blocks of {size}, torch {torch.__version__}",
+            "computing": f"{computing}, torch {torch.__version__}",
             "engine": engine(),
         }
 

@@ -150,6 +150,9 @@ def test_the_key_knows_what_an_alias_stands_for_and_what_computes(monkeypatch: p
     net.layer_aliases = own | {"deep": "net.hidden"}
     named = Gallery(net, data, features="deep").identity("cpu")
     assert named == Gallery(net, data, features="hidden").identity("cpu")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert named == Gallery(net, data, features="deep").identity("cpu")
+    assert "NVIDIA_TF32_OVERRIDE=0" in Gallery(net, data, features="deep").identity("cuda")["computing"]
     net.layer_aliases = own | {"deep": "net.conv1"}
     other = Gallery(net, data, features="deep").identity("cpu")
     assert other["features"] != named["features"]
