@@ -24,6 +24,10 @@ T = TypeVar("T")
 DIGITS = 12
 SMALLEST = 1e-12
 
+# More of them is a slip of the keyboard, which would end in want of time or memory and without a word.
+MOST = 1_000_000  # points of a grid
+LONGEST = 10_000  # values of a range
+
 
 @dataclass(frozen=True, order=True)
 class Point:
@@ -127,7 +131,7 @@ def decimal_range(start: float, stop: float, step: float) -> list[float]:
     [-1.0, -0.5, 0.0, 0.5]
 
     Raises:
-        GpsweepError: if ``step`` is zero or a bound is not finite.
+        GpsweepError: if ``step`` is zero, a bound is not finite, or there are more than :data:`LONGEST`.
     """
     if not all(math.isfinite(v) for v in (start, stop, step)):
         raise GpsweepError(f"range({start},{stop},{step}): expected finite bounds and step")
@@ -135,6 +139,8 @@ def decimal_range(start: float, stop: float, step: float) -> list[float]:
     if by == 0:
         raise GpsweepError(f"range({start},{stop},{step}): the step must not be 0")
     count = max(0, math.ceil((last - first) / by))
+    if count > LONGEST:
+        raise GpsweepError(f"range({start},{stop},{step}): expected at most {LONGEST} values, came {count}")
     return [float(first + i * by) + 0.0 for i in range(count)]
 
 
@@ -168,18 +174,21 @@ def grid(
 
     Raises:
         GpsweepError: naming the axis, for an empty list, an unknown name, a number that is none, or a guide
-            with a refinement.
+            with a refinement; for more than :data:`MOST` points.
     """
-    counts = [_count(v) for v in _values("iterations", iterations)]
+    most = max(_count(v) for v in _values("iterations", iterations))
     made = Grid(
         label=_names("label", label, tuple(labels)),
         signal=_names("signal", signal, SIGNALS),
         layer=_names("layer", layer, None),
         step=_names("step", step, STEPS),
-        iterations=tuple(range(1, max(counts) + 1)),
+        iterations=tuple(range(1, min(most, MOST) + 1)),
         refine=_names("refine", refine, REFINES),
         eps=_unique([_eps(v) for v in _values("eps", eps)]),
     )
+    count = most * math.prod(len(getattr(made, axis)) for axis in AXES if axis != "iterations")
+    if count > MOST:
+        raise GpsweepError(f"iterations={most}, eps, label, …: expected at most {MOST} points, came {count}")
     guides = [name for name in made.label if name in GUIDES]
     if guides and made.refine != ("none",):
         raise GpsweepError(
@@ -192,6 +201,8 @@ def grid(
 def _values(key: str, value: Any) -> list[Any]:
     if getattr(value, "ndim", None) == 0:  # a number of NumPy's or torch's
         return [value.item()]
+    if isinstance(value, Mapping):
+        raise GpsweepError(f"{key}={value}: expected a value or a list of values, came a dict")
     if isinstance(value, str) or not isinstance(value, Iterable):
         return [value]
     values = [inner for item in value for inner in _values(key, item)]

@@ -37,6 +37,8 @@ def test_descending_and_empty_ranges() -> None:
         decimal_range(0, 1, 0)
     with pytest.raises(GpsweepError, match="finite"):
         decimal_range(0, math.inf, 1)
+    with pytest.raises(GpsweepError, match=r"range\(0,1,1e-09\): expected at most 10000 values, came 10+"):
+        decimal_range(0, 1, 1e-9)
 
 
 def test_axes_multiply_and_doubles_are_dropped() -> None:
@@ -88,6 +90,8 @@ def test_a_trajectory_passes_through_fewer_iterations() -> None:
         ({"eps": []}, r"eps=\[\]: expected a value or a list of values, came an empty list"),
         ({"eps": None}, "eps=None: expected a number"),
         ({"eps": True}, "eps=True: expected a number"),
+        ({"eps": {"a": 1}}, r"eps=\{'a': 1\}: expected a value or a list of values, came a dict"),
+        ({"eps": range(2000), "iterations": 501}, "expected at most 1000000 points, came 1002000"),
         ({"label": []}, r"label=\[\]"),
         ({"label": "argmin"}, r"label=argmin: unknown\. Did you mean argmax\?"),
         ({"label": None}, "label=None"),
