@@ -72,6 +72,8 @@ def parts_of(cfg: DictConfig) -> Parts:
         GpsweepError: naming the key of what does not fit.
     """
     grid = grid_of(cfg)
+    if not cfg.store:
+        raise GpsweepError("store=: expected a folder, came nothing")
     check_writable(Path(cfg.store), "store")
     source: Source = instance(cfg.data.source, "data.source")
     if len(source) == 0:
@@ -147,8 +149,10 @@ def grid_of(cfg: DictConfig) -> points.Grid:
     check_choices(cfg)
     if cfg.points_per_forward != "auto":
         _check_whole(cfg, "points_per_forward", 1, "auto or a whole number")
-    for key, least in (("data.batch_size", 1), ("data.workers", 0), ("shards", 1), ("shard", 0)):
+    for key, least in (("data.batch_size", 1), ("data.workers", 0), ("seed", 0), ("shards", 1), ("shard", 0)):
         _check_whole(cfg, key, least)
+    if cfg.seed >= 2**64:
+        raise GpsweepError(f"seed={cfg.seed}: expected a whole number below 2**64")
     if cfg.shard >= cfg.shards:
         raise GpsweepError(f"shard={cfg.shard}: expected 0 to {cfg.shards - 1}, as shards={cfg.shards}")
     if cfg.fresh and cfg.shards > 1:

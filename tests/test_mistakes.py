@@ -79,6 +79,12 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("model.checkpoint=???", "gpsweep: model.checkpoint: Missing mandatory value: model.checkpoint"),
         ("hydra.run.dir=${oc.env:ABSENT}", "variable 'ABSENT' not found"),
         ("~crf", "gpsweep: crf: Key 'crf' not in 'Config'"),
+        ("tracker={}", "gpsweep: tracker={}: expected the name of a tracker"),
+        ("store=", "gpsweep: store=: expected a folder"),
+        ("layer={input:body}", "layer={'input': 'body'}: expected a value or a list of values, came a dict"),
+        ("seed=-1", "seed=-1: expected a whole number of at least 0"),
+        ("seed=18446744073709551616", "seed=18446744073709551616: expected a whole number below 2**64"),
+        ("iterations=1000000000", "expected at most 1000000 points, came 1000000000"),
         ("+model.aliases.deep=encodr", "model.aliases.deep=encodr: unknown. Did you mean encoder"),
     ],
 )

@@ -58,6 +58,8 @@ def build(node: DictConfig | None) -> Tracker | None:
     """
     if node is None:
         return None
+    if "_target_" not in node:
+        raise GpsweepError(f"tracker={node}: expected the name of a tracker, as in tracker=csv")
     tracker: Tracker = config.instance(node, "tracker")
     if "." not in again.name(tracker):
         tracker = typed(tracker)
