@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 
-from gpsweep.errors import GpsweepError
+from gpsweep.errors import GpsweepError, unknown_key
 
 FAILED, INTERRUPTED = 1, 130  # exit codes; the second where Ctrl-C has ended a command
 
@@ -38,10 +38,40 @@ def though_unread() -> Iterator[None]:
 
 
 def typed(main: Callable[[], object]) -> None:
-    """Run a command of Hydra's as typed: its help, too, is printed in any encoding and behind ``| head``."""
+    """Run a command of Hydra's as typed: its help, too, is printed in any encoding and behind ``| head``.
+
+    Of a misspelt key, the nearest ones are named; flags that do not fit end in one line.
+    """
     printable()
     with though_unread():
-        main()
+        try:
+            main()
+        except SystemExit as stop:
+            # Hydra exits with an error at hand that it has printed already.
+            meant = misspelt(stop.__context__)
+            if meant is not None:
+                print(f"gpsweep: {meant}", file=sys.stderr)
+            raise
+        except ValueError as error:  # of flags; what comes later Hydra prints
+            if full_errors():
+                raise
+            print(f"gpsweep: {error}", file=sys.stderr)
+            sys.exit(FAILED)
+
+
+def full_errors() -> bool:
+    """Say whether the user asks for tracebacks."""
+    return os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
+
+
+def misspelt(error: BaseException | None) -> GpsweepError | None:
+    """Return what is to be said of a key that Hydra did not find, None for any other error."""
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+    cause = None if error is None else error.__cause__
+    if not isinstance(cause, ConfigAttributeError | ConfigKeyError) or not cause.full_key:
+        return None
+    return unknown_key(cause.full_key, [str(key) for key in cause.parent_node or ()])
 
 
 @contextmanager
@@ -65,8 +95,12 @@ def within_hydra() -> Iterator[None]:
     with warnings_in_a_line():
         try:
             yield
-        except (GpsweepError, OmegaConfBaseException) as error:
-            raise CompactHydraException(f"gpsweep: {in_words(error)}") from error
+        except GpsweepError as error:
+            raise CompactHydraException(f"gpsweep: {error}") from error
+        except OmegaConfBaseException as error:
+            # Of a cause that is OmegaConf's, Hydra would say once more what is wrong.
+            mistake = GpsweepError(in_words(error)).with_traceback(error.__traceback__)
+            raise CompactHydraException(f"gpsweep: {mistake}") from mistake
 
 
 def in_words(error: Exception) -> str:
@@ -98,9 +132,9 @@ def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[
                 try:
                     return main(*arguments)
                 except known as error:
-                    if os.environ.get("HYDRA_FULL_ERROR", "0") == "1":
+                    if full_errors():
                         raise
-                    print(f"gpsweep: {error}", file=sys.stderr)
+                    print(f"gpsweep: {misspelt(error) or error}", file=sys.stderr)
                     return FAILED
 
         return run

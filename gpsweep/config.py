@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.crf import Crf
-from gpsweep.errors import GpsweepError
+from gpsweep.errors import GpsweepError, unknown_key
 
 PACKAGE = Path(__file__).resolve().parent
 GROUPS = ("model", "data", "precision", "tracker")
 PLAIN = re.compile(r"[\w./-]+", re.ASCII)
-NOT_NAMES = re.compile(r"(?<![\w'\"./-])(null|true|false|\d+)(?![\w'\"./-])", re.IGNORECASE)
+NOT_NAMES = re.compile(
+    r"(?<![\w'\"./-])(null|true|false|inf|nan|\d[\d_]*(\.\d+)?(e[+-]?\d+)?)(?![\w'\"./-])", re.IGNORECASE
+)
 
 
 def conf_folder() -> str:
@@ -111,19 +113,48 @@ def register() -> None:
     )
 
 
-def quoted(arguments: Sequence[str]) -> list[str]:
+def quoted(arguments: Sequence[str], schema: type = Config) -> list[str]:
     """Quote the choices of a group that Hydra would take for something else than names.
 
     They are the numbers of ``precision``, and mistakes such as ``model=null``, of which Hydra would tell by a
-    traceback.
+    traceback. A group is whatever is no key of the schema: users have groups of their own.
 
-    >>> quoted(["precision=16", "precision.gradient=16", "eps=16", "model=null"])
-    ["precision='16'", 'precision.gradient=16', 'eps=16', "model='null'"]
+    >>> quoted(["precision=16", "precision.gradient=16", "eps=16", "model=null", "+experiment=1"])
+    ["precision='16'", 'precision.gradient=16', 'eps=16', "model='null'", "+experiment='1'"]
     """
-    return [
-        NOT_NAMES.sub(r"'\g<0>'", argument) if argument.lstrip("+").partition("=")[0] in GROUPS else argument
-        for argument in arguments
-    ]
+    keys = {each.name for each in fields(schema)}.difference(GROUPS)
+
+    def one(argument: str) -> str:
+        name, equals, value = argument.partition("=")
+        group = name.lstrip("+~").partition("@")[0]
+        if not equals or name.startswith("-") or "." in group or group in keys or value.startswith("{"):
+            return argument
+        return name + equals + NOT_NAMES.sub(r"'\g<0>'", value)
+
+    return [one(argument) for argument in arguments]
+
+
+def check_keys(cfg: DictConfig, part: str = "") -> None:
+    """Check that a configuration has the keys of its schema alone; ``+key=value`` would add any other.
+
+    Args:
+        cfg: the configuration; where no schema declares its keys, as below ``model``, all of them are right.
+        part: what precedes its keys in the user's, with a dot.
+
+    Raises:
+        GpsweepError: naming a key that is in no schema.
+    """
+    schema = OmegaConf.get_type(cfg)
+    if not is_dataclass(schema):
+        return
+    known = [each.name for each in fields(schema)]
+    for key in map(str, cfg):
+        if key not in known:
+            raise unknown_key(f"{part}{key}", known)
+        if not OmegaConf.is_missing(cfg, key) and not OmegaConf.is_interpolation(cfg, key):
+            node = cfg[key]
+            if isinstance(node, DictConfig):
+                check_keys(node, f"{part}{key}.")
 
 
 def quoted_path(path: Path) -> str:

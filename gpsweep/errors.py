@@ -31,5 +31,20 @@ def unknown(key: str, got: object, choices: Iterable[str]) -> GpsweepError:
     near = get_close_matches(str(got), names, n=3, cutoff=0.5)
     if not near:
         near = [name for name in names if str(got) and str(got).lower() in name.lower()][:3]
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return GpsweepError(f"{key}={got}: unknown.{hint} Choices: {listing(names, 30)}")
+    return GpsweepError(f"{key}={got}: unknown.{_meant(near)} Choices: {listing(names, 30)}")
+
+
+def unknown_key(key: str, names: Sequence[str]) -> GpsweepError:
+    """Build the error for a key that a configuration does not have, the nearest ones offered first.
+
+    Args:
+        key: the whole key, as the user writes it (``trainer.device``).
+        names: what its last part may be.
+    """
+    part, dot, got = key.rpartition(".")
+    near = [f"{part}{dot}{name}" for name in get_close_matches(got, names, n=3, cutoff=0.7)]
+    return GpsweepError(f"{key}: no such key.{_meant(near)} Keys: {listing(names, 40) or 'none'}")
+
+
+def _meant(near: Sequence[str]) -> str:
+    return f" Did you mean {' or '.join(near)}?" if near else ""

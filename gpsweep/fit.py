@@ -137,6 +137,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         GpsweepError: naming the key.
     """
+    config.check_keys(cfg)
     for key, least in (("epochs", 1), ("batch_size", 1), ("decay", 0), ("balance", 0), ("seed", 0)):
         if not cfg[key] >= least:
             raise GpsweepError(f"{key}={cfg[key]}: expected a number ≥ {least}")
@@ -288,4 +289,5 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = config.quoted(sys.argv[1:], Recipe)
     typed(main)

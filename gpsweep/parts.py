@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import layers, points, predict
 from gpsweep.atomic import check_writable
-from gpsweep.config import instance
+from gpsweep.config import check_keys, instance
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
 from gpsweep.data.files import Files
@@ -146,6 +146,7 @@ def grid_of(cfg: DictConfig) -> points.Grid:
     Raises:
         GpsweepError: naming the key.
     """
+    check_keys(cfg)
     check_choices(cfg)
     if cfg.points_per_forward != "auto":
         _check_whole(cfg, "points_per_forward", 1, "auto or a whole number")

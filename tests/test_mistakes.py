@@ -79,6 +79,22 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("model.checkpoint=???", "gpsweep: model.checkpoint: Missing mandatory value: model.checkpoint"),
         ("hydra.run.dir=${oc.env:ABSENT}", "variable 'ABSENT' not found"),
         ("~crf", "gpsweep: crf: Key 'crf' not in 'Config'"),
+        ("+lable=uniform", "gpsweep: lable: no such key. Did you mean label?"),
+        ("+sweep=fig8", "gpsweep: sweep: no such key."),
+        (
+            "+trainer.precision=16",
+            "gpsweep: trainer.precision: no such key. Keys: accelerator, ",
+        ),
+        ("lable=uniform", "gpsweep: lable: no such key. Did you mean label?"),
+        ("data.limt=8", "gpsweep: data.limt: no such key. Did you mean data.limit?"),
+        ("trainer.device=2", "gpsweep: trainer.device: no such key. Did you mean trainer.devices?"),
+        ("hydra.run.dirr=x", "gpsweep: hydra.run.dirr: no such key. Did you mean hydra.run.dir?"),
+        ("+sweeps=8", "Could not find 'sweeps/8'"),
+        ("hydra/job_logging=null", "Could not find 'hydra/job_logging/null'"),
+        ("+sweeps=[8,10]", "Could not load 'sweeps/10'"),
+        ("+experiment=1", "gpsweep: experiment: no such key."),
+        ("=3", "Could not override ''"),
+        ("tracker.mode=online", "gpsweep: tracker.mode: no such key. Keys: none"),
         ("tracker={}", "gpsweep: tracker={}: expected the name of a tracker"),
         ("store=", "gpsweep: store=: expected a folder"),
         ("layer={input:body}", "layer={'input': 'body'}: expected a value or a list of values, came a dict"),
@@ -91,6 +107,23 @@ def refused(terminal: Terminal, *arguments: str) -> str:
 def test_configuration(terminal: Terminal, override: str, message: str) -> None:
     pictures(terminal.folder)
     assert message in refused(terminal, *SMALL, override).replace("\n", " ")
+
+
+def test_what_omegaconf_says_is_said_once(terminal: Terminal) -> None:
+    assert refused(terminal, "seed=${absent}").count("Interpolation key 'absent' not found") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["-m", "eps=0,1", "--cfg", "job"], "gpsweep: Only one of --run, --multirun, --cfg"),
+        (["--resolve"], "gpsweep: The --resolve flag can only be used in conjunction with --cfg"),
+        (["--experimental-rerun", "nowhere"], "gpsweep: File nowhere does not exist"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Experimental rerun")
+def test_flags_of_hydra_that_do_not_fit(terminal: Terminal, flags: list[str], message: str) -> None:
+    assert message in refused(terminal, *flags)
 
 
 def test_missing_and_broken_files(terminal: Terminal) -> None:
