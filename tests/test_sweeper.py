@@ -80,6 +80,41 @@ def test_an_interval_has_no_points() -> None:
         fused("eps=interval(0,1)")
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("eps=range(1,0,0.1)", r"eps=range\(1,0,0.1\): expected values, came none"),
+        ("eps=range(0,1,0)", r"eps=range\(0,1,0\): the step must not be 0"),
+        ("eps=5,range(0,inf)", r"eps=range\(0,inf,1\): expected finite bounds"),
+    ],
+)
+def test_ranges_without_values_are_named(line: str, says: str) -> None:
+    with pytest.raises(GpsweepError, match=says):
+        fused(line)
+
+
+def test_a_glob_finds_choices_that_look_like_numbers(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    net = ["model=custom", "model.net=networks.small"]
+    code, _, err = terminal("-m", *SET, *net, "eps=0", "precision=glob(*,exclude=bf*)")
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("hydra.sweep.subdir='${sed}'", "gpsweep: hydra.sweep.subdir: Interpolation key 'sed' not found"),
+        ("hydra.sweeper.max_batch_size=0", "gpsweep: hydra.sweeper.max_batch_size=0: expected at least 1"),
+        ("label=glob(*)", "gpsweep: label=glob(*): expected values"),
+    ],
+)
+def test_a_sweep_that_cannot_begin_is_one_message(terminal: Terminal, override: str, says: str) -> None:
+    code, _, err = terminal("-m", "seed=0,1", override)
+    assert code == 1
+    assert err.startswith(says)
+    assert "Traceback" not in err
+
+
 def test_a_glob_has_no_points(terminal: Terminal) -> None:
     code, _, err = terminal("-m", "label=glob(*)")
     assert code == 1

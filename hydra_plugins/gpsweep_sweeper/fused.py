@@ -23,6 +23,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from gpsweep.command import within_hydra
+from gpsweep.config import quoted
 from gpsweep.errors import GpsweepError
 from gpsweep.points import AXES, decimal_range
 
@@ -48,12 +50,14 @@ class FusedSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         self.params = {}
-        try:
+        with within_hydra():
+            if self.max_batch_size is not None and self.max_batch_size < 1:
+                raise GpsweepError(
+                    f"hydra.sweeper.max_batch_size={self.max_batch_size}: expected at least 1, or null"
+                )
             returned = super().sweep(fuse(overrides))
             self.every_job.conclude()
             return returned
-        except GpsweepError as error:
-            raise CompactHydraException(str(error)) from error
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Compose every job before the first one runs; one that runs here is composed at once anyway.
@@ -93,28 +97,39 @@ def fuse(overrides: Iterable[Override]) -> list[str]:
 def _fused(override: Override) -> str:
     line = override.input_line
     assert line is not None
-    if override.key_or_group not in AXES or not override.is_sweep_override():
+    if not override.is_sweep_override():
         return line
     key, value = override.get_key_element(), override.value()
+    if override.key_or_group not in AXES:
+        # What a glob finds may look like a number, and has to be quoted as if it had been typed.
+        choices: list[str] = list(override.sweep_string_iterator()) if isinstance(value, Glob) else []
+        return quoted([f"{key}={','.join(choices)}"])[0] if choices else line
     if isinstance(value, RangeSweep):
-        return f"{key}=[{','.join(_numbers(value))}]"
+        return f"{key}=[{','.join(_numbers(key, value))}]"
     if isinstance(value, Glob):
         raise GpsweepError(f"{line}: expected values, as in {key}=a,b; glob finds the files of a group alone")
     if not override.is_discrete_sweep():
         raise GpsweepError(f"{line}: expected points, came an interval; write {key}=range(start,stop,step)")
     if isinstance(value, ChoiceSweep) and any(isinstance(each, RangeSweep) for each in value.list):
         ranges = [
-            _numbers(each) if isinstance(each, RangeSweep) else [Override._get_value_element_as_str(each)]
+            _numbers(key, each)
+            if isinstance(each, RangeSweep)
+            else [Override._get_value_element_as_str(each)]
             for each in value.list
         ]
         return f"{key}=[{','.join(chain.from_iterable(ranges))}]"
     return f"{key}=[{','.join(override.sweep_string_iterator())}]"
 
 
-def _numbers(span: RangeSweep) -> list[str]:
+def _numbers(key: str, span: RangeSweep) -> list[str]:
     """Return the numbers of a range as exact decimals, or as whole numbers where it is made of such."""
     assert span.start is not None and span.stop is not None
-    numbers = decimal_range(span.start, span.stop, span.step)
+    try:
+        numbers = decimal_range(span.start, span.stop, span.step)
+    except GpsweepError as error:
+        raise GpsweepError(f"{key}={error}") from error
+    if not numbers:
+        raise GpsweepError(f"{key}=range({span.start},{span.stop},{span.step}): expected values, came none")
     whole = all(isinstance(v, int) for v in (span.start, span.stop, span.step))
     return [str(int(v) if whole else v) for v in numbers]
 
