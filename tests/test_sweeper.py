@@ -115,6 +115,12 @@ def test_a_sweep_that_cannot_begin_is_one_message(terminal: Terminal, override: 
     assert "Traceback" not in err
 
 
+def test_files_that_are_sweeps_themselves_are_not_swept_over(terminal: Terminal) -> None:
+    code, _, err = terminal("-m", "+sweeps=fig8,fig10")
+    assert code == 1
+    assert "gpsweep: +sweeps=fig8: is itself a sweep, by hydra.sweeper.params; expected a command for" in err
+
+
 def test_a_glob_has_no_points(terminal: Terminal) -> None:
     code, _, err = terminal("-m", "label=glob(*)")
     assert code == 1

@@ -24,7 +24,6 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.command import within_hydra
-from gpsweep.config import quoted
 from gpsweep.errors import GpsweepError
 from gpsweep.points import AXES, decimal_range
 
@@ -63,8 +62,11 @@ class FusedSweeper(BasicSweeper):
         """Compose every job before the first one runs; one that runs here is composed at once anyway.
 
         Raises:
-            GpsweepError: if two of them, of whichever batches, would write to one folder.
+            GpsweepError: if two of them, of whichever batches, would write to one folder; if one would sweep
+                itself.
         """
+        from gpsweep import jobs
+
         assert self.overrides is not None
         every = [overrides for each in self.overrides for overrides in each]
         if self.batch_index > 1 or (len(every) == 1 and isinstance(self.every_job.launcher, BasicLauncher)):
@@ -76,6 +78,11 @@ class FusedSweeper(BasicSweeper):
             job = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             with open_dict(job):
                 job.hydra.job.num, job.hydra.job.id = number, str(number)  # which launchers would set
+            if job.hydra.sweeper.get("params") != self.config.hydra.sweeper.get("params"):
+                raise GpsweepError(
+                    f"{jobs.distinct(every)[number]}: is itself a sweep, by hydra.sweeper.params; expected a "
+                    "command for each, as in +sweeps=fig8"
+                )
             folder = Path(job.hydra.sweep.dir, job.hydra.sweep.subdir)
             if folder in folders:
                 raise GpsweepError(
@@ -101,6 +108,8 @@ def _fused(override: Override) -> str:
         return line
     key, value = override.get_key_element(), override.value()
     if override.key_or_group not in AXES:
+        from gpsweep.config import quoted
+
         # What a glob finds may look like a number, and has to be quoted as if it had been typed.
         choices: list[str] = list(override.sweep_string_iterator()) if isinstance(value, Glob) else []
         return quoted([f"{key}={','.join(choices)}"])[0] if choices else line
