@@ -42,7 +42,7 @@ def unknown_key(key: str, names: Sequence[str]) -> GpsweepError:
         names: what its last part may be.
     """
     part, dot, got = key.rpartition(".")
-    near = [f"{part}{dot}{name}" for name in get_close_matches(got, names, n=3, cutoff=0.7)]
+    near = [f"{part}{dot}{name}" for name in get_close_matches(got, names, n=3, cutoff=0.65)]
     return GpsweepError(f"{key}: no such key.{_meant(near)} Keys: {listing(names, 40) or 'none'}")
 
 

@@ -40,7 +40,6 @@ WEIGHTS = "weights.safetensors"
 RECORD = "fit.json"
 # No float16, in which small gradients would be rounded to 0.
 AUTOCAST = ("none", "bf16", "auto")
-LARGEST_SEED = 2**32 - 1  # of NumPy's generator
 
 
 @dataclass
@@ -141,8 +140,8 @@ def check(cfg: DictConfig) -> None:
     for key, least in (("epochs", 1), ("batch_size", 1), ("decay", 0), ("balance", 0), ("seed", 0)):
         if not cfg[key] >= least:
             raise GpsweepError(f"{key}={cfg[key]}: expected a number ≥ {least}")
-    if cfg.seed > LARGEST_SEED:
-        raise GpsweepError(f"seed={cfg.seed}: expected a number ≤ {LARGEST_SEED}")
+    if cfg.seed >= 2**32:  # which NumPy's generator does not take
+        raise GpsweepError(f"seed={cfg.seed}: expected a number below 2**32")
     if not cfg.data.batch_size >= 1:
         raise GpsweepError(f"data.batch_size={cfg.data.batch_size}: expected a number ≥ 1")
     for key in ("scale", "crop"):

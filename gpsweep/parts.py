@@ -73,7 +73,7 @@ def parts_of(cfg: DictConfig) -> Parts:
     """
     grid = grid_of(cfg)
     if not cfg.store:
-        raise GpsweepError("store=: expected a folder, came nothing")
+        raise GpsweepError("store=: expected a folder, came nothing (store=…, or $GPSWEEP_STORE)")
     check_writable(Path(cfg.store), "store")
     source: Source = instance(cfg.data.source, "data.source")
     if len(source) == 0:

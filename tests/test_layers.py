@@ -125,8 +125,9 @@ def test_the_command_prints_the_table_or_one_message(
     assert "net." not in out
     assert main(["model=custom", "model.net=networks.absent"]) == 1
     assert "model.net=networks.absent" in capsys.readouterr().err
-    assert main(["modl=smp"]) == 1
-    assert "modl" in capsys.readouterr().err
+    for key in ("modl=smp", "+modl=smp"):
+        assert main([key]) == 1
+        assert capsys.readouterr().err.startswith("gpsweep: modl: no such key. Did you mean model?")
 
 
 @pytest.mark.parametrize("given", [["--help"], ["-h"], ["model=custom", "--help"]])

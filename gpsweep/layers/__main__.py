@@ -50,6 +50,7 @@ def main(overrides: list[str] | None = None) -> int:
     config.register()
     with initialize_config_dir(config.conf_folder(), version_base="1.3"):
         cfg = compose("config", overrides=config.quoted(arguments))
+    config.check_keys(cfg)
     net, sample = network_and_sample(cfg)
 
     def listed(memory_format: MemoryFormat) -> list[Row]:
