@@ -55,7 +55,7 @@ def typed(main: Callable[[], object]) -> None:
         except ValueError as error:  # of flags; what comes later Hydra prints
             if full_errors():
                 raise
-            print(f"gpsweep: {error}", file=sys.stderr)
+            print(f"gpsweep: {in_words(error)}", file=sys.stderr)
             sys.exit(FAILED)
 
 

@@ -23,6 +23,7 @@ from gpsweep.lightning import Trainer
 from gpsweep.models.build import build
 from gpsweep.models.class_map import class_map
 from gpsweep.models.pixels import PixelNet
+from gpsweep.precision import check_precision
 from gpsweep.prepare import check_classes
 from gpsweep.refine import Refinement, refinement
 from gpsweep.store import Store
@@ -148,6 +149,7 @@ def grid_of(cfg: DictConfig) -> points.Grid:
     """
     check_keys(cfg)
     check_choices(cfg)
+    check_precision("precision.forward", cfg.precision.forward)
     if cfg.points_per_forward != "auto":
         _check_whole(cfg, "points_per_forward", 1, "auto or a whole number")
     for key, least in (("data.batch_size", 1), ("data.workers", 0), ("seed", 0), ("shards", 1), ("shard", 0)):
