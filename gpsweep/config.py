@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
@@ -19,8 +20,8 @@ from gpsweep.crf import Crf
 from gpsweep.errors import GpsweepError, unknown_key
 
 PACKAGE = Path(__file__).resolve().parent
-GROUPS = ("model", "data", "precision", "tracker")
 PLAIN = re.compile(r"[\w./-]+", re.ASCII)
+NESTED = re.compile(r"\w+(/\w+)+")  # the name of a group within another
 NOT_NAMES = re.compile(
     r"(?<![\w'\"./-])(null|true|false|inf|nan|\d[\d_]*(\.\d+)?(e[+-]?\d+)?)(?![\w'\"./-])", re.IGNORECASE
 )
@@ -113,48 +114,63 @@ def register() -> None:
     )
 
 
-def quoted(arguments: Sequence[str], schema: type = Config) -> list[str]:
+def quoted(arguments: Sequence[str]) -> list[str]:
     """Quote the choices of a group that Hydra would take for something else than names.
 
     They are the numbers of ``precision``, and mistakes such as ``model=null``, of which Hydra would tell by a
-    traceback. A group is whatever is no key of the schema: users have groups of their own.
+    traceback.
 
-    >>> quoted(["precision=16", "precision.gradient=16", "eps=16", "model=null", "+experiment=1"])
-    ["precision='16'", 'precision.gradient=16', 'eps=16', "model='null'", "+experiment='1'"]
+    >>> quoted(["precision=16", "precision.gradient=16", "eps=16", "model=null", "+sweeps=8"])
+    ["precision='16'", 'precision.gradient=16', 'eps=16', "model='null'", "+sweeps='8'"]
     """
-    keys = {each.name for each in fields(schema)}.difference(GROUPS)
+    groups = {path.name for path in Path(conf_folder()).iterdir() if path.is_dir()}
 
     def one(argument: str) -> str:
         name, equals, value = argument.partition("=")
         group = name.lstrip("+~").partition("@")[0]
-        if not equals or name.startswith("-") or "." in group or group in keys or value.startswith("{"):
-            return argument
-        return name + equals + NOT_NAMES.sub(r"'\g<0>'", value)
+        if (not group or group in groups or NESTED.fullmatch(group)) and not value.startswith("{"):
+            return name + equals + NOT_NAMES.sub(r"'\g<0>'", value)
+        return argument
 
     return [one(argument) for argument in arguments]
 
 
-def check_keys(cfg: DictConfig, part: str = "") -> None:
-    """Check that a configuration has the keys of its schema alone; ``+key=value`` would add any other.
+def check_keys(cfg: DictConfig) -> None:
+    """Check that a configuration has the keys of its schema; ``+key=value`` would add any other, unheeded.
+
+    A key of the user's own is well where an interpolation uses it, such as ``outputs/${lab}``.
 
     Args:
-        cfg: the configuration; where no schema declares its keys, as below ``model``, all of them are right.
-        part: what precedes its keys in the user's, with a dot.
+        cfg: the configuration; where no schema declares keys, as below ``model``, all of them are right.
 
     Raises:
         GpsweepError: naming a key that is in no schema.
     """
-    schema = OmegaConf.get_type(cfg)
+    for key, known in _undeclared(cfg, ""):
+        if not _used(key, cfg):
+            raise unknown_key(key, known)
+
+
+def _undeclared(node: DictConfig, place: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the keys of a node and of those below it that are not in their schema, and which are."""
+    schema = OmegaConf.get_type(node)
     if not is_dataclass(schema):
         return
     known = [each.name for each in fields(schema)]
-    for key in map(str, cfg):
+    for key in map(str, node):
         if key not in known:
-            raise unknown_key(f"{part}{key}", known)
-        if not OmegaConf.is_missing(cfg, key) and not OmegaConf.is_interpolation(cfg, key):
-            node = cfg[key]
-            if isinstance(node, DictConfig):
-                check_keys(node, f"{part}{key}.")
+            yield f"{place}{key}", known
+        if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+            below = node[key]
+            if isinstance(below, DictConfig):
+                yield from _undeclared(below, f"{place}{key}.")
+
+
+def _used(key: str, cfg: DictConfig) -> bool:
+    """Say whether an interpolation names a key, in the configuration or in Hydra's own part of it."""
+    parts = [cfg, HydraConfig.instance().cfg] if HydraConfig.initialized() else [cfg]
+    named = re.compile(rf"\$\{{[^}}]*(?<![\w.]){re.escape(key)}\b")
+    return any(named.search(OmegaConf.to_yaml(part)) for part in parts)
 
 
 def quoted_path(path: Path) -> str:

@@ -333,5 +333,5 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = config.quoted(sys.argv[1:], SearchConfig)
+    sys.argv[1:] = config.quoted(sys.argv[1:])
     typed(main)

@@ -288,5 +288,5 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = config.quoted(sys.argv[1:], Recipe)
+    sys.argv[1:] = config.quoted(sys.argv[1:])
     typed(main)

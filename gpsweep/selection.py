@@ -92,8 +92,6 @@ def plan(
     if select == "none":
         return None
     known = set(ids)
-    if tune is None and seed < 0:
-        raise GpsweepError(f"seed={seed}: select={select} expects a number ≥ 0")
     kept: dict[str, Any] = {"seed": seed} if tune is None else {"tune": [n for n in tune if n in known]}
     halves(ids, kept)
     return kept

@@ -61,6 +61,12 @@ def test_the_progress_bar_counts_points(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == ""
 
 
+def test_what_is_no_group_is_left_as_it_was_typed() -> None:
+    typed = ["--config-dir", "/conf/of=4", "-cd=/conf/4", "eps=4", "+lab=4", "data={limit: 4}", "~data.limit=4"]
+    assert config.quoted(typed) == typed
+    assert config.quoted(["hydra/launcher=4", "~precision=4"]) == ["hydra/launcher='4'", "~precision='4'"]
+
+
 @pytest.mark.parametrize("path", ["a b", "a'b", r"a\b", r"a\'b", "a\\", "é, (1)", "k=v", "out/a-b.pt"])
 def test_a_path_comes_back_from_an_override(path: str) -> None:
     override = f"key={config.quoted_path(Path(path))}"

@@ -110,6 +110,16 @@ def test_configuration(terminal: Terminal, override: str, message: str) -> None:
     assert message in refused(terminal, *SMALL, override).replace("\n", " ")
 
 
+def test_a_key_of_the_user_s_own_is_well_where_it_is_used(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    code, _, err = terminal(*SMALL, "eps=0", "+lab=4", "hydra.run.dir=of_${lab}")
+    assert code == 0, err
+    assert Path("of_4/results.csv").is_file()
+    code, _, err = terminal(*SMALL, "eps=0", "+size=6", "data.size='${size}'", "hydra.run.dir=small")
+    assert code == 0, err
+    assert "gpsweep: size: no such key." in refused(terminal, *SMALL, "eps=0", "+size=6")
+
+
 def test_what_omegaconf_says_is_said_once(terminal: Terminal) -> None:
     assert refused(terminal, "seed=${absent}").count("Interpolation key 'absent' not found") == 1
 

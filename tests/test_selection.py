@@ -65,9 +65,6 @@ def test_plans_that_cannot_be() -> None:
         plan("halve", ids=IDS)
     with pytest.raises(GpsweepError, match="select=half: expected at least two images to split, came 1"):
         plan("half", ids=IDS[:1])
-    with pytest.raises(GpsweepError, match="seed=-1: select=half expects a number ≥ 0"):
-        plan("half", ids=IDS, seed=-1)
-    assert plan("none", ids=IDS, seed=-1) is None
     for tune, came in ((["a", "b"], "0 of 40"), (IDS, "40 of 40"), ([], "0 of 40")):
         with pytest.raises(
             GpsweepError, match=rf"data\.tune_split: expected .* came those of {came}; .*_00000"
