@@ -62,7 +62,7 @@ def test_the_progress_bar_counts_points(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_what_is_no_group_is_left_as_it_was_typed() -> None:
-    typed = ["--config-dir", "/conf/of=4", "-cd=/conf/4", "eps=4", "+lab=4", "data={limit: 4}", "~data.limit=4"]
+    typed = ["--config-dir", "/conf/of=4", "-cd=/conf/4", "eps=4", "+lab=4", "data={limit: 4}"]
     assert config.quoted(typed) == typed
     assert config.quoted(["hydra/launcher=4", "~precision=4"]) == ["hydra/launcher='4'", "~precision='4'"]
 
