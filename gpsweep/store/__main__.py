@@ -21,12 +21,13 @@ from gpsweep.errors import GpsweepError
 from gpsweep.store import DAMAGED, IDENTITY, SUFFIX, Store
 
 DAY = 24 * 3600.0
+CACHE = "knn"  # what label=knn keeps beside the counts: knn.cache in conf/config.yaml
 ABANDONED = 3600.0  # a file that has been in writing for an hour has no writer any more
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One identity's folder, as a person sees it."""
+    """One identity's folder, or the cache, as a person sees it."""
 
     folder: Path
     model: str
@@ -75,17 +76,21 @@ def found(root: Path) -> list[Entry]:
         GpsweepError: if the folder is no store.
     """
     # A folder without its identity is what is left where its removal was broken off.
-    folders = {path.parent for name in (IDENTITY, f"*{SUFFIX}") for path in root.glob(f"*/{name}")}
+    signs = (f"*/{IDENTITY}", f"*/*{SUFFIX}", f"{CACHE}/*")
+    folders = {path.parent for sign in signs for path in root.glob(sign)}
     if not folders:
         raise GpsweepError(f"{root}: expected a store, a folder of folders with {IDENTITY}; there is none")
     return sorted((entry(folder) for folder in folders), key=lambda each: each.changed, reverse=True)
 
 
 def entry(folder: Path) -> Entry:
-    """Look at one identity's folder."""
+    """Look at one identity's folder, or at the cache."""
     every = looked_at([folder, *folder.rglob("*")])
     files = {path: seen for path, seen in every.items() if S_ISREG(seen.st_mode)}
     debris = {path: files.pop(path) for path in [*files] if is_debris(path)}
+    changed = max((seen.st_mtime for seen in every.values()), default=time.time())
+    if folder.name == CACHE:
+        return Entry(folder, "training images of label=knn", "", "", files, debris, changed)
     # Predictions have a folder each.
     kept = {path: seen for path, seen in files.items() if path.suffix == SUFFIX or path.parent != folder}
     try:
@@ -95,7 +100,6 @@ def entry(folder: Path) -> Entry:
         batches = f"{done} of {store.batches}"
     except GpsweepError:
         about, batches = {}, "?"
-    changed = max((seen.st_mtime for seen in every.values()), default=time.time())
     name = {key: str(about.get(key, "?")) for key in ("model", "dataset")}
     return Entry(folder, name["model"], name["dataset"], batches, kept, debris, changed)
 
@@ -149,7 +153,8 @@ def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bo
     for each in entries:
         old = older is not None and now - each.changed > older * DAY
         if old or each.folder.name in keys:
-            print(f"{each.folder}: {each.batches} batches, {size_text(each.size)}")
+            batches = f"{each.batches} batches, " if each.batches else ""
+            print(f"{each.folder}: {batches}{size_text(each.size)}")
             freed += each.size
             if not dry:
                 shutil.rmtree(each.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
@@ -13,6 +14,7 @@ import pytest
 
 from gpsweep.atomic import TEMPORARY
 from gpsweep.errors import GpsweepError
+from gpsweep.knn.cache import Cache
 from gpsweep.points import Point, grid
 from gpsweep.sparse import Counts
 from gpsweep.store import DAMAGED, SUFFIX, Chunk, Store
@@ -245,6 +247,19 @@ def test_gc_finds_what_was_left_of_predictions(store: Store) -> None:
         os.utime(spool / name, (0, 0))
     assert main(["gc", str(root)]) == 0
     assert [path.name for path in spool.iterdir()] == ["a.png"]
+
+
+def test_what_knn_keeps_is_listed_and_may_go(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    root = filled(store).folder.parent
+    Cache(root / "knn", "knn.cache").write("features", {"of": "a network"}, {"features": np.zeros(1000)})
+    assert main(["ls", str(root)]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("knn ")]
+    assert "training images of label=knn" in line
+    assert re.search(r" 1  8\.\d kB ", line)
+    assert main(["gc", str(root), "--key", "knn"]) == 0
+    assert re.fullmatch(rf"{root}/knn: 8\.\d kB\nfreed 8\.\d kB\n", capsys.readouterr().out)
+    assert not (root / "knn").exists()
+    assert store.missing(POINTS, range(3)) == {}
 
 
 def test_what_a_removal_that_was_broken_off_has_left_may_go_as_well(
