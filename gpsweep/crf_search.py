@@ -107,8 +107,8 @@ def search(cfg: DictConfig) -> pd.DataFrame:
             raise GpsweepError(
                 f"{key}={came}: a search runs in one process, on the tuning images; leave it out"
             )
-    from gpsweep import selection
     from gpsweep.parts import parts_of
+    from gpsweep.results import selection
     from gpsweep.tuning import tune_ids
 
     parts = parts_of(cfg)

@@ -13,9 +13,9 @@ from typing import Any
 from gpsweep import cost
 from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError
-from gpsweep.loading import PER_CLASS, RESULTS, SELECTION, SUMMARY
-from gpsweep.outcome import COUNTS, Outcome, plain
 from gpsweep.points import Point, columns, from_columns
+from gpsweep.results.loading import PER_CLASS, RESULTS, SELECTION, SUMMARY
+from gpsweep.results.outcome import COUNTS, Outcome, plain
 from gpsweep.store import Merged, Store
 
 RECORD = "run.json"
@@ -34,7 +34,7 @@ class Record:
         folder: the run's folder.
         place: the folder of its counts, which may be gone: results remain.
         points: its points.
-        info: see :class:`gpsweep.outcome.Outcome`.
+        info: see :class:`gpsweep.results.outcome.Outcome`.
     """
 
     folder: Path

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-from gpsweep import ranks, record, selection
+from gpsweep import ranks, record
 from gpsweep.atomic import check_writable
 from gpsweep.data.base import Source
 from gpsweep.data.batch import Guarded, collate
@@ -22,13 +22,14 @@ from gpsweep.failures import worker_lost
 from gpsweep.interrupts import Interrupts, StoppedError, leave_signals, terminated_at_once
 from gpsweep.measure import measure_missing
 from gpsweep.module import GridModule, Task
-from gpsweep.outcome import Outcome
 from gpsweep.parts import Parts, parts_of
 from gpsweep.passes import Memo
 from gpsweep.predict import Spool, file_name, predict
 from gpsweep.prepare import prepare
 from gpsweep.progress import bar
 from gpsweep.provenance import provenance
+from gpsweep.results import selection
+from gpsweep.results.outcome import Outcome
 from gpsweep.trainer import device_name, quiet_lightning, rank
 from gpsweep.tuning import tune_ids
 

@@ -11,8 +11,8 @@ from outcomes import make
 
 from gpsweep import results
 from gpsweep.atomic import save
-from gpsweep.outcome import COUNTS, pack
 from gpsweep.report import curves, worth
+from gpsweep.results.outcome import COUNTS, pack
 
 CONFIG = """\
 model:

@@ -10,8 +10,8 @@ import numpy as np
 
 from gpsweep import cost
 from gpsweep import counts as metrics
-from gpsweep.outcome import Outcome
 from gpsweep.points import Point, decimal_range, grid
+from gpsweep.results.outcome import Outcome
 from gpsweep.sparse import Counts
 
 LABELS = ["argmax", "random_onehot", "uniform", "top2"]

@@ -13,7 +13,8 @@ from commands import Terminal, pictures
 from hydra.core.global_hydra import GlobalHydra
 from networks import CLASSES
 
-from gpsweep import counts, crf_search, results, selection
+from gpsweep import counts, crf_search, results
+from gpsweep.results import selection
 
 pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
 

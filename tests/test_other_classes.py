@@ -13,8 +13,8 @@ from PIL import Image
 
 from gpsweep import results
 from gpsweep.engine import curve
-from gpsweep.outcome import Outcome
 from gpsweep.report.__main__ import main as report
+from gpsweep.results.outcome import Outcome
 from gpsweep.store import Store
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", "data.classes=[sky,road]", "data.void=255"]

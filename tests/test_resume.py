@@ -15,8 +15,8 @@ from PIL import Image
 
 from gpsweep import counting, memory, results
 from gpsweep.errors import GpsweepError
-from gpsweep.outcome import Outcome
 from gpsweep.report.__main__ import main as report
+from gpsweep.results.outcome import Outcome
 from gpsweep.store import chunk
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]

@@ -13,7 +13,8 @@ import torch
 from commands import Terminal, pictures
 from networks import CLASSES, build
 
-from gpsweep import findings, results
+from gpsweep import results
+from gpsweep.results import findings
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 NET = ["model=custom", "model.net=networks.small"]

@@ -31,8 +31,8 @@ from gpsweep.data.folder import folder
 from gpsweep.data.mnist import mnist
 from gpsweep.data.voc import voc
 from gpsweep.errors import GpsweepError
-from gpsweep.findings import Findings
 from gpsweep.models.checkpoint import restore
+from gpsweep.results.findings import Findings
 
 
 class Makes:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from gpsweep import record, results
 from gpsweep.errors import GpsweepError
-from gpsweep.findings import Findings
-from gpsweep.outcome import COUNTS, read
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import COUNTS, read
 
 MERGED = "merged"
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpsweep import results, words
 from gpsweep.atomic import save
-from gpsweep.findings import Findings
 from gpsweep.report.look import GRID, MARKERS, MUTED, PAPER, Look, folded, look, styled, times_text, unit
+from gpsweep.results.findings import Findings
 
 if TYPE_CHECKING:
     import pandas as pd

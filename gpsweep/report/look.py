@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from gpsweep.counts import is_segmentation
-from gpsweep.findings import Findings
+from gpsweep.results.findings import Findings
 
 INK, MUTED, GRID, PAPER = "#1b222c", "#66707c", "#e4e8ec", "#ffffff"
 # Told apart with every common kind of colour vision: hue and lightness differ, and so do the markers.

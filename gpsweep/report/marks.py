@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from gpsweep import results, selection
-from gpsweep.findings import Findings
+from gpsweep import results
 from gpsweep.points import AXES, from_columns
 from gpsweep.report.look import times_text
+from gpsweep.results import selection
+from gpsweep.results.findings import Findings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,16 +12,17 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from gpsweep import counts as metrics
-from gpsweep import results, selection, words
+from gpsweep import results, words
 from gpsweep.atomic import save
 from gpsweep.errors import listing
-from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome
 from gpsweep.report import curves
 from gpsweep.report import look as looks
 from gpsweep.report import marks as gains
 from gpsweep.report.verdict import additions, beside, costs_text, verdict
-from gpsweep.significance import TESTS
+from gpsweep.results import selection
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import Outcome
+from gpsweep.results.significance import TESTS
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 SHOWN = (*results.KEPT, "config")  # what the page shows of the run's info, where it is known

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from gpsweep import results, words
 from gpsweep.console import standard_output
 from gpsweep.counts import ALPHA, is_segmentation
-from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome
 from gpsweep.report.marks import marks
 from gpsweep.report.verdict import Verdict, additions, cost_of, costs_text, verdict
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

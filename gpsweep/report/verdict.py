@@ -7,10 +7,11 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import counts as metrics
-from gpsweep import results, selection
-from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome
+from gpsweep import results
 from gpsweep.report.marks import Mark, marks, rivals
+from gpsweep.results import selection
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpsweep.atomic import save
-from gpsweep.findings import Findings
 from gpsweep.report.curves import svg
 from gpsweep.report.look import GRID, INK, MARKERS, MUTED, PAPER, Look, folded, look, styled
 from gpsweep.report.marks import Mark, front, marks, worth_drawing
+from gpsweep.results.findings import Findings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -112,7 +112,7 @@ def make(wanted: Asked) -> int:
     sheet = assembling.sheet(wanted.name, table, ended, small=wanted.small, at_once=at_once)
     paths = formats.write(sheet, wanted.out)
     if table.picture:
-        from gpsweep.outcome import read
+        from gpsweep.results.outcome import read
         from gpsweep.tables.picture import draw
 
         panels = [(each.job.key, (each.job.name, read(each.folder))) for each in done if each.folder]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gpsweep import words
 from gpsweep.errors import GpsweepError
-from gpsweep.outcome import Outcome, read
-from gpsweep.significance import TESTS
+from gpsweep.results.outcome import Outcome, read
+from gpsweep.results.significance import TESTS
 from gpsweep.tables.commands import Job
 from gpsweep.tables.definition import Definition, Variant
 from gpsweep.tables.entries import SPREAD, Entry, averaged, by_class, curve_of, gains, knn_accuracy, risen

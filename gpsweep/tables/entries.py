@@ -10,13 +10,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from gpsweep import cost, results, selection
+from gpsweep import cost, results
 from gpsweep import counts as metrics
 from gpsweep.errors import GpsweepError, listing
-from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome
 from gpsweep.points import Point
-from gpsweep.significance import p_value
+from gpsweep.results import selection
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import Outcome
+from gpsweep.results.significance import p_value
 from gpsweep.tables.definition import Line
 
 Entry = dict[str, Any]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
 from gpsweep.atomic import save
-from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome
 from gpsweep.report.curves import figure, svg
 from gpsweep.report.look import COLOURS, GRID, MUTED, PAPER, look, styled
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

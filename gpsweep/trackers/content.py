@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import yaml  # type: ignore[import-untyped]
 
 from gpsweep import results
-from gpsweep.outcome import read_info
 from gpsweep.points import AXES
-from gpsweep.selection import ranked
+from gpsweep.results.outcome import read_info
+from gpsweep.results.selection import ranked
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from outcomes import make
 from PIL import Image
 
 from gpsweep import report
-from gpsweep.findings import Findings
+from gpsweep.results.findings import Findings
 
 pytestmark = pytest.mark.browser
 

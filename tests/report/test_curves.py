@@ -14,9 +14,9 @@ from outcomes import make
 from PIL import Image
 
 from gpsweep import results
-from gpsweep.findings import Findings
 from gpsweep.report import curves
 from gpsweep.report.look import COLOURS, look, styled, unit
+from gpsweep.results.findings import Findings
 
 EVERY = ["argmax", "random_onehot", "uniform", "top2", "ground_truth"]
 GRIDS: dict[str, dict[str, Any]] = {

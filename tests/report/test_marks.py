@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from outcomes import make
 
-from gpsweep import counts, results, selection
-from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome
+from gpsweep import counts, results
 from gpsweep.report.marks import Mark, front, marks, rivals, worth_drawing
+from gpsweep.results import selection
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import Outcome
 
 REFINED: dict[str, Any] = {
     "label": ["argmax", "uniform"],

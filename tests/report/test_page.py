@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from outcomes import INFO, make
 
-from gpsweep import counts, report, results, selection, words
-from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome
+from gpsweep import counts, report, results, words
 from gpsweep.points import Point
 from gpsweep.report import page
 from gpsweep.report.__main__ import main
 from gpsweep.report.verdict import Verdict
+from gpsweep.results import selection
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import Outcome
 from gpsweep.sparse import Counts
 
 pytestmark = pytest.mark.usefixtures("undrawn")

@@ -10,10 +10,11 @@ import pytest
 from outcomes import make
 from rich.console import Console
 
-from gpsweep import results, selection
-from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome
+from gpsweep import results
 from gpsweep.report.terminal import best_table
+from gpsweep.results import selection
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import Outcome
 
 FOLDER = Path("outputs") / "a rather [long] name that goes on" / ("x" * 60) / "2026-01-02_03-04-05"
 

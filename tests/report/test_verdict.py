@@ -8,11 +8,11 @@ import pytest
 from outcomes import make
 
 from gpsweep import results
-from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome
 from gpsweep.report.marks import marks, worth_drawing
 from gpsweep.report.page import page
 from gpsweep.report.verdict import Verdict, additions, beside, cost_of, verdict
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import Outcome
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

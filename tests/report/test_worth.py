@@ -15,11 +15,11 @@ from outcomes import make
 from PIL import Image
 
 from gpsweep import report
-from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome
 from gpsweep.report import worth
 from gpsweep.report.look import COLOURS, INK, look, styled
 from gpsweep.report.marks import marks
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import Outcome
 
 GRIDS: dict[str, dict[str, Any]] = {
     "one mark": {"label": "argmax"},

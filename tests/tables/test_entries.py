@@ -10,9 +10,10 @@ import pytest
 from outcomes import make
 
 from gpsweep import counts as metrics
-from gpsweep import results, selection
+from gpsweep import results
 from gpsweep.errors import GpsweepError
-from gpsweep.outcome import Outcome
+from gpsweep.results import selection
+from gpsweep.results.outcome import Outcome
 from gpsweep.tables.definition import Line
 from gpsweep.tables.entries import averaged, by_class, curve_of, gains, risen
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import counts as metrics
-from gpsweep import selection
 from gpsweep.atomic import save
-from gpsweep.findings import GAINS, Findings, per_class, table
-from gpsweep.loading import PER_CLASS, RESULTS, SELECTION, SUMMARY, class_column, load, runs, tables
-from gpsweep.outcome import COUNTS, Outcome, pack, plain, read
-from gpsweep.selection import CURVE, ORACLE, best
-from gpsweep.significance import TESTS
+from gpsweep.results import selection
+from gpsweep.results.findings import GAINS, Findings, per_class, table
+from gpsweep.results.loading import PER_CLASS, RESULTS, SELECTION, SUMMARY, class_column, load, runs, tables
+from gpsweep.results.outcome import COUNTS, Outcome, pack, plain, read
+from gpsweep.results.selection import CURVE, ORACLE, best
+from gpsweep.results.significance import TESTS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 from outcomes import interval, make
 
-from gpsweep import counts, results, selection
+from gpsweep import counts, results
 from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError
-from gpsweep.findings import Findings
-from gpsweep.outcome import Outcome, plain, read
 from gpsweep.points import AXES
+from gpsweep.results import selection
+from gpsweep.results.findings import Findings
+from gpsweep.results.outcome import Outcome, plain, read
 from gpsweep.sparse import Counts
 
 SMALL = {"images": 9, "classes": 4}

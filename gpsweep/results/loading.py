@@ -11,8 +11,8 @@ import numpy as np
 
 from gpsweep import counts as metrics
 from gpsweep.errors import GpsweepError, listing
-from gpsweep.outcome import COUNTS, contents
 from gpsweep.points import AXES
+from gpsweep.results.outcome import COUNTS, contents
 
 if TYPE_CHECKING:
     import pandas as pd

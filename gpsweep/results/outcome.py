@@ -36,10 +36,10 @@ class Outcome:
         ids: the names of the images.
         seconds: wall time of each point's own forward passes.
         info: ``dataset``, ``model``, ``weights_sha256``, ``versions`` (name → version), ``git_commit``,
-            ``command``, ``config`` (YAML text), ``select`` (see :func:`gpsweep.selection.plan`), ``device``,
-            ``layer_scale``, ``memory_format``, ``points_per_forward``, ``finished`` (when), ``knn``
-            (``accuracy`` in % of what the nearest training images alone tell, and how these are found),
-            ``times`` (``start``, ``shared``, ``points``, ``test``: seconds), ``cost`` (see
+            ``command``, ``config`` (YAML text), ``select`` (see :func:`gpsweep.results.selection.plan`),
+            ``device``, ``layer_scale``, ``memory_format``, ``points_per_forward``, ``finished`` (when),
+            ``knn`` (``accuracy`` in % of what the nearest training images alone tell, and how these are
+            found), ``times`` (``start``, ``shared``, ``points``, ``test``: seconds), ``cost`` (see
             :func:`gpsweep.cost.summary`); what is missing is left out.
 
     Raises:

@@ -14,10 +14,10 @@ from outcomes import make
 
 from gpsweep import counts, results
 from gpsweep.errors import GpsweepError
-from gpsweep.outcome import Outcome
 from gpsweep.points import Point, grid
-from gpsweep.selection import best, choose, halves, held_out, overall, plan
-from gpsweep.significance import p_value
+from gpsweep.results.outcome import Outcome
+from gpsweep.results.selection import best, choose, halves, held_out, overall, plan
+from gpsweep.results.significance import p_value
 from gpsweep.sparse import Counts
 
 HALF: dict[str, Any] = {"select": {"seed": 0}}
@@ -191,7 +191,7 @@ def nothing(task: str, trial: int, points: list[Point]) -> Outcome:
 def test_a_choice_among_nothings_gains_on_its_own_images_and_nothing_held_out(
     task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpsweep.selection.p_value", lambda *given: p_value(*given, draws=400))
+    monkeypatch.setattr("gpsweep.results.selection.p_value", lambda *given: p_value(*given, draws=400))
     monkeypatch.setattr(counts, "resample_weights", lambda images, *_: np.ones((1, images)))  # not looked at
     points, trials = grid(eps=np.arange(1, 11).tolist()).points(), 150
     found = pd.concat([table(nothing(task, trial, points)) for trial in range(trials)])

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpsweep import alone, cost, selection
+from gpsweep import cost
 from gpsweep import counts as metrics
-from gpsweep.loading import MEASURES, SETTINGS, class_column
-from gpsweep.outcome import Outcome
 from gpsweep.points import columns
-from gpsweep.significance import p_value
+from gpsweep.results import alone, selection
+from gpsweep.results.loading import MEASURES, SETTINGS, class_column
+from gpsweep.results.outcome import Outcome
+from gpsweep.results.significance import p_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,7 @@ class Findings:
         return found
 
     def p_value(self, place: int) -> float:
-        """Return the p-value of a point's gain over the base, see :mod:`gpsweep.significance`."""
+        """Return the p-value of a point's gain over the base, see :mod:`gpsweep.results.significance`."""
         if place not in self._p_values:
             self._p_values[place] = p_value(self.outcome.counts[place], self.outcome.base, self.outcome.task)
         return self._p_values[place]

@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpsweep import counts as metrics
 from gpsweep.errors import GpsweepError, listing, unknown
-from gpsweep.outcome import Outcome
 from gpsweep.points import AXES, Point, from_columns
-from gpsweep.significance import p_value
+from gpsweep.results.outcome import Outcome
+from gpsweep.results.significance import p_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,8 +134,8 @@ def held_out(outcome: Outcome, rows: pd.DataFrame) -> pd.DataFrame | None:
     - ``same_…``: ε chosen on all images, and judged on the same ones, as the paper does;
     - ``held_…``: ε (``tune_eps``) chosen on ``n_tune`` of the images, judged on the ``n_held`` others.
 
-    ``p_value`` is that of the held-out delta, see :mod:`gpsweep.significance`. ``helps`` says whether the
-    delta's interval lies above zero and p is below 0.05: where a handful of images differ, a bootstrap
+    ``p_value`` is that of the held-out delta, see :mod:`gpsweep.results.significance`. ``helps`` says whether
+    the delta's interval lies above zero and p is below 0.05: where a handful of images differ, a bootstrap
     interval is too narrow. The oracle never helps.
 
     Args:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpsweep import counts
-from gpsweep.significance import mcnemar, p_value, permutation
+from gpsweep.results.significance import mcnemar, p_value, permutation
 
 SEG, CLS = "segmentation", "classification"
 
@@ -74,7 +74,7 @@ def test_only_images_that_differ_count() -> None:
 def test_drawn_ways_agree_with_every_way(monkeypatch: pytest.MonkeyPatch) -> None:
     point, base = some(12, seed=5)
     exact = permutation(point, base, SEG)
-    monkeypatch.setattr("gpsweep.significance.FEW", 5)
+    monkeypatch.setattr("gpsweep.results.significance.FEW", 5)
     drawn = permutation(point, base, SEG)
     assert 0.01 < exact < 0.99
     assert drawn != exact

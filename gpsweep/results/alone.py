@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpsweep.outcome import Outcome
+from gpsweep.results.outcome import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
