@@ -32,8 +32,11 @@ bench: $(READY)  ## the speed table, stored as JSON
 torture: $(READY)  ## kill, starve and damage real runs; the table goes into RELIABILITY.md
 	$(BIN)/python -m benchmarks.faults --out RELIABILITY.md
 
+# Names that a package lists in __all__ are all that pdoc shows of it.
+RESULTS := $(patsubst gpsweep/results/%.py,gpsweep.results.%,$(filter-out %/__init__.py,$(wildcard gpsweep/results/*.py)))
+
 docs: $(READY)  ## the API's pages in outputs/docs
-	$(BIN)/python -m pdoc gpsweep '!gpsweep.__main__' '!gpsweep.layers.__main__' '!gpsweep.report.__main__' '!gpsweep.store.__main__' '!gpsweep.tables.__main__' -o outputs/docs
+	$(BIN)/python -m pdoc -d google gpsweep $(RESULTS) '!gpsweep.__main__' '!gpsweep.layers.__main__' '!gpsweep.report.__main__' '!gpsweep.store.__main__' '!gpsweep.tables.__main__' -o outputs/docs
 	@echo "open outputs/docs/index.html"
 
 $(READY): pyproject.toml constraints.txt

@@ -1,6 +1,25 @@
 """gpsweep: one gradient, the whole ε-curve of Guided Perturbations.
 
 ``gpsweep.engine.curve`` draws a curve for any ``nn.Module``; ``gpsweep.results.load`` reads a finished run.
+
+Where things are; which may import which, pyproject.toml says:
+
+- Points and numbers: ``points``, ``counts`` (metrics and intervals), ``sparse``, ``config`` (the schema),
+  ``errors``.
+- The perturbation: ``engine`` and its ``labels``, ``signals``, ``steps``, ``layers`` and ``passes``;
+  ``logits``, ``precision``, ``memory`` and ``allocator`` help it.
+- What is perturbed: ``models``, ``data``; ``failures`` says what is wrong where a network fails.
+- From a batch to counts: ``tally``, ``counting``, ``store``; ``views``, ``crf`` and ``refine`` are the
+  rivals; ``knn`` is for the label of that name.
+- A run: ``identity``, ``prepare``, ``parts``, ``trainer``, ``lightning``, ``module``, ``run``,
+  ``progress``; ``predict`` and ``submission`` where there is no truth; ``cost`` and ``measure`` for what a
+  point takes.
+- Many processes: ``jobs`` and ``cluster`` of a sweep, ``ranks`` and ``rank`` of a run on several devices,
+  ``interrupts``.
+- What comes of it: ``record``, ``results``, ``report``, ``trackers``; ``tuning``, ``provenance``,
+  ``words``.
+- Further commands: ``fit`` and ``training``, ``track``, ``tables``, ``crf_search``; ``command``,
+  ``console``, ``output`` and ``atomic`` serve them all.
 """
 
 from importlib import import_module
@@ -13,10 +32,10 @@ except PackageNotFoundError:  # a checkout on PYTHONPATH
     __version__ = "0+checkout"
 
 # Imported on first use: the command line must not wait for what it does not need.
-LAZY = ("engine", "results")
+_LAZY = ("engine", "results")
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in LAZY:
+    if name in _LAZY:
         return import_module(f"gpsweep.{name}")
     raise AttributeError(f"module 'gpsweep' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """Dense CRF on a softmax (Krähenbühl & Koltun, NeurIPS 2011), as DeepLab puts it on its networks. No torch.
 
-Every pair of pixels that differ in class costs, with positions p and colours I (their Eq. 3)::
+Every pair of pixels that differ in class costs, with positions p and colours I (their Eq. 3):
 
     w₁ exp(−‖p − p'‖² / 2θα² − ‖I − I'‖² / 2θβ²) + w₂ exp(−‖p − p'‖² / 2θγ²)
 """

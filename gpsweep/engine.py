@@ -1,7 +1,7 @@
 """One gradient, the whole curve: the logits of every point of a grid for one batch.
 
 The three steps of Guided Perturbations (paper, Fig. 2 and Eq. 1): predict, pull the error signal of a label
-distribution back to a layer, move the layer by ε along the step, predict again::
+distribution back to a layer, move the layer by ε along the step, predict again:
 
     z = f(x),  g = (∂z/∂h)ᵀ s(softmax(z), ℓ(z)),  z_ε = f(h + ε · step(g))
 
@@ -98,7 +98,7 @@ def curve(
     Mistakes in the arguments are told at the call; the passes are made, and what they meet is told, as points
     are asked for.
 
-    Example::
+    Example:
 
         for point, logits in curve(net, x, eps=[-1, 0, 1], label=["argmax", "uniform"]):
             print(point.label, point.eps, logits.argmax(1))

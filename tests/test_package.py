@@ -21,6 +21,15 @@ def test_the_engine_and_results_are_there_without_another_import() -> None:
         _ = gpsweep.nothing
 
 
+def test_every_room_is_on_the_map() -> None:
+    assert gpsweep.__doc__
+    named = re.findall(r"``(\w+)``", gpsweep.__doc__)
+    folder = Path(gpsweep.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
+    folders = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert sorted(named) == sorted(files | folders)
+
+
 def test_the_engine_needs_neither_hydra_nor_lightning_and_importing_the_package_no_torch() -> None:
     code = (
         "import sys, gpsweep; assert 'torch' not in sys.modules; gpsweep.engine; "

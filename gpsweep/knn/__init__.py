@@ -1,7 +1,7 @@
 """kNN-guided perturbation of classifiers (paper, Sec. "Image Classification").
 
 A classifier has no context within the image; its context is the classes of the training images that are
-nearest in the space of its features::
+nearest in the space of its features:
 
     X_per = X + ε Σ_i w_i sign(∇_X J(θ, X_i, Y_nn_i)),  i = 1 … k,  Σ_i w_i = 1
 
