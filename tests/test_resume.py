@@ -195,7 +195,7 @@ def test_report_merges_the_shards_of_several_models(
     half = ["eps=-1,1", "shards=2", "shard=0", "hydra.sweep.dir=parts/half"]
     assert terminal("-m", *SMALL, "model.std=3", *half)[0] == 0
     capsys.readouterr()
-    with pytest.warns(UserWarning, match="is not complete"):
+    with pytest.warns(UserWarning, match=r"1 of 3 batches are not complete \(1\)"):
         assert report(["parts"]) == 0
     made = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert len(made) == 2

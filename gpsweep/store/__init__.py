@@ -177,7 +177,13 @@ class Store:
             GpsweepError: if batches are missing, or were computed on other data under the same names.
         """
         files = self._files(points)
-        parts = [self._batch(batch, points, files.get(batch, ())) for batch in range(self.batches)]
+        found = {batch: self._batch(batch, points, files.get(batch, ())) for batch in range(self.batches)}
+        parts = [part for part in found.values() if part is not None]
+        if left := [batch for batch, part in found.items() if part is None]:
+            raise GpsweepError(
+                f"{self.folder}: {len(left)} of {self.batches} batches are not complete ({listing(left)}); "
+                "the command that made them goes on where it stopped"
+            )
         votes = [part.neighbours for part in parts if part.neighbours is not None]
         return Merged(
             ids=[name for part in parts for name in part.ids],
@@ -190,8 +196,8 @@ class Store:
             neighbours=[right for own in votes for right in own] if len(votes) == len(parts) else None,
         )
 
-    def _batch(self, batch: int, points: Sequence[Point], paths: Sequence[Path]) -> Chunk:
-        """Return one batch's points in the order wanted, from as many files as it takes."""
+    def _batch(self, batch: int, points: Sequence[Point], paths: Sequence[Path]) -> Chunk | None:
+        """Return a batch's points in the order wanted, from as many files as it takes, None if some lack."""
         place: dict[Point, tuple[int, int]] = {}
         used: list[Chunk] = []
         for path in paths:
@@ -204,10 +210,7 @@ class Store:
             if all(point in place for point in points):
                 break
         else:
-            raise GpsweepError(
-                f"{self.folder}: batch {batch} of {self.batches} is not complete; "
-                "the command that made it goes on where it stopped"
-            )
+            return None
         if len({(chunk.content, chunk.base.tobytes(), *chunk.ids) for chunk in used}) > 1:
             devices = sorted({chunk.device for chunk in used})
             what = "the network has" if len(devices) == 1 else f"they were counted on {listing(devices)}"

@@ -130,7 +130,7 @@ def test_every_flipped_byte_is_noticed(store: Store) -> None:
 
 def test_an_incomplete_run_is_not_merged(store: Store) -> None:
     store.put(chunk(0, POINTS))
-    with pytest.raises(GpsweepError, match="batch 1 of 3 is not complete"):
+    with pytest.raises(GpsweepError, match=r"2 of 3 batches are not complete \(1, 2\)"):
         store.merge(POINTS)
 
 
@@ -249,7 +249,10 @@ def test_gc_finds_what_was_left_of_predictions(store: Store) -> None:
     assert [path.name for path in spool.iterdir()] == ["a.png"]
 
 
-def test_what_knn_keeps_is_listed_and_may_go(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_knn_keeps_is_listed_and_may_go(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     root = filled(store).folder.parent
     Cache(root / "knn", "knn.cache").write("features", {"of": "a network"}, {"features": np.zeros(1000)})
     assert main(["ls", str(root)]) == 0
