@@ -36,6 +36,14 @@ def of(points: list[Point], dense: np.ndarray, base: np.ndarray, task: str, **in
     return Outcome(points, Counts.of(dense), base, task, names, ids, [1.0] * len(points), HALF | info)
 
 
+def test_a_refinement_alone_is_no_help_of_a_perturbation() -> None:
+    """What flipping gains at ε = 0 is the flip's, however certain."""
+    rows = results.table(make(images=20, label="argmax", refine=["none", "flip"], eps=[0, 0.5]))
+    for eps, helps in ((0, False), (0.5, True)):
+        best_here = rows.assign(score=(rows["eps"] == eps) * 1.0, delta_low=1.0)
+        assert best(best_here)["helps"].tolist() == [helps, helps]
+
+
 @given(st.integers(2, 60), st.integers(0, 5))
 def test_halves_share_no_image_and_miss_none(images: int, seed: int) -> None:
     ids = [str(number) for number in range(images)]
