@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
 from benchmarks.clock import Spread
 from benchmarks.command import run
 from benchmarks.table import Row, machine, show
+from gpsweep.console import standard_output
 
 SIDE, CLASSES, ITERATIONS = 500, 21, 5
 SECONDS, GIB = 10.0, 2.0
@@ -77,4 +77,4 @@ def noise(side: int) -> npt.NDArray[np.float32]:
 
 
 if __name__ == "__main__":
-    show(list(measure()), machine(), Console())
+    show(list(measure()), machine(), standard_output())

@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from rich.console import Console
 
 from benchmarks.clock import Spread, ratios, side_by_side
 from benchmarks.curves import FLOOR, QUICK, Effort, medians
@@ -21,6 +20,7 @@ from benchmarks.floor import floor
 from benchmarks.networks import Bare, Network, networks, normalised
 from benchmarks.table import Row, show, store
 from gpsweep import config
+from gpsweep.console import standard_output
 from gpsweep.counting import count
 from gpsweep.counts import miou, total
 from gpsweep.data.batch import Batch, collate
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few points, to see that it runs")
     parser.add_argument("--out", type=Path, help="where to store the table as JSON")
     options = parser.parse_args(arguments)
-    console = Console()
+    console = standard_output()
     if not torch.cuda.is_available():
         console.print("benchmarks.gpu needs a GPU, and PyTorch sees none")
         return 1

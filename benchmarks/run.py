@@ -14,6 +14,7 @@ from benchmarks.networks import networks
 from benchmarks.table import Row, machine, show, store
 from gpsweep.allocator import keep_freed
 from gpsweep.config import PACKAGE
+from gpsweep.console import standard_output
 
 PARTS = ("command", "scale", "crf", "knn", "table6", *networks())
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="where to store the table as JSON")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to measure")
     options = parser.parse_args(arguments)
-    console = Console()
+    console = standard_output()
     keep_freed()  # as every computing process of gpsweep does; the floor gains by it as well
     about = machine() | {"quick": options.quick}
     rows: list[Row] = []
