@@ -1,9 +1,11 @@
-"""Files that are at any moment whole or absent, and places that are looked at before work begins."""
+"""Files that are whole or absent, or say that they are not; places that are looked at before work begins."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from hashlib import file_digest, sha256
+from io import BufferedReader
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,6 +28,31 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
+
+
+def sealed(kind: str, content: bytes | memoryview) -> bytes:
+    """Return a file that says itself whether it is whole: a magic line, the hash of the rest, the rest."""
+    return b"".join([_magic(kind), sha256(content).digest(), content])
+
+
+def unseal(file: BufferedReader, kind: str) -> None:
+    """Hold an open file against the hash it was sealed with, and leave it at its content.
+
+    Raises:
+        ValueError: if it is of another kind, or not whole.
+    """
+    magic = _magic(kind)
+    if file.read(len(magic)) != magic:
+        raise ValueError(f"it is no file of {kind}")
+    told = file.read(sha256().digest_size)
+    start = file.tell()
+    if file_digest(file, "sha256").digest() != told:
+        raise ValueError("its checksum is wrong")
+    file.seek(start)
+
+
+def _magic(kind: str) -> bytes:
+    return f"gpsweep {kind} 1\n".encode()
 
 
 def save(path: Path, content: bytes) -> Path:

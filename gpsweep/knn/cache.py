@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpsweep.atomic import check_writable, save
+from gpsweep.atomic import check_writable, save, sealed, unseal
 
 Arrays = dict[str, NDArray[Any]]
 Key = Mapping[str, str]
 """All that the arrays depend on: file name and content carry it."""
 
 KEY = "key"
-MAGIC = b"gpsweep arrays 1\n"
-SUM = hashlib.sha256().digest_size
+KIND = "arrays"
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,8 @@ class Cache:
             return None
         try:
             with path.open("rb") as file:
-                head = file.read(len(MAGIC) + SUM)
                 # The archive's own checksums are of its arrays alone, not of the directory that names them.
-                if head != MAGIC + hashlib.file_digest(file, "sha256").digest():
-                    raise ValueError("its checksum is wrong")
-                file.seek(len(head))
+                unseal(file, KIND)
                 with np.load(file, allow_pickle=False) as archive:
                     arrays: Arrays = dict(archive)
             if json.loads(str(arrays.pop(KEY))) != dict(key):
@@ -77,8 +73,7 @@ class Cache:
         if path is not None:
             buffer = BytesIO()
             np.savez(buffer, allow_pickle=False, **{KEY: np.asarray(json.dumps(dict(key)))}, **arrays)
-            content = buffer.getbuffer()
-            save(path, b"".join([MAGIC, hashlib.sha256(content).digest(), content]))
+            save(path, sealed(KIND, buffer.getbuffer()))
 
     def path(self, name: str, key: Key) -> Path | None:
         """Return where arrays of this key lie."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from gpsweep.atomic import sealed, unseal
 from gpsweep.points import Point, columns, from_columns
 from gpsweep.sparse import Counts
 
-MAGIC = b"gpsweep counts 1\n"
-SUM = sha256().digest_size
+KIND = "counts"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +55,7 @@ class DamagedError(Exception):
 
 
 def pack(chunk: Chunk) -> bytes:
-    """Return a chunk's file: a magic line, the hash of the rest, and the arrays."""
+    """Return a chunk's file, sealed."""
     about = {
         key: getattr(chunk, key)
         for key in (
@@ -79,8 +78,7 @@ def pack(chunk: Chunk) -> bytes:
         base=chunk.base.astype(np.min_scalar_type(int(chunk.base.max(initial=0)))),
         **chunk.counts.arrays(),
     )
-    content = buffer.getvalue()
-    return MAGIC + sha256(content).digest() + content
+    return sealed(KIND, buffer.getbuffer())
 
 
 def read(path: Path) -> Chunk:
@@ -90,14 +88,10 @@ def read(path: Path) -> Chunk:
         DamagedError: if the file is not whole.
         OSError: if it cannot be read at all.
     """
-    content = path.read_bytes()
-    start = len(MAGIC) + SUM
-    if content[: len(MAGIC)] != MAGIC:
-        raise DamagedError("it is no file of counts")
-    if sha256(content[start:]).digest() != content[len(MAGIC) : start]:
-        raise DamagedError("its checksum is wrong")
     try:
-        arrays = dict(np.load(BytesIO(content[start:]), allow_pickle=False))
+        with path.open("rb") as file:
+            unseal(file, KIND)
+            arrays = dict(np.load(file, allow_pickle=False))
         return Chunk(
             points=from_columns(json.loads(str(arrays["points"]))),
             counts=Counts.from_arrays(arrays),
