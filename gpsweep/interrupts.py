@@ -76,14 +76,24 @@ class Interrupts:
 def leave_signals(worker: int) -> None:
     """Let a process that reads data leave what reaches it too to the process it reads for.
 
-    Ctrl-C and a scheduler's warnings go to all processes; it would have inherited handlers that requeue the
-    job. SIGTERM is how it is ended itself.
+    Ctrl-C, a scheduler's warnings and its SIGTERM go to all processes. It would have inherited handlers that
+    requeue the job, and its end would be the end of the batch at hand.
 
     Args:
         worker: its number, as a ``DataLoader`` gives it.
     """
     for signum in (INTERRUPT, *WARNINGS):
         signal.signal(signum, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # elsewhere nobody tells who has sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, [TERMINATE])
+        threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process at a SIGTERM of its parent's, which is how a ``DataLoader`` ends it at the latest."""
+    while signal.sigwaitinfo([TERMINATE]).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def hand_on(signum: int) -> None:

@@ -172,6 +172,41 @@ def test_a_signal_ends_all_processes_and_leaves_a_usable_store(
 
 
 @pytest.mark.slow
+def test_a_batch_is_finished_though_processes_that_read_data_hear_sigterm_too(tmp_path: Path) -> None:
+    """As SLURM sends it: to every process of a job."""
+    pictures(tmp_path, count=10)
+    (tmp_path / "slow.py").write_text(
+        "import time\nimport networks\n\n"
+        "def small(**options):\n"
+        "    net = networks.small(**options)\n"
+        "    net.register_forward_hook(lambda *_: time.sleep(0.5))\n"
+        "    return net\n"
+    )
+    running = subprocess.Popen(
+        command("model.net=slow.small", "data.workers=2"),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+    def stored() -> int:
+        return len([*(tmp_path / "outputs" / "store").glob("*/*.counts")])
+
+    deadline = time.monotonic() + 100
+    while not stored():
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.stderr and running.stderr.read()
+        time.sleep(0.05)
+    time.sleep(1)  # of the four and more that the next batch takes
+    os.killpg(running.pid, signal.SIGTERM)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM, said
+    assert stored() == 2
+
+
+@pytest.mark.slow
 def test_a_process_that_cannot_start_ends_the_run(tmp_path: Path) -> None:
     pictures(tmp_path)
     (tmp_path / "once.py").write_text(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import time
 from collections.abc import Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -157,11 +161,24 @@ def test_within_a_job_all_signals_are_handed_on(monkeypatch: pytest.MonkeyPatch)
     assert own is signal.SIG_DFL
 
 
-def test_processes_that_read_data_leave_signals_to_the_first() -> None:
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, *WARNINGS)}
-    try:
-        leave_signals(0)
-        assert {signal.getsignal(signum) for signum in before} == {signal.SIG_IGN}
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+def reading(ready: Event) -> None:
+    leave_signals(0)
+    ready.set()
+    time.sleep(60)
+
+
+def test_a_process_that_reads_data_leaves_signals_to_the_one_it_reads_for() -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    reader = context.Process(target=reading, args=[ready], daemon=True)
+    reader.start()
+    assert reader.pid is not None
+    assert ready.wait(60)
+    for signum in (signal.SIGINT, *WARNINGS):
+        os.kill(reader.pid, signum)
+    subprocess.run(["kill", "-TERM", str(reader.pid)], check=True)
+    reader.join(1)
+    assert reader.is_alive()
+    reader.terminate()
+    reader.join(10)
+    assert reader.exitcode == 0, "by its parent it is ended at once, without a word"
