@@ -233,7 +233,7 @@ def test_a_job_told_to_leave_ends_its_batch_and_goes_on_after_a_requeue(
     """Told by SIGTERM: by a preemption, by a requeue from outside, and by a person."""
     urgent = ["sbatch", "--partition=urgent", "--nodelist=n1", "--exclusive", "--output=/dev/null"]
     here = ["hydra.launcher.partition=spare", "+hydra.launcher.additional_parameters.nodelist=n1"]
-    there = ["model.net=slow.skips", "store=leave", "hydra.sweep.dir=leave"]
+    there = ["model.net=slow.skips", "data.workers=1", "store=leave", "hydra.sweep.dir=leave"]
     running = cluster.start(*SLURM, *here, *there, seconds=1, log="leave.log")
     until(lambda: cluster.ask("squeue", "--noheader", "--partition=spare"), running)
     job = cluster.ask("squeue", "--noheader", "--partition=spare", "--format=%A").strip()
