@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from functools import wraps
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def though_unread() -> Iterator[None]:
 def typed(main: Callable[[], object]) -> None:
     """Run a command of Hydra's as typed: its help, too, is printed in any encoding and behind ``| head``.
 
-    Of a misspelt key, the nearest ones are named; flags that do not fit end in one line.
+    Of a misspelt key, the nearest ones are named; flags that do not fit and Ctrl-C end in one line.
     """
     printable()
     with though_unread():
@@ -57,6 +57,9 @@ def typed(main: Callable[[], object]) -> None:
                 raise
             print(f"gpsweep: {in_words(error)}", file=sys.stderr)
             sys.exit(FAILED)
+        except KeyboardInterrupt:
+            print("gpsweep: stopped", file=sys.stderr)
+            sys.exit(INTERRUPTED)
 
 
 def full_errors() -> bool:
@@ -87,12 +90,17 @@ def warnings_in_a_line() -> Iterator[None]:
 
 @contextmanager
 def within_hydra() -> Iterator[None]:
-    """Let Hydra, which runs the command, print a mistake in its own way: without a traceback."""
+    """Let Hydra, which runs the command, print a mistake in its own way: without a traceback.
+
+    Relative paths mean what they mean where the command was typed, with ``hydra.job.chdir=true`` too.
+    """
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import CompactHydraException
     from omegaconf.errors import OmegaConfBaseException
 
     printable()
-    with warnings_in_a_line():
+    here = HydraConfig.get().runtime.cwd if HydraConfig.initialized() else "."
+    with warnings_in_a_line(), chdir(here):
         try:
             yield
         except GpsweepError as error:

@@ -26,6 +26,9 @@ NOT_NAMES = re.compile(
     r"(?<![\w'\"./-])(null|true|false|inf|nan|\d[\d_]*(\.\d+)?(e[+-]?\d+)?)(?![\w'\"./-])", re.IGNORECASE
 )
 
+# A minus as it is printed, before a number.
+PRINTED_MINUS = re.compile(r"(?<=[=,(\[])\N{MINUS SIGN}(?=[\d.])")
+
 
 def conf_folder() -> str:
     """Return the folder of the configuration: within an installed package, or beside it in a checkout."""
@@ -118,7 +121,7 @@ def quoted(arguments: Sequence[str]) -> list[str]:
     """Quote the choices of a group that Hydra would take for something else than names.
 
     They are the numbers of ``precision``, and mistakes such as ``model=null``, of which Hydra would tell by a
-    traceback.
+    traceback. A minus that was copied from a report becomes one that Hydra can read.
 
     >>> quoted(["precision=16", "precision.gradient=16", "eps=16", "model=null", "+sweeps=8"])
     ["precision='16'", 'precision.gradient=16', 'eps=16', "model='null'", "+sweeps='8'"]
@@ -132,7 +135,7 @@ def quoted(arguments: Sequence[str]) -> list[str]:
             return name + equals + NOT_NAMES.sub(r"'\g<0>'", value)
         return argument
 
-    return [one(argument) for argument in arguments]
+    return [one(PRINTED_MINUS.sub("-", argument)) for argument in arguments]
 
 
 def check_keys(cfg: DictConfig) -> None:

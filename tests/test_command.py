@@ -13,7 +13,7 @@ import pytest
 from hydra.errors import CompactHydraException
 
 from gpsweep import config, points
-from gpsweep.command import though_unread, told, within_hydra
+from gpsweep.command import though_unread, told, typed, within_hydra
 from gpsweep.errors import GpsweepError
 from gpsweep.layers.__main__ import main as layers
 from gpsweep.report.__main__ import main as report
@@ -46,6 +46,16 @@ def test_a_traceback_is_shown_where_it_is_asked_for(monkeypatch: pytest.MonkeyPa
     for error in (GpsweepError("a"), OSError("b")):
         with pytest.raises(type(error)):
             main(error)
+
+
+def test_ctrl_c_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        typed(main)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "gpsweep: stopped\n"
 
 
 def test_hydra_prints_mistakes_and_warnings_are_whose_they_were_after() -> None:

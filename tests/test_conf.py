@@ -67,6 +67,20 @@ def test_what_is_no_group_is_left_as_it_was_typed() -> None:
     assert config.quoted(["hydra/launcher=4", "~precision=4"]) == ["hydra/launcher='4'", "~precision='4'"]
 
 
+def test_a_minus_may_come_from_a_report() -> None:
+    minus = "\N{MINUS SIGN}"
+    typed = [
+        f"eps={minus}0.9",
+        f"eps=range({minus}1,1,0.5)",
+        f"eps=[{minus}.5,{minus}1]",
+        f"eps=0.5,{minus}2",
+    ]
+    read = ["eps=-0.9", "eps=range(-1,1,0.5)", "eps=[-.5,-1]", "eps=0.5,-2"]
+    assert config.quoted(typed) == read
+    named = f"data.root='a{minus}4'"
+    assert config.quoted([named]) == [named]
+
+
 @pytest.mark.parametrize("path", ["a b", "a'b", r"a\b", r"a\'b", "a\\", "é, (1)", "k=v", "out/a-b.pt"])
 def test_a_path_comes_back_from_an_override(path: str) -> None:
     override = f"key={config.quoted_path(Path(path))}"

@@ -80,6 +80,17 @@ def test_other_sweeps_are_jobs_of_their_own(terminal: Terminal) -> None:
     assert [len(rows(path)) for path in terminal.results()] == [2, 2]
 
 
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_paths_are_those_of_the_place_the_command_was_typed_at(terminal: Terminal, sweep: list[str]) -> None:
+    """Whether or not Hydra changes to the run's folder; the images' own path is relative here."""
+    pictures(terminal.folder)
+    code, _, err = terminal(*sweep, *SMALL, "eps=0.5", "hydra.job.chdir=true")
+    assert (code, err) == (0, "")
+    assert len(terminal.results()) == 1
+    assert [*terminal.folder.glob("outputs/store/*/*.counts")]
+    assert Path.cwd() == terminal.folder
+
+
 def test_batches_and_sizes_do_not_change_the_counts_of_images(terminal: Terminal) -> None:
     pictures(terminal.folder)
     found = []

@@ -141,7 +141,8 @@ def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bo
     """Remove leftovers, and whatever else was asked for.
 
     Raises:
-        GpsweepError: for a key that is not there, or a time that is none.
+        GpsweepError: for a key that is not there, or a time that is none; at the end, for what could not be
+            removed, such as another user's.
     """
     if older is not None and not older >= 0:
         raise GpsweepError(f"--older {older:g}: expected days, 0 or more")
@@ -149,23 +150,36 @@ def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bo
         if key not in {each.folder.name for each in entries}:
             raise GpsweepError(f"--key {key}: expected a key that ls shows")
     now = time.time()
-    freed = 0
+    going: list[tuple[Path, str, int]] = []
     for each in entries:
         old = older is not None and now - each.changed > older * DAY
         if old or each.folder.name in keys:
             batches = f"{each.batches} batches, " if each.batches else ""
-            print(f"{each.folder}: {batches}{size_text(each.size)}")
-            freed += each.size
-            if not dry:
-                shutil.rmtree(each.folder)
+            going.append((each.folder, f": {batches}{size_text(each.size)}", each.size))
             continue
         for path, seen in each.debris.items():
             if path.suffix == DAMAGED or now - seen.st_mtime > ABANDONED:
-                print(path)
-                freed += seen.st_size
-                if not dry:
-                    path.unlink(missing_ok=True)
+                going.append((path, "", seen.st_size))
+    freed, kept = 0, []
+    for path, about, size in going:
+        print(f"{path}{about}")
+        try:
+            if not dry:
+                remove(path)
+            freed += size
+        except OSError as error:
+            kept.append(error)
     print(f"{'would free' if dry else 'freed'} {size_text(freed)}")
+    if kept:
+        raise GpsweepError(f"{len(kept)} of {len(going)} could not be removed; the first: {kept[0]}")
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, or a file that another may have removed meanwhile."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def size_text(size: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
@@ -274,6 +275,29 @@ def test_what_a_removal_that_was_broken_off_has_left_may_go_as_well(
     assert store.key in capsys.readouterr().out
     assert main(["gc", str(root), "--key", store.key]) == 0
     assert not store.folder.exists()
+
+
+def test_what_cannot_be_removed_is_named_and_keeps_nothing_else(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where a colleague's runs lie in the same store."""
+    root = filled(store).folder.parent
+    other = Store(root, IDENTITY | {"batch_size": 5})
+    other.describe({"model": "fcn", "dataset": "photos"})
+    remove = shutil.rmtree
+
+    def refuse(path: Path) -> None:
+        if path == store.folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    assert main(["gc", str(root), "--key", store.key, "--key", other.key]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith("freed ")
+    assert f"1 of 2 could not be removed; the first: [Errno 13] Permission denied: '{store.folder}'" in err
+    assert store.folder.exists()
+    assert not other.folder.exists()
 
 
 def test_ls_looks_where_runs_store(
