@@ -18,7 +18,7 @@ from benchmarks.networks import Bare, Network
 from benchmarks.table import Row
 from gpsweep import refine
 from gpsweep.counting import count
-from gpsweep.passes import Memo
+from gpsweep.memo import Memo
 from gpsweep.points import Grid, decimal_range, grid
 
 FLOOR, NAIVE, NAIVE_DEAR, NAIVE_GRID, BOOKKEEPING = 1.10, 2.5, 4.0, 5.0, 0.05

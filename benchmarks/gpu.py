@@ -24,8 +24,8 @@ from gpsweep.console import standard_output
 from gpsweep.counting import count
 from gpsweep.counts import miou, total
 from gpsweep.data.batch import Batch, collate
+from gpsweep.memo import Memo
 from gpsweep.models.build import build
-from gpsweep.passes import Memo
 from gpsweep.points import Grid, grid
 from gpsweep.precision import Precision, computing
 

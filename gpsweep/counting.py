@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gpsweep.data.batch import Batch
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError, listing
-from gpsweep.passes import Memo
+from gpsweep.memo import Memo
 from gpsweep.points import AXES, Grid, Point, cover
 from gpsweep.refine import Refinement
 from gpsweep.sparse import Counts

@@ -171,7 +171,7 @@ def tally(
     from gpsweep.counting import walk
     from gpsweep.data.batch import collate
     from gpsweep.measure import on_device
-    from gpsweep.passes import Memo
+    from gpsweep.memo import Memo
     from gpsweep.prepare import prepare
     from gpsweep.trainer import quiet_lightning
 

@@ -11,21 +11,19 @@ then costs only what follows its layer. Nothing here knows Lightning or Hydra.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from gpsweep import layers, memory
 from gpsweep.errors import GpsweepError, unknown
-from gpsweep.labels import STRATEGIES, Hints
-from gpsweep.passes import Memo, Passes, State
-from gpsweep.points import LABELS, Grid, Point, grid
+from gpsweep.labels import Hints
+from gpsweep.memo import Memo
+from gpsweep.passes import Passes
+from gpsweep.points import LABELS, Point, grid
 from gpsweep.precision import Precision, check_precision
-from gpsweep.signals import SIGNALS
-from gpsweep.steps import STEPS, rms
+from gpsweep.walk import Guide, Walk
 
 MemoryFormat = Literal["channels_last", "contiguous"]
 CHOICES = {
@@ -33,38 +31,6 @@ CHOICES = {
     "random_unit": ("pixel", "image"),
     "memory_format": ("channels_last", "contiguous"),
 }
-
-Pull = Callable[[Tensor], list[Tensor]]
-Step = Callable[[list[Tensor]], list[Tensor]]
-
-
-class Guide(Protocol):
-    """A source of directions that is more than a label of this batch, such as kNN-weighted perturbation.
-
-    :func:`curve` asks it for a direction under the name by which it was passed in ``guides``.
-    """
-
-    def __call__(
-        self,
-        pull: Pull,
-        step: Step,
-        *,
-        x: Tensor,
-        logits: Tensor,
-        point: Point,
-        sample_ids: Sequence[str] | None,
-    ) -> list[Tensor]:
-        """Return the direction in which to move the layer, one tensor for each of its tensors.
-
-        Args:
-            pull: label distribution ``(N, C, …)`` → gradients of its signal at the layer's tensors.
-            step: gradients → directions, by the point's ``step``.
-            x: the clean batch ``(N, …)``.
-            logits: ``(N, C, …)``, those of the state that is about to be moved, in the gradient's precision.
-            point: the curve that asks, with ε = 0.
-            sample_ids: N names, if there are any.
-        """
-        ...
 
 
 def curve(
@@ -194,7 +160,7 @@ def curve(
         gradient_precision,
     )
     passes.examine(points.layer)
-    return _Walk(passes, points, hints, layer_scale, guides, points_per_forward).run()
+    return Walk(passes, points, hints, layer_scale, guides, points_per_forward).run()
 
 
 def check_choices(chosen: Mapping[str, Any]) -> None:
@@ -216,188 +182,3 @@ def formatted(x: Tensor, memory_format: MemoryFormat) -> Tensor:
     if memory_format == "channels_last" and x.dim() == 4:
         return x.detach().contiguous(memory_format=torch.channels_last)
     return x.detach().contiguous()
-
-
-@dataclass
-class _Walk:
-    """The way through a grid on one batch, every shared pass made once."""
-
-    passes: Passes
-    points: Grid
-    hints: Hints
-    layer_scale: str
-    guides: Mapping[str, Guide]
-    points_per_forward: int | Literal["auto"]
-
-    def run(self) -> Iterator[tuple[Point, Tensor]]:
-        """Yield the points, curve by curve.
-
-        Raises:
-            GpsweepError: if memory does not hold what cannot be done in smaller parts.
-        """
-        try:
-            yield from self.curves()
-            return
-        except RuntimeError as error:
-            if not memory.exhausted(error):
-                raise
-        # Outside the handler: what the failed pass held is free again.
-        x = self.passes.x
-        raise GpsweepError(
-            f"data.batch_size={len(x)}: the memory of {x.device} does not hold one pass of a batch "
-            f"{tuple(x.shape)}; lower data.batch_size or data.size"
-        )
-
-    def curves(self) -> Iterator[tuple[Point, Tensor]]:
-        """Yield the points, label by label and layer by layer."""
-        points = self.points
-        state = self.passes.clean(points.layer)
-        self.check_valid(state.logits)
-        self.passes.check(points.layer)
-        # What is not perturbed, as plain test-time augmentation, takes no backward pass.
-        moving = any(points.eps)
-        pairs = [(label, signal) for label in points.label for signal in points.signal]
-        for label, signal in pairs:
-            pulled = {}
-            if label not in self.guides and moving:
-                keep_graph = (label, signal) != pairs[-1]
-                pulled = self.pull(
-                    state, signal, self.distribution(label, state.logits), keep_graph=keep_graph
-                )
-            for layer in points.layer:
-                for step in points.step:
-                    curve = Point(label, signal, layer, step)
-                    direction = self.direction(curve, state, pulled) if moving else []
-                    yield from self.along(curve, direction, state.prediction)
-
-    def check_valid(self, logits: Tensor) -> None:
-        """Refuse a mask of padding that is of another size than the logits.
-
-        Raises:
-            GpsweepError: naming both shapes.
-        """
-        valid, expected = self.hints.valid, (len(logits), *logits.shape[2:])
-        if valid is not None and logits.dim() == 4 and valid.shape != expected:
-            raise GpsweepError(
-                f"valid: expected the size of the logits, {expected}, came {tuple(valid.shape)}; where the "
-                "network gives smaller ones than its input, enlarge them in it"
-            )
-
-    def distribution(self, label: str, logits: Tensor) -> Tensor:
-        """Return the label distribution that a strategy makes of logits."""
-        return STRATEGIES[label](logits.detach().float(), self.hints)
-
-    def pull(self, state: State, signal: str, label: Tensor, *, keep_graph: bool) -> dict[str, list[Tensor]]:
-        """Pull the signal of a label distribution back to every layer of a state (paper, Eq. 5)."""
-        error = SIGNALS[signal](state.softmax, label)
-        if self.hints.valid is not None and error.dim() == 4:
-            error = error * self.hints.valid.unsqueeze(1)
-        return self.passes.pull(state, error, keep_graph=keep_graph)
-
-    def direction(self, curve: Point, state: State, pulled: Mapping[str, list[Tensor]]) -> list[Tensor]:
-        """Return the direction for ε = 1 at a layer, from its gradients or from a guide."""
-        valid = self.hints.valid if curve.layer == layers.INPUT else None
-
-        def step(gradients: list[Tensor]) -> list[Tensor]:
-            return [STEPS[curve.step](gradient, valid) for gradient in gradients]
-
-        def pull(label: Tensor) -> list[Tensor]:
-            return self.pull(state, curve.signal, label, keep_graph=True)[curve.layer]
-
-        if curve.label in self.guides:
-            directions = self.guides[curve.label](
-                pull,
-                step,
-                x=self.passes.x,
-                logits=state.logits.detach(),
-                point=curve,
-                sample_ids=self.hints.sample_ids,
-            )
-        else:
-            directions = step(pulled[curve.layer])
-        if curve.layer == layers.INPUT or "rms" not in (self.layer_scale, curve.step):
-            return directions
-        clean = self.passes.activation(curve.layer)
-        self.check_batch_first(curve.layer, clean)
-        if self.layer_scale == "absolute":
-            return directions
-        return [rms(h) * d for h, d in zip(clean, directions, strict=True)]
-
-    def check_batch_first(self, layer: str, clean: list[Tensor]) -> None:
-        """Refuse a layer whose first dimension is not the batch's: it has no RMS of an image.
-
-        Raises:
-            GpsweepError: naming the layer and its shape.
-        """
-        count = len(self.passes.x)
-        for h in clean:
-            if h.dim() > 1 and len(h) != count:
-                raise GpsweepError(
-                    f"layer={layer}: gives {tuple(h.shape)} for a batch of {count}, expected it first, "
-                    "for the RMS of each image. Take another layer, or layer_scale=absolute step=sign"
-                )
-
-    def along(self, curve: Point, direction: list[Tensor], clean: Tensor) -> Iterator[tuple[Point, Tensor]]:
-        """Yield the points of one curve and of its counterparts with more iterations."""
-        if self.points.iterations[-1] > 1:
-            for eps in self.points.eps:
-                yield from self.trajectory(replace(curve, eps=eps), direction, clean)
-            return
-        waiting = self.points.eps
-        while waiting:
-            size = self.passes.points_per_forward(
-                self.points_per_forward, len(self.points.eps), self.points.layer
-            )
-            moving = [eps for eps in waiting[:size] if eps != 0]
-            found = self.held(curve.layer, moving, direction)
-            if found is None:
-                self.passes.lack_memory(len(moving))
-                continue
-            each = iter(found)
-            for eps in waiting[:size]:
-                yield replace(curve, eps=eps), next(each) if eps else clean
-            waiting = waiting[size:]
-
-    def held(self, layer: str, eps: Sequence[float], direction: list[Tensor]) -> Sequence[Tensor] | None:
-        """Return the logits for each ε; None if memory does not hold several of them together."""
-        try:
-            return self.together(layer, eps, direction)
-        except RuntimeError as error:
-            if len(eps) < 2 or not memory.exhausted(error):
-                raise
-            return None
-
-    def together(self, layer: str, eps: Sequence[float], direction: list[Tensor]) -> Sequence[Tensor]:
-        """Return the logits for each ε, all of them from one forward pass."""
-        if not eps:
-            return []
-        start = self.passes.activation(layer)
-        moved = [self.passes.moved(layer, start, direction, e) for e in eps]
-        if len(eps) == 1:
-            return [self.passes.forward(layer, moved[0])]
-        found = self.passes.together(layer, moved)
-        if found is None:
-            return [self.passes.forward(layer, each) for each in moved]
-        return found
-
-    def trajectory(
-        self, point: Point, direction: list[Tensor], clean: Tensor
-    ) -> Iterator[tuple[Point, Tensor]]:
-        """Yield one ε after each iteration of the three steps (paper, Fig. 5)."""
-        now = self.passes.activation(point.layer)
-        for count in self.points.iterations:
-            here = replace(point, iterations=count)
-            if point.eps == 0:
-                yield here, clean
-                continue
-            now = self.passes.moved(point.layer, now, direction, point.eps)
-            if count == self.points.iterations[-1]:
-                yield here, self.passes.forward(point.layer, now)
-                continue
-            state = self.passes.onward(point.layer, now)
-            pulled = {}
-            if point.label not in self.guides:
-                label = self.distribution(point.label, state.logits)
-                pulled = self.pull(state, point.signal, label, keep_graph=False)
-            direction = self.direction(point, state, pulled)
-            yield here, state.prediction

@@ -53,6 +53,7 @@ ENGINE = (
     "labels.py",
     "layers/__init__.py",
     "logits.py",
+    "memo.py",
     "memory.py",
     "models/class_map.py",
     "models/pixels.py",
@@ -62,7 +63,9 @@ ENGINE = (
     "signals.py",
     "steps.py",
     "tally.py",
+    "together.py",
     "views.py",
+    "walk.py",
 )
 # Where data and weights lie, and what a network is called, says nothing of their content. Whatever a source
 # or a network of the user's own is told may matter.

@@ -17,7 +17,7 @@ from gpsweep.counting import count
 from gpsweep.data.base import Source
 from gpsweep.data.batch import Batch, collate
 from gpsweep.errors import GpsweepError
-from gpsweep.passes import Memo
+from gpsweep.memo import Memo
 from gpsweep.points import Point
 from gpsweep.precision import computing, widened
 from gpsweep.refine import Refinement

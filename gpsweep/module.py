@@ -15,7 +15,7 @@ from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named
 from gpsweep.interrupts import Interrupts
 from gpsweep.lightning import LightningModule
-from gpsweep.passes import Memo
+from gpsweep.memo import Memo
 from gpsweep.points import Point
 
 

@@ -6,13 +6,12 @@ No hook, patch or changed flag outlives a method, so nothing is left on the netw
 from __future__ import annotations
 
 import warnings
-import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,60 +19,8 @@ from torch import Tensor, nn
 from gpsweep import layers, memory
 from gpsweep.errors import GpsweepError
 from gpsweep.logits import pick
+from gpsweep.memo import Memo
 from gpsweep.precision import Precision, computing, refusals_named, widened
-
-
-def _measured(measure: Callable[[], int]) -> int:
-    return measure()
-
-
-# Of the spread of logits: by so much points that share a pass may differ from what they are alone.
-ROUNDED, COARSELY_ROUNDED = 0.01, 0.2
-
-
-@dataclass
-class Memo:
-    """What a caller keeps from batch to batch of one network and one precision, to examine only once.
-
-    Args:
-        net: whose memo it is, once it has been used.
-        replays: per layer name, its site and how to compute only what follows it.
-        runs: how often each module ran in the pass that was examined last.
-        trusted: per layer name, whether that was found to equal the full forward pass.
-        apart: per layer name and size of batch, whether points that share a forward pass were found not to
-            change each other: a tensor as long as the batch is by chance may be taken for one of its samples.
-        changes_input: whether the network changes its input in place.
-        mode_matters: whether a pass with gradients rounds otherwise than one without, as fused attention
-            does; what replays stand on is then recorded in a pass of either kind.
-        points_per_forward: how many ε rode in one forward pass.
-        settle: is given the way to measure how many memory holds, and says how many it shall be; a store
-            measures once for all the processes and runs that share it.
-        room: the most of them, once settled or found out.
-        short_of_memory: whether it was found out, and said.
-    """
-
-    net: weakref.ref[nn.Module] | None = None
-    replays: dict[str, layers.Replay] = field(default_factory=dict)
-    runs: dict[str, int] = field(default_factory=dict)
-    trusted: dict[str, bool] = field(default_factory=dict)
-    apart: dict[tuple[str, int], bool] = field(default_factory=dict)
-    changes_input: bool = False
-    mode_matters: bool = False
-    points_per_forward: int | None = None
-    settle: Callable[[Callable[[], int]], int] = _measured
-    room: int | None = None
-    short_of_memory: bool = False
-
-    def of(self, net: nn.Module) -> Memo:
-        """Return itself, from now on this network's.
-
-        Raises:
-            GpsweepError: if it is another's.
-        """
-        if self.net is not None and self.net() is not net:
-            raise GpsweepError("memo: expected one of this network, came another's; make one for each")
-        self.net = weakref.ref(net)
-        return self
 
 
 @dataclass
@@ -304,39 +251,6 @@ class Passes:
         with self.predicting():
             return widened(self.following(layer, moved, times))
 
-    def together(self, layer: str, moved: Sequence[list[Tensor]]) -> Sequence[Tensor] | None:
-        """Return the logits of several points from one pass; None if the network does not keep them apart.
-
-        Once for each layer and size of batch the first of them is compared with what it is alone.
-        """
-        place = layer, len(self.x)
-        known = self.memo.apart.get(place)
-        if known is False:
-            return None
-        stacked = [torch.cat(parts) for parts in zip(*moved, strict=True)]
-        try:
-            found = self.forward(layer, stacked, len(moved)).chunk(len(moved))
-        except RuntimeError as error:
-            if known or memory.exhausted(error):
-                raise
-            found = ()
-        if known is None:
-            self.memo.apart[place] = bool(found) and self._alike(found[0], self.forward(layer, moved[0]))
-            if not self.memo.apart[place]:
-                self.memo.room = 1
-                warnings.warn(
-                    f"points_per_forward: in this network samples of a batch depend on each other after "
-                    f"layer={layer}; going on with 1",
-                    stacklevel=2,
-                )
-                return None
-        return found
-
-    def _alike(self, one: Tensor, other: Tensor) -> bool:
-        """Compare logits, up to what another size of a batch may change by rounding."""
-        tolerance = ROUNDED * other.std() if self.precision == "32" else COARSELY_ROUNDED * other.std()
-        return one.shape == other.shape and not bool((one - other).abs().max() > tolerance)
-
     def following(self, layer: str, moved: list[Tensor], times: int = 1) -> Tensor:
         """Run what follows a layer's moved tensors in a pass of the kind that one is in."""
         if layer == layers.INPUT:
@@ -396,36 +310,6 @@ class Passes:
                     raise
                 return False  # as where a module writes into what it was given
         return full.shape == quick.shape and full.allclose(quick, rtol=0, atol=0, equal_nan=True)
-
-    def points_per_forward(self, asked: int | Literal["auto"], points: int, names: Sequence[str]) -> int:
-        """Return how many ε ride in one forward pass; ``auto`` fills half of a GPU's free memory.
-
-        Args:
-            asked: the most, or ``auto``.
-            points: how many ε there are.
-            names: the layers, the one that takes most memory being decisive.
-        """
-        if asked == "auto" and self.memo.room is None and points > 1:
-            self.memo.room = self.memo.settle(
-                lambda: min(memory.fitting(self.x.device, partial(self._probe, name)) for name in names)
-            )
-        most = points if asked == "auto" else min(asked, points)
-        self.memo.points_per_forward = min(most, self.memo.room or most)
-        return self.memo.points_per_forward
-
-    def lack_memory(self, points: int) -> None:
-        """Settle on half as many ε in one forward pass as were too many, and say so once."""
-        self.memo.room = points // 2
-        if not self.memo.short_of_memory:
-            self.memo.short_of_memory = True
-            warnings.warn(
-                f"points_per_forward: the memory of {self.x.device} does not hold {points} points of "
-                f"{len(self.x)} samples in one pass; going on with {points // 2}, or fewer if need be",
-                stacklevel=2,
-            )
-
-    def _probe(self, layer: str, times: int) -> Tensor:
-        return self.forward(layer, [torch.cat([h] * times) for h in self.activation(layer)], times)
 
     def _replays(self, names: Sequence[str]) -> list[layers.Replay]:
         return [self.memo.replays[name] for name in names]

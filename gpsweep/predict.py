@@ -25,7 +25,7 @@ from gpsweep.data.base import Source
 from gpsweep.data.batch import Batch
 from gpsweep.data.voc import CLASSES
 from gpsweep.errors import GpsweepError
-from gpsweep.passes import Memo
+from gpsweep.memo import Memo
 from gpsweep.points import AXES, Grid, Point, columns
 from gpsweep.submission import encoded, pack
 from gpsweep.views import sizes_of

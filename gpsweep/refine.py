@@ -20,7 +20,7 @@ from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named
 from gpsweep.labels import likeliest
-from gpsweep.passes import Memo
+from gpsweep.memo import Memo
 from gpsweep.views import IDENTITY, View, colours, sizes_of
 
 SCALES = (0.75, 1.25)

@@ -21,9 +21,9 @@ from gpsweep.errors import GpsweepError
 from gpsweep.failures import worker_lost
 from gpsweep.interrupts import Interrupts, StoppedError, leave_signals, terminated_at_once
 from gpsweep.measure import measure_missing
+from gpsweep.memo import Memo
 from gpsweep.module import GridModule, Task
 from gpsweep.parts import Parts, parts_of
-from gpsweep.passes import Memo
 from gpsweep.predict import Spool, file_name, predict
 from gpsweep.prepare import prepare
 from gpsweep.progress import bar

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
 from gpsweep.labels import STRATEGIES, Hints
-from gpsweep.passes import Memo
+from gpsweep.memo import Memo
 from gpsweep.points import LABELS, SIGNALS, STEPS, Point
 from gpsweep.signals import eq5
 from gpsweep.steps import by_rms

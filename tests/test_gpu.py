@@ -16,7 +16,7 @@ from benchmarks import curves, gpu, networks
 from gpsweep import memory, results
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
-from gpsweep.passes import Memo
+from gpsweep.memo import Memo
 
 pytestmark = pytest.mark.gpu
 

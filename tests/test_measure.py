@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gpsweep import cost, measure
 from gpsweep.cost import Setting
 from gpsweep.data.batch import Batch
-from gpsweep.passes import Memo
+from gpsweep.memo import Memo
 from gpsweep.points import Point, grid
 from gpsweep.refine import Refinement
 

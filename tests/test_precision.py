@@ -18,7 +18,7 @@ from benchmarks import curves, gpu, networks
 from gpsweep import config, memory
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
-from gpsweep.passes import Memo
+from gpsweep.memo import Memo
 from gpsweep.precision import fastest
 
 LAYER = "encoder.down"

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpsweep.engine import Pull, Step
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.knn.gallery import Gallery
 from gpsweep.knn.gradients import Gradients
 from gpsweep.knn.neighbours import WEIGHTS, nearest, vote
 from gpsweep.points import Point
+from gpsweep.walk import Pull, Step
 
 AT = ("neighbour", "input")
 COMBINE = ("sum_of_signs", "sign_of_sum")
@@ -109,7 +109,7 @@ class KnnGuide:
         point: Point,
         sample_ids: Sequence[str] | None,
     ) -> list[Tensor]:
-        """Return the direction in which to move a layer, see :class:`gpsweep.engine.Guide`.
+        """Return the direction in which to move a layer, see :class:`gpsweep.walk.Guide`.
 
         Raises:
             GpsweepError: if gradients are taken at the neighbours and these are of another size.

@@ -25,8 +25,9 @@ from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
 from gpsweep.identity import arithmetic, code, code_of, engine, stamp, structure
 from gpsweep.knn.cache import Arrays, Cache
+from gpsweep.memo import Memo
 from gpsweep.models.build import sha256
-from gpsweep.passes import Memo, Passes, State
+from gpsweep.passes import Passes, State
 
 FEWEST, MOST, PIXELS = 32, 256, 2**18
 """B, how many images are computed together: as many as have these pixels, between two bounds."""

@@ -1,0 +1,61 @@
+"""What is found out about a network on one batch, and holds for all others."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from gpsweep import layers
+from gpsweep.errors import GpsweepError
+
+
+def _measured(measure: Callable[[], int]) -> int:
+    return measure()
+
+
+@dataclass
+class Memo:
+    """What a caller keeps from batch to batch of one network and one precision, to examine only once.
+
+    Args:
+        net: whose memo it is, once it has been used.
+        replays: per layer name, its site and how to compute only what follows it.
+        runs: how often each module ran in the pass that was examined last.
+        trusted: per layer name, whether that was found to equal the full forward pass.
+        apart: per layer name and size of batch, whether points that share a forward pass were found not to
+            change each other: a tensor as long as the batch is by chance may be taken for one of its samples.
+        changes_input: whether the network changes its input in place.
+        mode_matters: whether a pass with gradients rounds otherwise than one without, as fused attention
+            does; what replays stand on is then recorded in a pass of either kind.
+        points_per_forward: how many ε rode in one forward pass.
+        settle: is given the way to measure how many memory holds, and says how many it shall be; a store
+            measures once for all the processes and runs that share it.
+        room: the most of them, once settled or found out.
+        short_of_memory: whether it was found out, and said.
+    """
+
+    net: weakref.ref[nn.Module] | None = None
+    replays: dict[str, layers.Replay] = field(default_factory=dict)
+    runs: dict[str, int] = field(default_factory=dict)
+    trusted: dict[str, bool] = field(default_factory=dict)
+    apart: dict[tuple[str, int], bool] = field(default_factory=dict)
+    changes_input: bool = False
+    mode_matters: bool = False
+    points_per_forward: int | None = None
+    settle: Callable[[Callable[[], int]], int] = _measured
+    room: int | None = None
+    short_of_memory: bool = False
+
+    def of(self, net: nn.Module) -> Memo:
+        """Return itself, from now on this network's.
+
+        Raises:
+            GpsweepError: if it is another's.
+        """
+        if self.net is not None and self.net() is not net:
+            raise GpsweepError("memo: expected one of this network, came another's; make one for each")
+        self.net = weakref.ref(net)
+        return self
