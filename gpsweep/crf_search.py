@@ -321,14 +321,14 @@ register()
 def main(cfg: DictConfig) -> float:
     """Search as the command line says; a mistake of the user's ends in one message."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        with within_hydra():
+    with within_hydra():
+        try:
             table = search(cfg)
-            save(folder / TABLE, table.to_csv(index=False).encode())
-    except KeyboardInterrupt:
-        print("gpsweep: stopped; a search is not kept", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    show(table, folder)
+        except KeyboardInterrupt:
+            print("gpsweep: stopped; a search is not kept", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        save(folder / TABLE, table.to_csv(index=False).encode())
+        show(table, folder)
     return float(table["score"].iloc[0])
 
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from gpsweep import config, counts
 from gpsweep.atomic import check_writable, save
-from gpsweep.command import typed, within_hydra
+from gpsweep.command import INTERRUPTED, typed, within_hydra
 from gpsweep.console import standard_output
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import Guarded, collate
@@ -276,14 +276,16 @@ def main(cfg: DictConfig) -> float:
     """Train the recipe that the command line names; a mistake of the user's ends in one message."""
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
-    try:
-        with within_hydra():
+    with within_hydra():
+        try:
             record = fit(cfg, folder)
-    except (KeyboardInterrupt, SystemExit):
-        print("gpsweep: stopped; no weights were written", file=sys.stderr)
-        raise
-    overrides = list(hydra_cfg.overrides.task)
-    show(record, command(cfg, hydra_cfg.runtime.choices, folder / WEIGHTS, overrides))
+        except (KeyboardInterrupt, SystemExit) as stop:
+            print("gpsweep: stopped; no weights were written", file=sys.stderr)
+            # Lightning makes an exit with code 1 of Ctrl-C.
+            by_hand = KeyboardInterrupt in (type(stop), type(stop.__context__))
+            sys.exit(INTERRUPTED if by_hand else stop.code)  # type: ignore[union-attr]
+        overrides = list(hydra_cfg.overrides.task)
+        show(record, command(cfg, hydra_cfg.runtime.choices, folder / WEIGHTS, overrides))
     return float(record["score"])
 
 

@@ -199,6 +199,23 @@ def test_a_training_that_is_ended_says_so_and_leaves_no_weights(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_ctrl_c_ends_a_training_in_a_line(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingModule, "training_step", ended)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        code, _, err = fit("fit=scenes", *TINY)
+    finally:
+        signal.signal(signal.SIGINT, before)  # which Lightning ignores from then on
+    assert code == 130
+    assert [line for line in err.splitlines() if line.startswith("gpsweep: stopped")] == [
+        "gpsweep: stopped; no weights were written"
+    ]
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_augmentation_is_none_unless_asked_for() -> None:
     image, target = striped()
     same, truth = Augment()(image, target)

@@ -24,6 +24,7 @@ from gpsweep.data.batch import Batch, Guarded, collate, content
 from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
 from gpsweep.identity import arithmetic, code, code_of, engine, stamp, structure
+from gpsweep.interrupts import leave_signals
 from gpsweep.knn.cache import Arrays, Cache
 from gpsweep.memo import Memo
 from gpsweep.models.build import sha256
@@ -188,6 +189,7 @@ class Gallery:
             Guarded(self.source),  # type: ignore[arg-type]
             batch_size=self.block_size,
             num_workers=self.workers,
+            worker_init_fn=leave_signals,
             collate_fn=collate,
         )
         # The next block is read while the network computes on this one.

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from digits import Digits, Net, digits, trained, wrapped
+from torch.utils.data import get_worker_info
 
 from gpsweep.errors import GpsweepError
 from gpsweep.knn.gallery import FEWEST, LOOKED_AT, MOST, Gallery
@@ -96,6 +98,21 @@ def test_the_key_knows_network_data_and_layer(tmp_path: Path) -> None:
     ]
     assert len(set(found)) == len(found)
     assert keys(trained(), digits(), cache=tmp_path) == found[0]
+
+
+class Deaf(Digits):
+    """Images that are read by processes which no signal disturbs."""
+
+    def __getitem__(self, index: int) -> Any:
+        assert get_worker_info() is None or signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN
+        return super().__getitem__(index)
+
+
+def test_processes_that_read_images_leave_signals_alone() -> None:
+    """They would requeue a job of SLURM's, once each."""
+    data = digits(0, 280)
+    found = gallery(Deaf(data.images, data.targets), workers=2)
+    assert found.index.equal(gallery(data).index)
 
 
 def mixed() -> Digits:
