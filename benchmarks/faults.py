@@ -6,7 +6,6 @@ must give the same integers as one that nobody disturbed, and say in one message
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -447,9 +446,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcomes.append(outcome)
     if options.out is not None:
         before, _, _ = options.out.read_text(encoding="utf-8").partition("| fault |")
-        about = json.dumps(machine())
+        about = ", ".join(f"{key} {value}" if key != "cpu" else value for key, value in machine().items())
         took = f"{(time.perf_counter() - start) / 60:.0f} minutes"
-        options.out.write_text(f"{before}{written(outcomes)}\n{took} on `{about}`\n", encoding="utf-8")
+        options.out.write_text(f"{before}{written(outcomes)}\n{took} on {about}.\n", encoding="utf-8")
     return int(any(outcome.unkept for outcome in outcomes))
 
 

@@ -1,4 +1,4 @@
-"""What the README shows runs, and what is stated twice is the same."""
+"""What the README shows runs, what is stated twice is the same, and the documents' links lead somewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from commands import Terminal, pictures
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(path for folder in (".", "sweeps", "benchmarks") for path in (ROOT / folder).glob("*.md"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def name(document: Path) -> str:
+    return document.relative_to(ROOT).as_posix()
 
 
 def test_the_network_of_ones_own_runs(terminal: Terminal) -> None:
@@ -53,14 +58,18 @@ def test_every_key_is_named(key: str) -> None:
     assert key == "defaults" or re.search(rf"`{key}[`.]|\b{key}=", README)
 
 
-def test_no_line_is_longer_than_120() -> None:
-    lines = [line for line in README.splitlines() if not line.startswith("|")]
-    assert max(map(len, lines)) <= 120
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_no_line_is_longer_than_120(document: Path) -> None:
+    lines = document.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if len(line) > 120 and not line.startswith("|")]
 
 
-@pytest.mark.parametrize("place", re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", README))
-def test_what_it_links_to_is_there(place: tuple[str, str]) -> None:
-    assert (ROOT / "".join(place)).exists()
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_what_a_document_links_to_is_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    places = re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", text)
+    assert not [place for place in map("".join, places) if not (document.parent / place).exists()]
+    assert places or document != ROOT / "README.md", "the expression finds links"
 
 
 def test_the_citation_names_this_version() -> None:
