@@ -144,7 +144,7 @@ for label in run.label.values:
     axis.fill_between(run.eps, line.delta_low, line.delta_high, alpha=0.15)
     line.delta.plot(ax=axis, label=str(label))
 axis.axhline(0, color="grey", linewidth=0.8, linestyle="--")
-axis.set(xlabel="ε, grey levels", ylabel="gain in mIoU, points", title="")
+axis.set(xlabel="ε, grey levels", ylabel="gain in mIoU, percentage points", title="")
 _ = axis.legend(frameon=False)
 
 # %% [markdown]

@@ -30,7 +30,7 @@ class Mark:
         label: of the perturbation; None where there is none.
         refine: of the point.
         cost: in forward passes; NaN where it was not measured.
-        delta: gain over the base in points.
+        delta: gain over the base in percentage points.
         low, high: its 95 % interval.
     """
 

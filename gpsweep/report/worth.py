@@ -94,7 +94,7 @@ def figure(found: Sequence[Mark], style: Look, *, held_out: bool) -> Figure:
     named = [base, *(mark for mark in known if few or mark.label is None or mark in best)]
     spots = [Spot(base, 0.0, MUTED), *_spread(axes, known, style, named)]
     axes.set_xlabel("cost of an image (forward passes of the bare network)")
-    axes.set_ylabel(f"{'held-out ' if held_out else ''}gain over the base (points)")
+    axes.set_ylabel(f"{'held-out ' if held_out else ''}gain (percentage points)")
     if not few:
         labels = [label for label in style.colours if any(mark.label == label for mark in known)]
         picture.legend(

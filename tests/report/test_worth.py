@@ -142,7 +142,7 @@ def test_the_axis_says_what_is_held_out() -> None:
     made = outcome(**GRIDS["flip"], info={"select": {"seed": 0}})
     findings = Findings(made)
     [axes] = worth.figure(marks(findings), look(findings), held_out=True).axes
-    assert axes.get_ylabel() == "held-out gain over the base (points)"
+    assert axes.get_ylabel() == "held-out gain (percentage points)"
 
 
 def test_same_run_same_file(tmp_path: Path) -> None:
