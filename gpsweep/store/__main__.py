@@ -46,13 +46,16 @@ class Entry:
 @told(OSError)
 def main(arguments: list[str] | None = None) -> int:
     """List or prune the store named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m gpsweep.store", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m gpsweep.store", description="What is stored, and what may go."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|gc")
     listing = commands.add_parser("ls", help="list what is stored")
     pruning = commands.add_parser("gc", help="remove leftovers of killed runs and damaged files")
     default = Path(os.environ.get("GPSWEEP_STORE", "outputs/store"))  # as in conf/config.yaml
     for command in (listing, pruning):
-        command.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=default)
+        where = "the store; $GPSWEEP_STORE, or outputs/store, if left out"
+        command.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=default, help=where)
     pruning.add_argument(
         "--older", metavar="DAYS", type=float, help="also what nobody has added to for so long"
     )
