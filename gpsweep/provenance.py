@@ -22,13 +22,19 @@ PACKAGES = (
 
 
 def provenance() -> dict[str, Any]:
-    """Return versions, and the git commit of the current folder's code if it has one."""
+    """Return versions, and the git commit of the current folder's code if it has one.
+
+    The version of gpsweep says which commit runs, as ``0.1.0+g1234567890ab``, where it runs from a checkout.
+    """
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
+    checkout = Path(__file__).resolve().parent.parent
+    if "gpsweep" in versions and (checkout / ".git").exists() and (own := commit(checkout)):
+        versions["gpsweep"] += f"+g{own[:12]}{'.changed' if own.endswith('+') else ''}"
     return {"versions": versions, "git_commit": commit(Path.cwd())}
 
 
