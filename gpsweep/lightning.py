@@ -8,6 +8,7 @@ imports torch's compiler as well, to recognise modules that were compiled, as ou
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -62,6 +63,16 @@ def without_compiler() -> Iterator[None]:
         _withdraw(stand_in)
 
 
+@contextmanager
+def own_warnings() -> Iterator[None]:
+    """Keep imports within the block from changing how warnings are printed, as Lightning does for its own."""
+    before = warnings.formatwarning
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
 def _withdraw(stand_in: ModuleType) -> None:
     """Let whoever asks for the compiler again get the real one."""
     if sys.modules.get(COMPILER) is stand_in:
@@ -81,7 +92,7 @@ def _unchanged(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[...
     return function
 
 
-with hidden("torchvision", "scipy", "matplotlib"), without_compiler():
+with hidden("torchvision", "scipy", "matplotlib"), without_compiler(), own_warnings():
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning_fabric.utilities.exceptions import MisconfigurationException

@@ -36,6 +36,16 @@ def test_a_start_is_spared_what_it_does_not_need_and_a_network_may_be_compiled_n
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_warnings_are_printed_as_before() -> None:
+    code = (
+        "import warnings\n"
+        "own = warnings.formatwarning = lambda *_: 'gpsweep: so'\n"
+        "import gpsweep.lightning\n"
+        "assert warnings.formatwarning is own\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_versions_that_ask_the_compiler_for_more_get_it() -> None:
     code = (
         "import sys, gpsweep.lightning as own\n"
