@@ -79,6 +79,7 @@ class GridModule(LightningModule):
         self.interrupts = interrupts or Interrupts()
         self.on_point = on_point
         self.on_batch = on_batch
+        self.padded = False  # whether it was said
 
     def test_dataloader(self) -> Any:
         """Return this process's batches: every n-th of what was missing when the first process looked."""
@@ -94,12 +95,7 @@ class GridModule(LightningModule):
         """Evaluate the points that are missing on one batch, and the base."""
         if isinstance(batch, GpsweepError):
             raise batch
-        if batch["target"].dim() == 1 and batch["valid"] is not None:
-            warnings.warn(
-                "data.size: images of several sizes are padded to the largest of their batch, which changes "
-                "what a classifier predicts; set data.size, or data.batch_size=1",
-                stacklevel=2,
-            )
+        self._say_padded(batch)
         task = self.tasks[batch_idx]
         with failures_named(batch, f"in batch {task.batch}", net=self.net):
             found = self.evaluate(
@@ -123,6 +119,18 @@ class GridModule(LightningModule):
     def teardown(self, stage: str) -> None:
         """Wait for the other processes, whose counts the first one is about to read."""
         self.trainer.strategy.barrier()
+
+    def _say_padded(self, batch: Batch) -> None:
+        """Warn once where a batch holds padding, which changes what the network makes of its images."""
+        if self.padded or batch["valid"] is None:
+            return
+        self.padded = True
+        what = "a classifier predicts" if batch["target"].dim() == 1 else "a network sees at their border"
+        warnings.warn(
+            "data.size: images of several sizes are padded to the largest of their batch, which changes what "
+            f"{what}; set data.size, or data.batch_size=1",
+            stacklevel=2,
+        )
 
     def _point_done(self) -> None:
         self.on_point()

@@ -54,6 +54,7 @@ def table(folder: str) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
+@pytest.mark.filterwarnings("ignore:data.size. images of several sizes")
 def test_the_best_is_what_a_run_gives_on_the_tuning_images(terminal: Terminal, search: Search) -> None:
     pictures(terminal.folder, sizes=((12, 16), (10, 18)))
     point = [*VARIED, "eps=30", "label=uniform", "hydra.run.dir=found"]

@@ -110,11 +110,20 @@ def test_a_classifier_on_images_of_several_sizes(nets: Terminal) -> None:
         picture(nets.folder / "photos" / name / "1.png", 12, 12)
         picture(nets.folder / "photos" / name / "2.png", 12, 18)
     run = ["data=folder", "data.images=photos", "model=custom", "model.net=failing_nets.classifier", "eps=1"]
-    with pytest.warns(UserWarning, match=r"data\.size: images of several sizes are padded"):
+    with pytest.warns(UserWarning, match=r"images of several sizes .* what a classifier predicts"):
         nets(*run)
     for cure in ("data.size=12", "data.batch_size=1"):
         code, _, err = nets(*run, cure)
         assert (code, err) == (0, "")
+
+
+def test_padding_is_told_of_once_in_segmentation_as_well(nets: Terminal) -> None:
+    pictures(nets.folder, count=6, sizes=((12, 16), (8, 16)))
+    run = [*FOLDER, "model=custom", "model.net=failing_nets.Skip", "eps=1"]
+    with pytest.warns(UserWarning) as told:
+        assert nets(*run, "data.batch_size=2")[0] == 0
+    assert ["what a network sees at their border" in str(each.message) for each in told] == [True]
+    assert nets(*run, "data.batch_size=1")[::2] == (0, "")
 
 
 def test_layers_are_listed_of_a_network_that_wants_contiguous_memory(

@@ -19,6 +19,8 @@ from gpsweep.points import Point, grid
 from gpsweep.predict import Predictions, Spool, file_name, wanted
 from gpsweep.submission import FOLDER
 
+pytestmark = pytest.mark.filterwarnings("ignore:data.size. images of several sizes")
+
 SIZES = {"2008_000001": (10, 12), "2008_000002": (8, 15), "2008_000003": (10, 12)}
 NET = ["model=custom", "model.net=test_predict_nets.net", "model.mean=0", "model.std=1", "model.scale=1"]
 VOC = ["data=voc", "data.root=VOCdevkit", "data.split=test", "data.batch_size=2"]

@@ -106,7 +106,8 @@ def test_batches_and_sizes_do_not_change_the_counts_of_images(terminal: Terminal
 
 def test_images_of_different_sizes_are_counted_without_their_padding(terminal: Terminal) -> None:
     pictures(terminal.folder, sizes=((12, 16), (9, 20), (14, 7)))
-    assert terminal("-m", *SMALL, "eps=-1,0,1", "label=argmax,ground_truth", "data.batch_size=3")[0] == 0
+    with pytest.warns(UserWarning, match="padded to the largest of their batch"):
+        assert terminal("-m", *SMALL, "eps=-1,0,1", "label=argmax,ground_truth", "data.batch_size=3")[0] == 0
     [path] = terminal.results()
     outcome = results.read(path.parent)
     pixels = [12 * 16 - 1, 9 * 20 - 1, 14 * 7 - 1, 12 * 16 - 1, 9 * 20 - 1]
