@@ -83,7 +83,8 @@ def curve(
         iterations: how often the three steps are repeated; points with fewer iterations come along.
         target: classes ``(N, …)``, for ``ground_truth`` only; values outside 0 … C−1 are void.
         sample_ids: N names that seed ``random_onehot``; the position in the batch if None.
-        valid: ``(N, H, W)`` bool, False where a pixel is padding, which gets no signal and no perturbation.
+        valid: ``(N, …)`` bool, of images ``(N, H, W)``, False where a pixel is padding, which gets no signal
+            and no perturbation.
         seed: seed of ``random_onehot``.
         random_unit: whether ``random_onehot`` draws a class per pixel or per image.
         clip: range to which a perturbed input is clamped; None for none, as in the paper.
@@ -103,18 +104,19 @@ def curve(
         memo: an object to keep between the batches of one network; without it every call examines anew.
 
     Yields:
-        ``(point, logits)``; logits ``(N, C, …)`` without gradient, not to be changed in place; float32 in
-        any precision, so that what is done with them does not depend on it.
+        ``(point, logits)``; logits ``(N, C, …)`` without gradient, not to be changed in place; float32 at
+        least in any precision, so that what is done with them does not depend on it.
 
     Raises:
-        GpsweepError: at the call, for an unknown name, an axis without values, a number that does not fit, an
-            ``x`` of whole numbers, ``sample_ids`` that are not one a sample, a network any module of which is
-            in training mode, a call in inference mode or an ``x`` from there, or a layer that does not run,
-            or runs several times while no ``@k`` says which run. While points are asked for, for a ``target``
-            or ``class_map`` that ``ground_truth`` lacks or that does not fit the logits, a ``valid`` that
-            does not, logits that are not found or have no classes, a layer that they do not depend on or
-            whose first dimension is not the batch's, a precision that the device does not have, or a batch
-            that memory does not hold.
+        GpsweepError: at the call, for an unknown name, an axis without values, a number that does not fit,
+            what is no module or tensor, an ``x`` of whole numbers, ``sample_ids`` that are not one a
+            sample, a network any module of which is in training mode, a call in inference mode or an ``x``
+            from there, or a layer that does not run, or runs several times while no ``@k`` says which run.
+            While points are asked for, for a ``target`` or ``class_map`` that ``ground_truth`` lacks or
+            that does not fit the logits, a ``valid`` that does not, logits that are not found, have fewer
+            than two classes or are not one a sample, a layer that they do not depend on or whose first
+            dimension is not the batch's, a precision that the device does not have, or a batch that memory
+            does not hold.
 
     Warns:
         UserWarning: once for each layer that cannot be replayed: its points take full forward passes. Once
@@ -122,6 +124,7 @@ def curve(
             batch depend on each other in this network.
     """
     guides = guides or {}
+    _check_called(net, x, target=target, valid=valid)
     points = grid(
         label=label,
         signal=signal,
@@ -136,17 +139,17 @@ def curve(
         raise GpsweepError(f"sample_ids: expected one per sample, {len(x)}, came {len(sample_ids)}")
     if not x.is_floating_point():
         raise GpsweepError(f"x: expected floating-point numbers, came {x.dtype}; use x.float()")
-    if any(module.training for module in net.modules()):
+    if any(getattr(module, "training", False) for module in net.modules()):  # one of TorchScript may not say
         raise GpsweepError(
             "net: expected a network in evaluation mode, came one in training; call net.eval()"
         )
     if torch.is_inference_mode_enabled() or x.is_inference():
         raise GpsweepError("x: gradients cannot be taken in inference mode; use torch.no_grad() instead")
-    if points_per_forward != "auto" and points_per_forward < 1:
+    if points_per_forward != "auto" and not (isinstance(points_per_forward, int) and points_per_forward > 0):
         raise GpsweepError(f"points_per_forward={points_per_forward}: expected auto or at least 1")
     gradient_precision = gradient_precision or precision
     check_choices({"layer_scale": layer_scale, "random_unit": random_unit, "memory_format": memory_format})
-    if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
+    if clip is not None and not (isinstance(clip, Sequence) and len(clip) == 2 and clip[0] < clip[1]):
         raise GpsweepError(f"clip={clip}: expected the lowest and the highest value, or None")
     check_precision("precision", precision)
     check_precision("precision.gradient", gradient_precision)
@@ -161,6 +164,20 @@ def curve(
     )
     passes.examine(points.layer)
     return Walk(passes, points, hints, layer_scale, guides, points_per_forward).run()
+
+
+def _check_called(net: object, x: object, **tensors: object) -> None:
+    """Refuse what is no network or no tensor, such as several inputs or an array."""
+    if not isinstance(net, nn.Module):
+        raise GpsweepError(f"net: expected an nn.Module, came {type(net).__name__}")
+    if not isinstance(x, Tensor):
+        raise GpsweepError(
+            f"x: expected a tensor (N, …), came {type(x).__name__}; of a network's several inputs x is the "
+            "one that is perturbed, and a module around it holds the others"
+        )
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor | None):
+            raise GpsweepError(f"{name}: expected a tensor, came {type(tensor).__name__}")
 
 
 def check_choices(chosen: Mapping[str, Any]) -> None:

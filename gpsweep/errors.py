@@ -28,6 +28,8 @@ def unknown(key: str, got: object, choices: Iterable[str]) -> GpsweepError:
         choices: every valid name.
     """
     names = list(choices)
+    if not isinstance(got, str) and str(got) in names:
+        return GpsweepError(f"{key}={got}: expected the text {str(got)!r}, came {type(got).__name__}")
     near = get_close_matches(str(got), names, n=3, cutoff=0.5)
     if not near:
         near = [name for name in names if str(got) and str(got).lower() in name.lower()][:3]

@@ -29,7 +29,7 @@ class State:
 
     Args:
         logits: those of the pass, in the precision of the gradient.
-        softmax: theirs, in 32 bits.
+        softmax: theirs, in 32 bits at least.
         anchors: per layer name, the tensors that gradients can be taken at.
         prediction: logits without gradients in the precision of the points, 32 bits wide.
         replaced: paths of the modules that did not run, their outputs being put in their place.
@@ -133,6 +133,11 @@ class Passes:
             self.memo.replays.clear()
             self.examine(names)
             return self.clean(names, again=False)
+        if z.dim() and len(z) != len(self.x):
+            raise GpsweepError(
+                f"net: expected logits of a batch of {len(self.x)}, came {tuple(z.shape)}; an image alone is "
+                "a batch of one: x[None]"
+            )
         anchors = {name: self._anchors(name) for name in inner}
         if layers.INPUT in names:
             anchors[layers.INPUT] = [leaf]
@@ -334,10 +339,14 @@ def _state(z: Tensor, anchors: dict[str, list[Tensor]], prediction: Tensor) -> S
             f"layer={', '.join(anchors)}: the logits do not depend on it, or the network cuts the gradient "
             "by a no_grad() or detach() in its forward"
         )
-    if z.dim() < 2:
-        raise GpsweepError(f"net: expected logits (N, C, …), came a tensor {tuple(z.shape)}")
+    if z.dim() < 2 or z.shape[1] < 2:
+        # Of one class the softmax is 1 and the signal 0, whatever the logit.
+        raise GpsweepError(
+            f"net: expected logits (N, C, …) of two classes at least, came a tensor {tuple(z.shape)}. Of a "
+            "logit for a sigmoid make two, in a subclass: torch.cat([torch.zeros_like(z), z], 1)"
+        )
     # Softmax and signal stay in 32 bits when the forward pass is in fewer.
-    return State(z, z.detach().float().softmax(1), anchors, widened(prediction))
+    return State(z, widened(z.detach()).softmax(1), anchors, widened(prediction))
 
 
 @contextmanager

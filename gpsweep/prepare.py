@@ -157,11 +157,6 @@ def check_logits(
             f"model.class_map: expected a class for each of the network's {z.shape[1]} output channels, "
             f"came {len(class_map)}"
         )
-    if z.shape[1] == 1:
-        raise GpsweepError(
-            "model: the network has 1 output channel, expected one a class. Of a logit for a sigmoid make "
-            "two, in a subclass: torch.cat([torch.zeros_like(z), z], 1)"
-        )
     if class_map is None and z.shape[1] < max(2, len(source.classes)):
         raise GpsweepError(
             f"model.classes: the network has {z.shape[1]} output channels, expected at least "

@@ -13,6 +13,7 @@ from gpsweep.errors import GpsweepError
 from gpsweep.labels import STRATEGIES, Hints
 from gpsweep.passes import Passes, State
 from gpsweep.points import Grid, Point
+from gpsweep.precision import widened
 from gpsweep.signals import SIGNALS
 from gpsweep.steps import STEPS, rms
 from gpsweep.together import Together
@@ -121,7 +122,7 @@ class Walk:
             GpsweepError: naming both shapes.
         """
         valid, expected = self.hints.valid, (len(logits), *logits.shape[2:])
-        if valid is not None and logits.dim() == 4 and valid.shape != expected:
+        if valid is not None and logits.dim() > 2 and valid.shape != expected:
             raise GpsweepError(
                 f"valid: expected the size of the logits, {expected}, came {tuple(valid.shape)}; where the "
                 "network gives smaller ones than its input, enlarge them in it"
@@ -129,12 +130,12 @@ class Walk:
 
     def distribution(self, label: str, logits: Tensor) -> Tensor:
         """Return the label distribution that a strategy makes of logits."""
-        return STRATEGIES[label](logits.detach().float(), self.hints)
+        return STRATEGIES[label](widened(logits.detach()), self.hints)
 
     def pull(self, state: State, signal: str, label: Tensor, *, keep_graph: bool) -> dict[str, list[Tensor]]:
         """Pull the signal of a label distribution back to every layer of a state (paper, Eq. 5)."""
         error = SIGNALS[signal](state.softmax, label)
-        if self.hints.valid is not None and error.dim() == 4:
+        if self.hints.valid is not None and error.dim() > 2:
             error = error * self.hints.valid.unsqueeze(1)
         return self.passes.pull(state, error, keep_graph=keep_graph)
 

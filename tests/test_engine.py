@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -362,6 +363,27 @@ def test_padding_gets_no_signal_and_no_perturbation() -> None:
     torch.testing.assert_close(size, torch.tensor(2.0), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("conv", [nn.Conv1d, nn.Conv3d])
+def test_padding_of_signals_and_volumes_gets_no_signal(conv: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    net = conv(2, CLASSES, 3, padding=1).eval()
+    sides = (6,) * (net.weight.dim() - 2)
+    x, valid = torch.randn(2, 2, *sides), torch.rand(2, *sides) > 0.5
+    inside = x.clone().requires_grad_()
+    z = net(inside)
+    signal = eq5(z.detach().softmax(1), torch.full_like(z, 1 / CLASSES)) * valid.unsqueeze(1)
+    (gradient,) = torch.autograd.grad(z, inside, signal)
+    [(_, logits)] = curve(net, x, 0.5, "uniform", valid=valid)
+    assert logits.equal(net(x + 0.5 * gradient.sign() * valid.unsqueeze(1)))
+
+
+def test_a_network_of_64_bits_gets_a_signal_of_64() -> None:
+    # In 32 bits the softmax of such logits is 1, and the signal at the likelier class 0.
+    x = torch.tensor([[20.0, 0.0]], dtype=torch.float64)
+    [(_, logits)] = curve(nn.Identity().eval(), x, 1.0, signal="cross_entropy")
+    assert logits.tolist() == [[21.0, -1.0]]
+
+
 def test_the_labels_of_padding_give_no_direction() -> None:
     net = build("skips")
     x, target = batch("skips")
@@ -493,6 +515,23 @@ def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
     x, _ = batch("skips")
     with pytest.raises(GpsweepError, match=message):
         list(curve(net, x, **{"eps": [1], **options}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"net": abs}, r"net: expected an nn\.Module, came builtin_function_or_method"),
+        ({"x": (torch.zeros(1), torch.zeros(1))}, r"x: expected a tensor .* came tuple; .* several inputs"),
+        ({"x": np.zeros((1, 2), np.float32)}, r"x: expected a tensor \(N, …\), came ndarray"),
+        ({"target": np.zeros(1)}, "target: expected a tensor, came ndarray"),
+        ({"clip": 1}, "clip=1: expected the lowest and the highest value"),
+        ({"points_per_forward": "all"}, "points_per_forward=all: expected auto or at least 1"),
+        ({"precision": 32}, "precision=32: expected the text '32', came int"),
+    ],
+)
+def test_arguments_of_other_kinds_are_named_at_the_call(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(GpsweepError, match=message):
+        curve(**{"net": nn.Linear(2, 2).eval(), "x": torch.zeros(1, 2), "eps": 1, **options})
 
 
 def test_training_mode_and_lost_gradients_are_refused() -> None:
@@ -918,7 +957,22 @@ def test_a_layer_without_floating_point_numbers_is_named() -> None:
         (
             nn.Sequential(nn.Flatten(), nn.Linear(48, 1), nn.Flatten(0)),
             {},
-            r"net: expected logits \(N, C, …\), came a tensor \(2,\)",
+            r"net: expected logits \(N, C, …\) of two classes at least, came a tensor \(2,\)",
+        ),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(48, 1)),
+            {},
+            r"net: expected logits .* of two classes at least, came a tensor \(2, 1\)",
+        ),
+        (
+            nn.Conv2d(3, 2, 1),
+            {"x": torch.zeros(3, 4, 4)},
+            r"net: expected logits of a batch of 3, came \(2, 4, 4\); .* x\[None\]",
+        ),
+        (
+            nn.Conv1d(3, 2, 3),
+            {"x": torch.zeros(2, 3, 4), "valid": torch.ones(2, 4).bool()},
+            r"valid: expected the size of the logits, \(2, 2\), came \(2, 4\)",
         ),
         *(
             (
@@ -958,6 +1012,8 @@ def test_a_scripted_part_runs_as_it_is() -> None:
         curve(plain, x, [0.5], layer="2.bn1")
     with pytest.raises(GpsweepError, match="layer=1: expected input, as a TorchScript"):
         curve(torch.jit.script(plain), x, [0.5], layer="1")
+    [(point, logits)] = curve(torch.jit.freeze(torch.jit.script(plain)), x, [0.5])
+    torch.testing.assert_close(logits, expected[point])
 
 
 class Checkpointed(nn.Module):
