@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -17,7 +18,7 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.crf import Crf
-from gpsweep.errors import GpsweepError, unknown_key
+from gpsweep.errors import GpsweepError, offered, unknown_key
 
 PACKAGE = Path(__file__).resolve().parent
 PLAIN = re.compile(r"[\w./-]+", re.ASCII)
@@ -190,6 +191,15 @@ def quoted_path(path: Path) -> str:
     return f"'{escaped}'"
 
 
+def _instead(target: str) -> str:
+    """Say what a target's module has in its place, or where a module is looked for that is not there."""
+    place, _, name = target.rpartition(".")
+    if place not in sys.modules or hasattr(sys.modules[place], name):
+        return " Is its folder on PYTHONPATH?"
+    held = vars(sys.modules[place]).items()
+    return offered(name, [other for other, value in held if callable(value) and not other.startswith("_")])
+
+
 def instance(node: DictConfig | ListConfig, key: str) -> Any:
     """Make what a configuration node's ``_target_`` names, which is code that runs.
 
@@ -212,7 +222,7 @@ def instance(node: DictConfig | ListConfig, key: str) -> Any:
             cause = cause.__cause__
         if isinstance(cause, GpsweepError):
             raise cause from None
-        hint = " Is its folder on PYTHONPATH?" if isinstance(cause, ImportError) else ""
         reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
         target = OmegaConf.select(node, "_target_")
+        hint = _instead(str(target)) if isinstance(cause, ImportError) else ""
         raise GpsweepError(f"{key}={target}: could not be built. {reason}{hint}") from error

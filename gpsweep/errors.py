@@ -30,10 +30,15 @@ def unknown(key: str, got: object, choices: Iterable[str]) -> GpsweepError:
     names = list(choices)
     if not isinstance(got, str) and str(got) in names:
         return GpsweepError(f"{key}={got}: expected the text {str(got)!r}, came {type(got).__name__}")
-    near = get_close_matches(str(got), names, n=3, cutoff=0.5)
+    return GpsweepError(f"{key}={got}: unknown.{offered(str(got), names)}")
+
+
+def offered(got: str, names: Sequence[str]) -> str:
+    """Name what there is in place of a name that is unknown, the nearest first; begins with a space."""
+    near = get_close_matches(got, names, n=3, cutoff=0.5)
     if not near:
-        near = [name for name in names if str(got) and str(got).lower() in name.lower()][:3]
-    return GpsweepError(f"{key}={got}: unknown.{_meant(near)} Choices: {listing(names, 30)}")
+        near = [name for name in names if got and got.lower() in name.lower()][:3]
+    return f"{_meant(near)} Choices: {listing(names, 30)}"
 
 
 def unknown_key(key: str, names: Sequence[str]) -> GpsweepError:
