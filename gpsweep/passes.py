@@ -22,6 +22,11 @@ from gpsweep.logits import pick
 from gpsweep.memo import Memo
 from gpsweep.precision import Precision, computing, refusals_named, widened
 
+CUT = (
+    "the logits do not depend on it, or the network cuts the gradient, by a no_grad() or detach() in its "
+    "forward, or by layers that are quantised"
+)
+
 
 @dataclass
 class State:
@@ -195,7 +200,7 @@ class Passes:
         for name, anchors in state.anchors.items():
             own = [next(gradients) for _ in anchors]
             if all(g is None for g in own):
-                raise GpsweepError(f"layer={name}: the logits do not depend on it")
+                raise GpsweepError(f"layer={name}: {CUT}")
             full = [torch.zeros_like(a) if g is None else g for g, a in zip(own, anchors, strict=True)]
             # Steps are taken in 32 bits, or their length would be rounded.
             pulled[name] = full if self.gradient_precision == "32" else [widened(g) for g in full]
@@ -335,10 +340,7 @@ def _detached(recording: layers.Recording) -> layers.Recording:
 
 def _state(z: Tensor, anchors: dict[str, list[Tensor]], prediction: Tensor) -> State:
     if not z.requires_grad:
-        raise GpsweepError(
-            f"layer={', '.join(anchors)}: the logits do not depend on it, or the network cuts the gradient "
-            "by a no_grad() or detach() in its forward"
-        )
+        raise GpsweepError(f"layer={', '.join(anchors)}: {CUT}")
     if z.dim() < 2 or z.shape[1] < 2:
         # Of one class the softmax is 1 and the signal 0, whatever the logit.
         raise GpsweepError(
