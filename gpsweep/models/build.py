@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf, read_write
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 from gpsweep.atomic import is_file
 from gpsweep.config import instance
@@ -67,12 +69,18 @@ def sha256(net: nn.Module) -> str:
     """Hash a network's weights: names, dtypes, shapes and bytes of its state dict, sorted by name.
 
     Device and memory format do not matter, nor does the wrapper: a ``PixelNet`` hashes like its raw network.
+    What modules keep beside tensors, their extra state, is hashed as it is written out.
     """
     raw = net.net if isinstance(net, PixelNet) else net
     digest = hashlib.sha256()
-    for name, tensor in sorted(raw.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for name, value in sorted(raw.state_dict().items(), key=itemgetter(0)):
+        for part in tree_leaves(value):
+            if not isinstance(part, torch.Tensor):
+                digest.update(f"{name} {part!r}\n".encode())
+                continue
+            tensor = part.dequantize() if part.is_quantized else part
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -125,6 +125,12 @@ def restore(net: nn.Module, path: str | Path) -> None:
     """
     file = _found(path)
     own: dict[str, Tensor] = net.state_dict()
+    if odd := [f"{name} ({_kind(value)})" for name, value in own.items() if not isinstance(value, Tensor)]:
+        raise _error(
+            file,
+            f"the network keeps more than tensors: {listing(odd)}. Load it in the function of model.net, "
+            "with model.checkpoint=null",
+        )
     wanted = [name for name in own if not name.endswith(COUNTER)]
     if _ending(file) == caffe.SUFFIX:
         state = caffe.translate(net, file, wanted)

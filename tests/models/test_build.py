@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from gpsweep.errors import GpsweepError
 from gpsweep.models.build import build, sha256
+from gpsweep.models.checkpoint import restore
 from gpsweep.models.pixels import PixelNet
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -169,6 +171,29 @@ def test_a_checkpoint_is_loaded(nets: str, tmp_path: Path) -> None:
     assert sha256(net) == sha256(weights)
 
 
+class Noted(nn.Conv2d):
+    """A layer that keeps something beside its weights."""
+
+    note: Any = None
+
+    def get_extra_state(self) -> Any:
+        return self.note
+
+    def set_extra_state(self, state: Any) -> None:
+        self.note = state
+
+
+def test_what_a_network_keeps_beside_tensors_counts_as_its_weights(tmp_path: Path) -> None:
+    net = Noted(3, 4, 1)
+    hashes = set()
+    for net.note in ({"scale": 1.0}, {"scale": 2.0}, (torch.ones(2), "a"), (torch.zeros(2), "a")):
+        hashes |= {sha256(net), sha256(net)}
+    assert len(hashes) == 4
+    torch.save(net.state_dict(), tmp_path / "a.pt")
+    with pytest.raises(GpsweepError, match=r"more than tensors: _extra_state \(tuple\)\. Load it in"):
+        restore(net, tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -178,6 +203,7 @@ def test_a_checkpoint_is_loaded(nets: str, tmp_path: Path) -> None:
         (["model.net={_target_: null}"], r"model\.net: expected"),
         (["model.net=nowhere_at_all.net"], r"model\.net=nowhere_at_all\.net: .*ImportError.*PYTHONPATH"),
         (["model.net=NETS.absent"], r"model\.net=NETS\.absent: .*ImportError.*absent"),
+        (["model.net=NETS.nestde"], r"ImportError.* Did you mean nested .*\? Choices: good, listed, nested,"),
         (
             ["model.net=NETS.broken"],
             r"model\.net=NETS\.broken: could not be built\. RuntimeError: no such luck$",
