@@ -13,6 +13,7 @@ from gpsweep.atomic import check_writable
 from gpsweep.config import check_keys, instance
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
+from gpsweep.data.build import source_of
 from gpsweep.data.files import Files
 from gpsweep.engine import check_choices
 from gpsweep.errors import GpsweepError
@@ -76,9 +77,7 @@ def parts_of(cfg: DictConfig) -> Parts:
     if not cfg.store:
         raise GpsweepError("store=: expected a folder, came nothing (store=…, or $GPSWEEP_STORE)")
     check_writable(Path(cfg.store), "store")
-    source: Source = instance(cfg.data.source, "data.source")
-    if len(source) == 0:
-        raise GpsweepError(f"data: expected at least one sample, {source.name} has none")
+    source = source_of(cfg.data)
     crf = Crf(**cfg.crf)
     refining = refinement(grid.refine, task=source.task, scales=cfg.multiscale.scales, crf=crf)
     mapped = class_map(cfg.model, classes=source.classes)

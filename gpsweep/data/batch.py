@@ -49,6 +49,12 @@ class Guarded:
             return self.source[index]
         except GpsweepError as error:
             return error
+        except Exception as error:  # of a user's own data
+            unread = GpsweepError(
+                f"data: {self.source.ids[index]} cannot be read: {type(error).__name__}: {error}"
+            )
+            unread.__cause__ = error
+            return unread
 
 
 def collate(samples: Sequence[Sample | GpsweepError]) -> Batch | GpsweepError:

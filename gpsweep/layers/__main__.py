@@ -18,6 +18,7 @@ from gpsweep import config, layers
 from gpsweep.command import told
 from gpsweep.console import standard_output
 from gpsweep.data.batch import Batch, collate
+from gpsweep.data.build import source_of
 from gpsweep.engine import MemoryFormat, formatted
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named, in_a_format_it_bears
@@ -64,7 +65,7 @@ def main(overrides: list[str] | None = None) -> int:
 
 def network_and_sample(cfg: DictConfig) -> tuple[nn.Module, Batch]:
     """Build the model of a configuration, without its weights, and take the first image of its data."""
-    source = config.instance(cfg.data.source, "data.source")
+    source = source_of(cfg.data)
     with read_write(cfg):
         # Layers, shapes and times do not depend on them.
         cfg.model.update({key: None for key in ("checkpoint", "weights") if key in cfg.model})

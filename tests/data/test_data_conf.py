@@ -17,7 +17,7 @@ from gpsweep.data.base import Source
 from gpsweep.errors import GpsweepError
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "data"
-NAMES = tuple(path.stem for path in sorted(CONF.glob("*.yaml")) if path.stem != "scenes")
+NAMES = tuple(path.stem for path in sorted(CONF.glob("*.yaml")) if path.stem not in ("scenes", "custom"))
 TRAINED = ("mnist", "cifar10")
 Maker = Callable[..., Path]
 

@@ -1,0 +1,88 @@
+"""Data of the user's own: what it has to have is checked, and the README's class runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import Terminal, pictures
+from omegaconf import OmegaConf
+
+from gpsweep.data.build import check_source, source_of
+from gpsweep.errors import GpsweepError
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+class Own:
+    """Two images in memory; ``changes`` take the place of members and of a sample's entries."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.name, self.task, self.classes, self.ids = "own", "segmentation", ("a", "b"), ["x", "y"]
+        self.sample = {"image": torch.zeros(3, 4, 5, dtype=torch.uint8), "target": torch.zeros(4, 5).long()}
+        for name, value in changes.items():
+            if name in ("image", "target", "id"):
+                self.sample[name] = value
+            else:
+                setattr(self, name, value)
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Any:
+        return {"id": self.ids[index]} | self.sample if isinstance(self.sample, dict) else self.sample
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"task": "detection"}, r"data\.source: task=detection: unknown.* segmentation, classification"),
+        ({"ids": ["x"]}, "expected an id for each of 2 samples, came 1"),
+        ({"ids": ["x", "x"]}, "Own holds samples more than once: x"),
+        ({"sample": (1, 2)}, "expected samples as dicts of the tensors image and target, .* came tuple"),
+        ({"image": 3}, "expected samples as dicts .* came dict of id, image, target"),
+        ({"id": "z"}, "expected x as id of the first sample, as in ids, came z"),
+        ({"image": torch.zeros(3, 4, 5)}, r"image as uint8 \(3, H, W\), RGB, came float32 \(3, 4, 5\)"),
+        ({"target": torch.zeros(5, 4).long()}, r"target as int64 \(4, 5\), came int64 \(5, 4\)"),
+        ({"task": "classification"}, r"target as int64 \(\), came int64 \(4, 5\)"),
+    ],
+)
+def test_what_is_no_data_is_named(changes: dict[str, Any], says: str) -> None:
+    check_source(Own())
+    with pytest.raises(GpsweepError, match=says):
+        check_source(Own(**changes))
+
+
+def test_what_lacks_members_is_named() -> None:
+    with pytest.raises(GpsweepError, match="came list without name, task, classes, ids"):
+        check_source([(torch.zeros(3, 4, 4), 1)])
+
+
+@pytest.mark.parametrize("source", ["???", "my_data.Scans", {"folder": "scans"}])
+def test_data_that_is_not_named(source: Any) -> None:
+    with pytest.raises(GpsweepError, match=r"data\.source: expected a dict with the dotted name"):
+        source_of(OmegaConf.create({"source": source}))
+
+
+def test_the_data_of_ones_own_runs(terminal: Terminal) -> None:
+    found = re.search(r"```python\n(# my_data\.py\n.*?)```", README, re.DOTALL)
+    assert found
+    Path("my_data.py").write_text(found[1], encoding="utf-8")
+    terminal.patch.syspath_prepend(str(terminal.folder))
+    scans = pictures(terminal.folder, classes=2)
+    (scans / "images").rename("scans")
+    for mask in (scans / "masks").iterdir():
+        mask.rename(f"scans/{mask.stem}_mask.png")
+    run = ["data=custom", "data.source={_target_: my_data.Scans, folder: scans}", "eps=1", "model=custom"]
+    run += ["model.net={_target_: torch.nn.Conv2d, in_channels: 3, out_channels: 2, kernel_size: 1}"]
+    code, out, err = terminal(*run)
+    assert code == 0, err
+    assert "custom on scans: mIoU base" in out
+    for name in ("03", "00"):
+        Path(f"scans/{name}.png").write_text("no picture")
+        code, _, err = terminal(*run, "fresh=true")
+        assert code == 1
+        assert f"gpsweep: data: {name} cannot be read: UnidentifiedImageError" in err
