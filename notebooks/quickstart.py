@@ -131,7 +131,7 @@ print(done.stdout or done.stderr)
 # %% [markdown]
 # ## The results, labelled
 #
-# `results.load` takes a run's folder, or a folder of runs, and gives an `xarray.Dataset`.
+# `results.load` takes a run's folder, a folder of runs, or several, and gives an `xarray.Dataset`.
 
 # %%
 results.load("outputs/quickstart")

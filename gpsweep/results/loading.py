@@ -26,11 +26,11 @@ ROUNDING = 0.1  # points: by less, devices may differ in the base of one model a
 WORDS = ("label", "signal", "layer", "step", "refine", "class")
 
 
-def load(folder: str | Path) -> xr.Dataset:
+def load(*folders: str | Path) -> xr.Dataset:
     """Return the results of a run as labelled arrays.
 
     Args:
-        folder: a run's folder, or a folder of runs of the same model and data, which are merged.
+        folders: a run's folder, or a folder of runs; several runs, of the same model and data, are merged.
 
     Returns:
         ``score``, ``base``, ``delta``, ``delta_low``, ``delta_high``, ``pixel_accuracy``, ``seconds`` and
@@ -44,13 +44,18 @@ def load(folder: str | Path) -> xr.Dataset:
     """
     import pandas as pd
 
-    folders = runs(Path(folder))
-    found = [tables(run) for run in folders]
+    odd = [each for each in folders if not isinstance(each, str | Path)]
+    if odd or not folders:
+        came = type(odd[0]).__name__ if odd else "none"
+        raise GpsweepError(f"folders: expected paths, as in load(one, other), came {came}")
+    places = list(dict.fromkeys(run for each in folders for run in runs(Path(each))))
+    found = [tables(run) for run in places]
     summaries = [run[2] for run in found]
-    _check_same(folders, summaries)
+    _check_same(places, summaries)
     names = [str(name) for name in summaries[0]["classes"]]
     column = class_column(summaries[0]["task"])
-    rows = pd.concat([run[0] for run in found], ignore_index=True)
+    each = [run[0].assign(folder=str(place)) for place, run in zip(places, found, strict=True)]
+    rows = pd.concat(each, ignore_index=True)
     _check_once(rows)
     axes = AXES if (rows["refine"] != "none").any() else SETTINGS
     by_class = pd.concat([run[1] for run in found], ignore_index=True).rename(columns={"base": "class_base"})
@@ -154,10 +159,16 @@ def _check_same(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any]])
 
 def _check_once(rows: pd.DataFrame) -> None:
     differing = rows.drop_duplicates([*AXES, "score"])
-    double = differing[differing.duplicated(list(AXES))]
+    double = differing[differing.duplicated(list(AXES), keep=False)]
     if len(double):
-        setting = ", ".join(f"{axis}={double.iloc[0][axis]}" for axis in AXES)
-        raise GpsweepError(f"{setting}: expected one score a point, came several from different runs")
+        point = double.iloc[0][list(AXES)]
+        same = double[(double[list(AXES)] == point).all(axis=1)]
+        setting = ", ".join(f"{axis}={point[axis]}" for axis in AXES)
+        came = listing([f"{row.score:.2f} in {row.folder}" for row in same.itertuples()], 3)
+        raise GpsweepError(
+            f"{setting}: expected one score a point, came {came}; their seeds or other options differ. Load "
+            "one of the folders by itself."
+        )
 
 
 def _attributes(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

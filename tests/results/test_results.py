@@ -271,13 +271,23 @@ def test_load_refuses_runs_of_other_images_of_the_same_name(
         assert results.load(tmp_path)["score"].size == 2
 
 
+def test_runs_of_several_folders_are_loaded_together(tmp_path: Path) -> None:
+    for name, eps in (("a", 0.25), ("b/0", 0.5), ("b/1", 1.0)):
+        results.write(make(label="argmax", eps=eps, **SMALL), tmp_path / name)
+    found = results.load(tmp_path / "a", str(tmp_path / "b"), tmp_path / "b" / "1")
+    assert found["score"].squeeze().sizes == {"eps": 3}
+    for odd in ([[tmp_path / "a"]], [tmp_path / "a", 3], []):
+        with pytest.raises(GpsweepError, match=r"folders: expected paths, .* came (list|int|none)"):
+            results.load(*odd)
+
+
 def test_load_refuses_two_scores_for_one_point(tmp_path: Path) -> None:
     outcome = make(label="argmax", eps=[0.5, 1], **SMALL)
     results.write(outcome.at([0]), tmp_path / "a")
     results.write(outcome.at([0]), tmp_path / "b")
     assert results.load(tmp_path)["score"].size == 1
     results.write(replace(outcome.at([0]), counts=outcome.counts.take([1])), tmp_path / "b")
-    with pytest.raises(GpsweepError, match=r"eps=0\.5.*one score a point"):
+    with pytest.raises(GpsweepError, match=r"eps=0\.5.*one score a point, came .* in .*a, .* in .*b; "):
         results.load(tmp_path)
 
 
