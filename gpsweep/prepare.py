@@ -64,8 +64,15 @@ def prepare(
         return next(curve(net, sample["image"], (0.0, 1.0), layer=grid.layer, **one))[1]
 
     check_statistics(net)
+    chance = torch.get_rng_state()
     with failures_named(sample, "on the first sample"):
         z, options["memory_format"] = in_a_format_it_bears(net, cfg.memory_format, logits)
+    if not chance.equal(torch.get_rng_state()):
+        warnings.warn(
+            "model: the network draws random numbers in a forward pass, as dropout does that evaluation "
+            "leaves on; each pass predicts otherwise, and gains are in part chance",
+            stacklevel=2,
+        )
     check_logits(z, source, sample["image"], class_map=class_map, stated=cfg.model.classes)
     lost = [name for n, name in enumerate(source.classes) if class_map is not None and n not in class_map]
     if lost:

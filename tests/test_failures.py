@@ -42,6 +42,13 @@ class Viewed(nn.Module):
         y = self.body(x)
         return self.head(y.view(y.size(0), -1).view(y.shape))
 
+class Noisy(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(F.dropout(x, 0.1, training=True))
+
+def noisy():
+    return Noisy(3, {CLASSES}, 1)
+
 def classifier():
     return nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 """
@@ -124,6 +131,13 @@ def test_padding_is_told_of_once_in_segmentation_as_well(nets: Terminal) -> None
         assert nets(*run, "data.batch_size=2")[0] == 0
     assert ["what a network sees at their border" in str(each.message) for each in told] == [True]
     assert nets(*run, "data.batch_size=1")[::2] == (0, "")
+
+
+def test_a_network_that_predicts_by_chance_is_told_of(nets: Terminal) -> None:
+    pictures(nets.folder)
+    run = [*FOLDER, "model=custom", "model.net=failing_nets.noisy", "eps=1"]
+    with pytest.warns(UserWarning, match="model: the network draws random numbers in a forward pass"):
+        assert nets(*run)[0] == 0
 
 
 def test_layers_are_listed_of_a_network_that_wants_contiguous_memory(
