@@ -38,7 +38,7 @@ def offered(got: str, names: Sequence[str]) -> str:
     near = get_close_matches(got, names, n=3, cutoff=0.5)
     if not near:
         near = [name for name in names if got and got.lower() in name.lower()][:3]
-    return f"{_meant(near)} Choices: {listing(names, 30)}"
+    return f"{meant(near)} Choices: {listing(names, 30)}"
 
 
 def unknown_key(key: str, names: Sequence[str]) -> GpsweepError:
@@ -50,8 +50,9 @@ def unknown_key(key: str, names: Sequence[str]) -> GpsweepError:
     """
     part, dot, got = key.rpartition(".")
     near = [f"{part}{dot}{name}" for name in get_close_matches(got, names, n=3, cutoff=0.65)]
-    return GpsweepError(f"{key}: no such key.{_meant(near)} Keys: {listing(names, 40) or 'none'}")
+    return GpsweepError(f"{key}: no such key.{meant(near)} Keys: {listing(names, 40) or 'none'}")
 
 
-def _meant(near: Sequence[str]) -> str:
+def meant(near: Sequence[str]) -> str:
+    """Ask whether one of the nearest names is meant, if there are any; begins with a space."""
     return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -28,7 +29,7 @@ from gpsweep.data.decode import (
 )
 from gpsweep.data.legend import Legend, Mask, Targets
 from gpsweep.data.sizing import Wanted, sizing
-from gpsweep.errors import GpsweepError, listing, unknown
+from gpsweep.errors import GpsweepError, listing, meant, unknown
 
 PROBED = 32
 PROBED_PIXELS = 4_000_000
@@ -236,8 +237,19 @@ def existing_folder(path: object, *, key: str, expected: str) -> Path:
     folder = located(path).absolute()
     if path is None or not is_folder(folder):
         came = "not set" if path is None else "no such folder"
-        raise GpsweepError(f"{key}={'null' if path is None else path}: {came}; expected {expected}")
+        near = "" if path is None else _beside(folder)
+        where = f"{key}={'null' if path is None else path}"
+        raise GpsweepError(f"{where}: {came}; expected {expected}{near and '.'}{near}")
     return folder
+
+
+def _beside(folder: Path) -> str:
+    """Name the folders whose names are nearest to one that is missing; begins with a space."""
+    try:
+        names = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+    except OSError:
+        return ""
+    return meant(get_close_matches(folder.name, sorted(names), n=3))
 
 
 def home(root: str | Path | None, places: Sequence[str], *, marker: str | Path, expected: str) -> Path:

@@ -192,7 +192,7 @@ def test_a_stem_of_two_images_needs_its_suffix(street: Path, picture: Maker, lis
     ("options", "expected"),
     [
         ({"root": "nowhere"}, r"data\.root=nowhere: no such folder"),
-        ({"images": "image"}, r"data\.images=.*image: no such folder; expected a folder or a glob"),
+        ({"images": "image"}, r"data\.images=.*image: no such folder; expected a folder or a.* images\?$"),
         ({"images": "images/*.gif"}, r"data\.images=images/\*\.gif: no images found; expected .*\.jpg"),
         ({"images": "images/**.jpg"}, r"data\.images=images/\*\*\.jpg: "),
         ({"images": ["images", "more"]}, r"data\.images=\['images', 'more'\]: no images found"),
