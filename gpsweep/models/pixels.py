@@ -85,7 +85,12 @@ class PixelNet(nn.Module):
 
         Returns:
             ``(N, C, H, W)``, or ``(N, C)`` from a classifier.
+
+        Raises:
+            GpsweepError: if ``x`` has another shape, or the logits are not found.
         """
+        if x.dim() != 4 or x.shape[1] != 3:
+            raise GpsweepError(f"x: expected images (N, 3, H, W), RGB, came a tensor {tuple(x.shape)}")
         height, width = x.shape[-2:]
         inside = self._padded(self._normalised(x))
         logits = pick(self.net(inside), self.output, dims=(2, 4))
@@ -114,6 +119,7 @@ class PixelNet(nn.Module):
 
 def _numbers(key: str, value: Any, *, count: int, nonzero: bool = False) -> Tensor:
     """Check numbers of the configuration; ``(count,)`` in double precision."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # of NumPy or PyTorch
     listed = isinstance(value, Sequence) and not isinstance(value, str)
     values = list(value) if listed else [value] * count
     if any(isinstance(v, bool) or not isinstance(v, int | float) or not isfinite(v) for v in values):

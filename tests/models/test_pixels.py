@@ -6,6 +6,7 @@ from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -204,6 +205,19 @@ def test_logits_that_cannot_be_picked(make: Any, output: str | int | None, says:
 def test_values_that_do_not_fit_name_their_key(change: dict[str, Any], says: str) -> None:
     with pytest.raises(GpsweepError, match=says):
         PixelNet(Returns(), **change)
+
+
+def test_arrays_are_numbers() -> None:
+    mean, std = np.array([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.25, 1.0])
+    one = PixelNet(Returns(), mean=mean, std=std)
+    other = PixelNet(Returns(), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0))
+    assert one.bias.equal(other.bias) and one.gain.equal(other.gain)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 6, 5), (2, 6, 5, 3), (3, 6, 5)])
+def test_what_is_no_batch_of_rgb_images_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(GpsweepError, match=r"x: expected images \(N, 3, H, W\), RGB, came a tensor"):
+        PixelNet(Returns())(torch.zeros(shape))
 
 
 def test_layers_go_by_the_names_of_the_raw_network() -> None:
