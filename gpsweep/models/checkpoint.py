@@ -96,7 +96,11 @@ def load(path: str | Path) -> dict[str, Tensor]:
         raise _error(file, f"not whole, or no checkpoint: its names are no text: {listing(broken, 3)}.")
     odd = [f"{name} ({_kind(value)})" for name, value in state.items() if not isinstance(value, Tensor)]
     if odd:
-        raise _error(file, f"expected tensors alone, or a state dict under state_dict; came {listing(odd)}.")
+        several = any(isinstance(value, Mapping) for value in state.values())
+        hint = "; save the one that is meant alone" if several else ""
+        raise _error(
+            file, f"expected tensors alone, or a state dict under state_dict; came {listing(odd)}{hint}."
+        )
     copies = _copies(content, state)
     if len(copies) > 1:
         taken = next(name for name in copies if _state_dict(content[name]) is state)

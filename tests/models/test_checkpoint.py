@@ -258,6 +258,11 @@ def test_weights_that_are_arrays_are_named(tmp_path: Path, trained: State) -> No
     assert_refused(tmp_path / "a.pt", r"expected tensors alone, .*0\.weight \(Array\)")
 
 
+def test_one_of_several_networks_is_to_be_saved_alone(tmp_path: Path, trained: State) -> None:
+    torch.save({"student": trained, "teacher": trained}, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", r"came student .*, teacher .*; save the one that is meant alone\.")
+
+
 @pytest.mark.parametrize("name", ["model_best.pth.tar", "pytorch_model.bin", "A.PTH"])
 def test_endings_that_are_met(tmp_path: Path, trained: State, name: str) -> None:
     torch.save({"state_dict": trained}, tmp_path / name)
