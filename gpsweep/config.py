@@ -191,6 +191,29 @@ def quoted_path(path: Path) -> str:
     return f"'{escaped}'"
 
 
+def target(cfg: DictConfig, name: str, *, key: str, gives: str) -> DictConfig:
+    """Return what is to be made by a user's own code, as a dict with its ``_target_``.
+
+    Args:
+        cfg: a group of the configuration.
+        name: its key, whose value is such a dict, or the dotted name alone.
+        key: how the user knows it, for the message.
+        gives: what comes of it, for the message.
+
+    Raises:
+        GpsweepError: if it is neither.
+    """
+    node = None if OmegaConf.is_missing(cfg, name) else cfg[name]
+    node = OmegaConf.create({"_target_": node}) if isinstance(node, str) else node
+    if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
+        came = "nothing" if node is None else str(node)
+        raise GpsweepError(
+            f"{key}: expected the dotted name of what returns {gives}, or a dict with it as _target_, came "
+            f"{came}."
+        )
+    return node
+
+
 def _instead(target: str) -> str:
     """Say what a target's module has in its place, or where a module is looked for that is not there."""
     place, _, name = target.rpartition(".")

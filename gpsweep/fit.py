@@ -26,6 +26,7 @@ from gpsweep.command import INTERRUPTED, typed, within_hydra
 from gpsweep.console import standard_output
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import Guarded, collate
+from gpsweep.data.build import source_of
 from gpsweep.errors import GpsweepError, listing, unknown
 from gpsweep.interrupts import leave_signals, terminated_at_once
 from gpsweep.lightning import seed_everything
@@ -87,7 +88,7 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     check_writable(folder, "hydra.run.dir")
     asked = OmegaConf.to_container(cfg, resolve=True)  # before the data fills in what it leaves open
     seed_everything(cfg.seed, verbose=False)
-    held: Source = config.instance(cfg.data.source, "data.source")
+    held = source_of(cfg.data)
     source: Source = config.instance(training(cfg), "train")
     check_classes(source, held, key="train")
     samples = [source[number] for number in range(len(source))]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, read_write
 from torch import Tensor
 
-from gpsweep.config import instance
+from gpsweep.config import instance, target
 from gpsweep.data.base import CLASSIFICATION, SEGMENTATION, Source, check_choice, check_ids
 from gpsweep.data.batch import Guarded
 from gpsweep.errors import GpsweepError, listing
@@ -23,7 +23,8 @@ def source_of(cfg: DictConfig) -> Source:
     """Make the data that the ``data`` group names.
 
     Args:
-        cfg: the ``data`` group; its ``source`` is a dict with a ``_target_`` and its arguments.
+        cfg: the ``data`` group; its ``source`` is a dict with a ``_target_`` and its arguments, or becomes
+            one where it is the dotted name alone.
 
     Returns:
         The data, with one sample at least.
@@ -31,15 +32,12 @@ def source_of(cfg: DictConfig) -> Source:
     Raises:
         GpsweepError: if none is named, it cannot be made, it has no samples, or the user's own is no data.
     """
-    node = None if OmegaConf.is_missing(cfg, "source") else cfg.source
-    if not isinstance(node, DictConfig) or not node.get("_target_"):
-        came = "nothing" if node is None else str(node)
-        raise GpsweepError(
-            f"{KEY}: expected a dict with the dotted name of what makes your data as _target_, and its "
-            f"arguments, came {came}."
-        )
+    node = target(cfg, "source", key=KEY, gives="your data")
+    if isinstance(cfg.source, str):
+        with read_write(cfg):
+            cfg.source = node
     source: Source = instance(node, KEY)
-    if not str(node.get("_target_")).startswith("gpsweep."):
+    if not node["_target_"].startswith("gpsweep."):
         check_source(source)
     if len(source) == 0:
         raise GpsweepError(f"data: expected at least one sample, {source.name} has none")

@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from gpsweep.atomic import is_file
-from gpsweep.config import instance
+from gpsweep.config import instance, target
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.models.checkpoint import restore
 from gpsweep.models.class_map import check_classes, entries
@@ -85,22 +85,16 @@ def sha256(net: nn.Module) -> str:
 
 
 def _network(cfg: DictConfig) -> nn.Module:
-    """Instantiate ``model.net``: a dict with a ``_target_``, or the target's dotted name alone."""
-    node = None if OmegaConf.is_missing(cfg, "net") else cfg.net
-    node = OmegaConf.create({"_target_": node}) if isinstance(node, str) else node
-    if not isinstance(node, DictConfig) or not isinstance(target := node.get("_target_"), str):
-        came = "nothing" if node is None else str(node)
-        raise GpsweepError(
-            "model.net: expected the dotted name of what returns your nn.Module, or a dict with it as "
-            f"_target_, came {came}."
-        )
+    """Instantiate ``model.net``."""
+    node = target(cfg, "net", key="model.net", gives="your nn.Module")
+    where = f"model.net={node['_target_']}"
     net = instance(node, "model.net")
     if not isinstance(net, nn.Module):
-        raise GpsweepError(f"model.net={target}: expected an nn.Module, came {type(net).__name__}.")
+        raise GpsweepError(f"{where}: expected an nn.Module, came {type(net).__name__}.")
     tensors = [*net.named_parameters(), *net.named_buffers()]
     if empty := [name for name, tensor in tensors if is_lazy(tensor) or tensor.is_meta]:
         raise GpsweepError(
-            f"model.net={target}: expected weights, came some without values: {listing(empty, 3)}. Lazy "
+            f"{where}: expected weights, came some without values: {listing(empty, 3)}. Lazy "
             "modules get theirs from a first pass: run the network on an image before it is returned."
         )
     return net

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -61,10 +63,22 @@ def test_what_lacks_members_is_named() -> None:
         check_source([(torch.zeros(3, 4, 4), 1)])
 
 
-@pytest.mark.parametrize("source", ["???", "my_data.Scans", {"folder": "scans"}])
+@pytest.mark.parametrize("source", ["???", 3, {"folder": "scans"}])
 def test_data_that_is_not_named(source: Any) -> None:
-    with pytest.raises(GpsweepError, match=r"data\.source: expected a dict with the dotted name"):
+    with pytest.raises(
+        GpsweepError, match=r"data\.source: expected the dotted name of what returns your data"
+    ):
         source_of(OmegaConf.create({"source": source}))
+
+
+def test_a_name_alone_is_what_to_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ModuleType("own_data")
+    own.Own = Own  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "own_data", own)
+    cfg = OmegaConf.create({"source": "own_data.Own"})
+    OmegaConf.set_readonly(cfg, True)
+    assert list(source_of(cfg).ids) == ["x", "y"]
+    assert cfg.source == {"_target_": "own_data.Own"}
 
 
 def test_the_data_of_ones_own_runs(terminal: Terminal) -> None:
