@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ IDENTITY = "identity.json"
 SUFFIX, DAMAGED = ".counts", ".damaged"
 SETTLED = "points_per_forward"
 KEY_LENGTH = 16
+
+T = TypeVar("T")
 
 __all__ = ["Chunk", "Merged", "Store"]
 
@@ -158,7 +160,7 @@ class Store:
             open_points = dict.fromkeys(points)
             for path in files.get(batch, ()):
                 useful = [point for point in open_points if point in self._points(path)]
-                if useful and self._read(path):
+                if useful and self._or_aside(chunks.check, path) is not None:
                     for point in useful:
                         del open_points[point]
                 if not open_points:
@@ -202,7 +204,7 @@ class Store:
         used: list[Chunk] = []
         for path in paths:
             if any(point not in place and point in self._points(path) for point in points):
-                chunk = self._read(path)
+                chunk = self._or_aside(chunks.read, path)
                 if chunk is not None:
                     for row, point in enumerate(chunk.points):
                         place.setdefault(point, (len(used), row))
@@ -236,16 +238,16 @@ class Store:
         """Return which points a file holds; its name says that it holds the same as others of that name."""
         digest = _digest_of(path)
         if digest not in self._held:
-            chunk = self._read(path)
+            chunk = self._or_aside(chunks.read, path)
             if chunk is None:
                 return frozenset()
             self._held[digest] = frozenset(chunk.points)
         return self._held[digest]
 
-    def _read(self, path: Path) -> Chunk | None:
-        """Read a file, or set it aside."""
+    def _or_aside(self, look: Callable[[Path], T], path: Path) -> T | None:
+        """Look at a file, or set it aside where it is damaged."""
         try:
-            return chunks.read(path)
+            return look(path)
         except FileNotFoundError:
             return None  # another process has set it aside
         except OSError as error:

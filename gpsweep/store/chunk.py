@@ -81,6 +81,21 @@ def pack(chunk: Chunk) -> bytes:
     return sealed(KIND, buffer.getbuffer())
 
 
+def check(path: Path) -> bool:
+    """Say that a file is what was once written, which is quick beside reading its chunk.
+
+    Raises:
+        DamagedError: if it is not.
+        OSError: if it cannot be read at all.
+    """
+    try:
+        with path.open("rb") as file:
+            unseal(file, KIND)
+    except ValueError as error:
+        raise DamagedError(str(error)) from error
+    return True
+
+
 def read(path: Path) -> Chunk:
     """Return the chunk of a file.
 
