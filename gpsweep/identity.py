@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from importlib.machinery import PathFinder
@@ -24,8 +24,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from gpsweep.data.base import Source
-from gpsweep.data.batch import content
+from gpsweep.data.base import Sample, Source
+from gpsweep.data.batch import Guarded, content
+from gpsweep.errors import GpsweepError
 from gpsweep.models.build import sha256 as weights_sha256
 
 ADDRESS = re.compile(
@@ -108,7 +109,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
             "classes": list(source.classes),
             "samples": len(source),
             "ids": _digest(*(name.encode() for name in source.ids)),
-            "files": stamp(source),
+            "files": files(source),
             "first": content([source[0]]),
             "code": code_of(type(source).__mro__, target_of(cfg.data.source)),
             "settings": _of_source(cfg.data.source),
@@ -127,6 +128,28 @@ def stamp(source: Source) -> str | None:
     """Return what the data's files look like from outside, or None where a source does not say."""
     said = getattr(source, "stamp", None)
     return str(said()) if callable(said) else None
+
+
+def files(source: Source) -> str | None:
+    """Return what tells whether data have changed: their stamp, of a user's own without one their content.
+
+    Those of gpsweep that have none are made by its code, which is part of the identity.
+
+    Raises:
+        GpsweepError: naming a sample that cannot be read.
+    """
+    said = stamp(source)
+    if said is not None or type(source).__module__.partition(".")[0] == PACKAGE.name:
+        return said
+    return _digest(*(content([sample]).encode() for sample in _read(source)))
+
+
+def _read(source: Source) -> Iterator[Sample]:
+    for number in range(len(source)):
+        sample = Guarded(source)[number]
+        if isinstance(sample, GpsweepError):
+            raise sample
+        yield sample
 
 
 def code(net: nn.Module, target: str = "") -> str:

@@ -36,7 +36,11 @@ class Sample(TypedDict):
 
 
 class Source(Protocol):
-    """A map-style data set: every sample has an id that is known without reading it."""
+    """A map-style data set: every sample has an id that is known without reading it.
+
+    One that has a ``stamp()`` as well, which returns another text where its files have changed, is not read
+    to find that out.
+    """
 
     @property
     def name(self) -> str:

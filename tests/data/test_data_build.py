@@ -95,8 +95,12 @@ def test_the_data_of_ones_own_runs(terminal: Terminal) -> None:
     code, out, err = terminal(*run)
     assert code == 0, err
     assert "custom on scans: mIoU base" in out
+    assert "5 of 5 points × batches are stored" in terminal(*run)[2]
+    Path("scans/02.png").rename("scans/04.png")
+    Path("scans/02.png").write_bytes(Path("scans/01.png").read_bytes())
+    assert terminal(*run)[::2] == (0, "")
     for name in ("03", "00"):
         Path(f"scans/{name}.png").write_text("no picture")
-        code, _, err = terminal(*run, "fresh=true")
+        code, _, err = terminal(*run)
         assert code == 1
         assert f"gpsweep: data: {name} cannot be read: UnidentifiedImageError" in err
