@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 OUT ?= outputs/sweep
 PARALLEL ?= -n 2 --dist worksteal
 
-.PHONY: sweep test test-all test-slurm lint bench torture docs clean
+.PHONY: sweep test test-all test-lowest test-slurm lint bench torture docs clean
 
 sweep: $(READY)  ## the main job on the embedded default
 	$(BIN)/python -m gpsweep -m 'eps=range(-1,1,0.05)' label=argmax,random_onehot,uniform,top2 hydra.sweep.dir=$(OUT)
@@ -16,6 +16,13 @@ test: $(READY)  ## the default tests
 
 test-all: $(READY)  ## the slow tests as well
 	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu and not slurm"
+
+# Old libraries warn of each other, which is no fault here.
+test-lowest:  ## the default tests on the lowest versions that pyproject.toml allows
+	$(PYTHON) -m venv .lowest
+	sed -nE 's/^ +"([a-z0-9-]+)>=([0-9.]+)",$$/\1==\2.*/p' pyproject.toml >.lowest/constraints.txt
+	.lowest/bin/python -m pip install --quiet --constraint .lowest/constraints.txt --editable '.[dev]'
+	.lowest/bin/python -m pytest $(PARALLEL) -o filterwarnings=default
 
 test-slurm: $(READY)  ## sweeps on a SLURM of their own; needs root and apt
 	$(BIN)/python -m pytest -m slurm
@@ -47,4 +54,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) .lowest outputs

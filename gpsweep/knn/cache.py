@@ -72,7 +72,7 @@ class Cache:
         path = self.path(name, key)
         if path is not None:
             buffer = BytesIO()
-            np.savez(buffer, allow_pickle=False, **{KEY: np.asarray(json.dumps(dict(key)))}, **arrays)
+            np.savez(buffer, **{KEY: np.asarray(json.dumps(dict(key)))}, **arrays)
             save(path, sealed(KIND, buffer.getbuffer()))
 
     def path(self, name: str, key: Key) -> Path | None:

@@ -228,8 +228,10 @@ def _dots(axes: Axes, part: pd.DataFrame, style: Look) -> None:
 
 def _crowded(axes: Axes, names: Sequence[str]) -> bool:
     """Say whether names below an axis have no room side by side."""
-    picture = axes.get_figure(root=True)
-    assert picture is not None
+    from matplotlib.figure import Figure
+
+    picture = axes.figure
+    assert isinstance(picture, Figure)
     longest = max(len(line) for name in names for line in name.split("\n"))
     room = axes.get_window_extent().width * 72 / picture.dpi
     return (longest + 1) * GLYPH * len(names) > room

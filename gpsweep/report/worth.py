@@ -182,10 +182,11 @@ def _spread(axes: Axes, known: Sequence[Mark], style: Look, named: Sequence[Mark
 
 def _names(axes: Axes, spots: Sequence[Spot], lines: Sequence[Line], named: Sequence[Mark]) -> None:
     """Write names beside their marks, where they hide least."""
+    from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-    picture = axes.get_figure(root=True)
-    assert picture is not None
+    picture = axes.figure
+    assert isinstance(picture, Figure)
     picture.draw_without_rendering()  # now it is known where everything lies
     point = picture.dpi / 72
     taken: list[Bbox] = []
@@ -223,10 +224,11 @@ def _names(axes: Axes, spots: Sequence[Spot], lines: Sequence[Line], named: Sequ
 
 def _name(axes: Axes, spot: Spot, at: tuple[float, float], ha: str) -> Annotation:
     """Write a mark's name so many pt from it, with a line to it where that is far."""
+    from matplotlib.figure import Figure
     from matplotlib.transforms import ScaledTranslation
 
-    picture = axes.get_figure(root=True)
-    assert picture is not None
+    picture = axes.figure
+    assert isinstance(picture, Figure)
     style: dict[str, Any] = {"fontsize": 8, "color": spot.colour, "va": "center", "ha": ha}
     if abs(at[1]) > FAR:
         end = (0 if ha == "left" else 1, 0.5)

@@ -122,7 +122,6 @@ def pack(outcome: Outcome) -> bytes:
     buffer = BytesIO()
     np.savez_compressed(
         buffer,
-        allow_pickle=False,
         base=outcome.base.astype(np.min_scalar_type(int(outcome.base.max(initial=0)))),
         task=np.asarray(outcome.task),
         classes=np.asarray(outcome.classes, dtype=np.str_),

@@ -72,7 +72,6 @@ def pack(chunk: Chunk) -> bytes:
     buffer = BytesIO()
     np.savez_compressed(
         buffer,
-        allow_pickle=False,
         about=np.asarray(json.dumps(about)),
         points=np.asarray(json.dumps(columns(chunk.points))),
         base=chunk.base.astype(np.min_scalar_type(int(chunk.base.max(initial=0)))),

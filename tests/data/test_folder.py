@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,11 @@ def test_a_stem_of_two_images_needs_its_suffix(street: Path, picture: Maker, lis
         ({"root": "nowhere"}, r"data\.root=nowhere: no such folder"),
         ({"images": "image"}, r"data\.images=.*image: no such folder; expected a folder or a.* images\?$"),
         ({"images": "images/*.gif"}, r"data\.images=images/\*\.gif: no images found; expected .*\.jpg"),
-        ({"images": "images/**.jpg"}, r"data\.images=images/\*\*\.jpg: "),
+        pytest.param(
+            {"images": "images/**.jpg"},
+            r"data\.images=images/\*\*\.jpg: ",
+            marks=pytest.mark.skipif(sys.version_info >= (3, 13), reason="there it is as images/*.jpg"),
+        ),
         ({"images": ["images", "more"]}, r"data\.images=\['images', 'more'\]: no images found"),
         ({"images": 2012}, r"data\.images=.*2012: no such folder; expected a folder or a glob"),
         ({"masks": 2012}, r"data\.masks=.*2012: no such folder; expected a folder of masks"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path, PosixPath
 from threading import Lock
@@ -235,8 +236,9 @@ def test_what_training_loops_save_beside_weights(
 def test_paths_of_other_pythons(tmp_path: Path, trained: State, named: str) -> None:
     saved_old({"model": trained, "args": {"data": PosixPath("data")}}, tmp_path / "here.pt")
     content = (tmp_path / "here.pt").read_bytes()
-    assert b"cpathlib\nPosixPath" in content
-    (tmp_path / "a.pt").write_bytes(content.replace(b"pathlib\nPosixPath", named.encode()))
+    other, count = re.subn(rb"cpathlib(\._local)?\nPosixPath", f"c{named}".encode(), content)
+    assert count == 1
+    (tmp_path / "a.pt").write_bytes(other)
     assert_restored(tmp_path / "a.pt", trained)
 
 

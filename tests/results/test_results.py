@@ -62,7 +62,7 @@ def test_results_csv_has_one_row_a_point_in_grid_order(outcome: Outcome, tmp_pat
 
 def test_every_number_comes_from_the_counts_and_reads_back_exactly(outcome: Outcome, tmp_path: Path) -> None:
     results.write(outcome, tmp_path)
-    rows = pd.read_csv(tmp_path / "results.csv")
+    rows = pd.read_csv(tmp_path / "results.csv", float_precision="round_trip")
     base = float(counts.miou(counts.total(outcome.base)))
     weights = counts.resample_weights(9, 1000, 0)
     for place, row in rows.iterrows():
@@ -79,7 +79,7 @@ def test_every_number_comes_from_the_counts_and_reads_back_exactly(outcome: Outc
 
 def test_per_class(outcome: Outcome, tmp_path: Path) -> None:
     results.write(outcome, tmp_path)
-    rows = pd.read_csv(tmp_path / "per_class.csv")
+    rows = pd.read_csv(tmp_path / "per_class.csv", float_precision="round_trip")
     assert list(rows.columns) == [*PLAIN, "refine", "class", "iou", "base", "delta", "tp", "fp", "fn"]
     assert len(rows) == len(outcome.points) * 4
     third = rows.iloc[2 * 4 : 3 * 4]
