@@ -71,8 +71,9 @@ class Cache:
         """Keep arrays under a key, the file whole or absent."""
         path = self.path(name, key)
         if path is not None:
+            kept: dict[str, Any] = {KEY: np.asarray(json.dumps(dict(key))), **arrays}
             buffer = BytesIO()
-            np.savez(buffer, **{KEY: np.asarray(json.dumps(dict(key)))}, **arrays)
+            np.savez(buffer, **kept)
             save(path, sealed(KIND, buffer.getbuffer()))
 
     def path(self, name: str, key: Key) -> Path | None:

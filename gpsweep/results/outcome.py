@@ -119,6 +119,8 @@ def _opened(folder: Path) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
 
 def pack(outcome: Outcome) -> bytes:
     """Return the content of counts.npz: only counts above zero, the points as columns."""
+    counted: dict[str, Any] = {f"counts_{name}": part for name, part in outcome.counts.arrays().items()}
+    points: dict[str, Any] = {f"point_{axis}": own for axis, own in columns(outcome.points).items()}
     buffer = BytesIO()
     np.savez_compressed(
         buffer,
@@ -128,8 +130,8 @@ def pack(outcome: Outcome) -> bytes:
         ids=np.asarray(outcome.ids, dtype=np.str_),
         seconds=np.asarray(outcome.seconds, dtype=np.float64),
         info=np.asarray(json.dumps(plain(outcome.info))),
-        **{f"counts_{name}": values for name, values in outcome.counts.arrays().items()},
-        **{f"point_{axis}": np.asarray(values) for axis, values in columns(outcome.points).items()},
+        **counted,
+        **points,
     )
     return buffer.getvalue()
 

@@ -69,13 +69,14 @@ def pack(chunk: Chunk) -> bytes:
             "neighbours",
         )
     }
+    counted: dict[str, Any] = chunk.counts.arrays()
     buffer = BytesIO()
     np.savez_compressed(
         buffer,
         about=np.asarray(json.dumps(about)),
         points=np.asarray(json.dumps(columns(chunk.points))),
         base=chunk.base.astype(np.min_scalar_type(int(chunk.base.max(initial=0)))),
-        **chunk.counts.arrays(),
+        **counted,
     )
     return sealed(KIND, buffer.getbuffer())
 
