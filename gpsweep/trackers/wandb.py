@@ -218,13 +218,17 @@ def take_agents_id(root: Path) -> None:
 
 @contextmanager
 def staging(root: Path) -> Iterator[None]:
-    """Let W&B keep the tables that wait for a sync beside their runs, not in the home folder."""
-    name, before = "WANDB_DATA_DIR", os.environ.get("WANDB_DATA_DIR")
-    os.environ[name] = before or str((root / "wandb" / "data").resolve())
+    """Let W&B keep the tables that wait for a sync beside their runs, not in the home folder.
+
+    Nor is it to advertise its tracing of language models, as it does where a library of theirs is imported.
+    """
+    ours = {"WANDB_DATA_DIR": str((root / "wandb" / "data").resolve()), "WANDB_DISABLE_WEAVE": "true"}
+    new = {name: value for name, value in ours.items() if not os.environ.get(name)}
+    os.environ.update(new)
     try:
         yield
     finally:
-        if before is None:
+        for name in new:
             del os.environ[name]
 
 
