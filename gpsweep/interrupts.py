@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 INTERRUPT, TERMINATE = signal.SIGINT, signal.SIGTERM
@@ -87,6 +88,13 @@ def leave_signals(worker: int) -> None:
     if hasattr(signal, "sigwaitinfo"):  # elsewhere nobody tells who has sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, [TERMINATE])
         threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    sys.excepthook = partial(_unless_left, sys.excepthook)
+
+
+def _unless_left(hook: Callable[..., object], kind: type[BaseException], *rest: object) -> None:
+    """Say nothing of a connection that the process which is read for has left, as where it is killed."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        hook(kind, *rest)
 
 
 def _end_with(parent: int) -> None:

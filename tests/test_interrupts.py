@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.synchronize import Event
@@ -165,6 +166,24 @@ def reading(ready: Event) -> None:
     leave_signals(0)
     ready.set()
     time.sleep(60)
+
+
+def left(failure: type[BaseException]) -> None:
+    leave_signals(0)
+    sys.excepthook(failure, failure("so"), None)
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"), [(ConnectionResetError, False), (EOFError, False), (ValueError, True)]
+)
+def test_a_process_that_reads_data_says_nothing_of_the_end_of_the_one_it_reads_for(
+    failure: type[BaseException], told: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reader = multiprocessing.get_context("spawn").Process(target=left, args=[failure])
+    reader.start()
+    reader.join(60)
+    assert reader.exitcode == 0
+    assert (failure.__name__ in capfd.readouterr().err) == told
 
 
 def test_a_process_that_reads_data_leaves_signals_to_the_one_it_reads_for() -> None:
