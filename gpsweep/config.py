@@ -191,7 +191,7 @@ def quoted_path(path: Path) -> str:
     return f"'{escaped}'"
 
 
-def target(cfg: DictConfig, name: str, *, key: str, gives: str) -> DictConfig:
+def target_node(cfg: DictConfig, name: str, *, key: str, gives: str) -> DictConfig:
     """Return what is to be made by a user's own code, as a dict with its ``_target_``.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig, read_write
 from torch import Tensor
 
-from gpsweep.config import instance, target
+from gpsweep.config import instance, target_node
 from gpsweep.data.base import CLASSIFICATION, SEGMENTATION, Source, check_choice, check_ids
 from gpsweep.data.batch import Guarded
 from gpsweep.errors import GpsweepError, listing
@@ -32,7 +32,7 @@ def source_of(cfg: DictConfig) -> Source:
     Raises:
         GpsweepError: if none is named, it cannot be made, it has no samples, or the user's own is no data.
     """
-    node = target(cfg, "source", key=KEY, gives="your data")
+    node = target_node(cfg, "source", key=KEY, gives="your data")
     if isinstance(cfg.source, str):
         with read_write(cfg):
             cfg.source = node

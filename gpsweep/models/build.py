@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from gpsweep.atomic import is_file
-from gpsweep.config import instance, target
+from gpsweep.config import instance, target_node
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.models.checkpoint import restore
 from gpsweep.models.class_map import check_classes, entries
@@ -86,7 +86,7 @@ def sha256(net: nn.Module) -> str:
 
 def _network(cfg: DictConfig) -> nn.Module:
     """Instantiate ``model.net``."""
-    node = target(cfg, "net", key="model.net", gives="your nn.Module")
+    node = target_node(cfg, "net", key="model.net", gives="your nn.Module")
     where = f"model.net={node['_target_']}"
     net = instance(node, "model.net")
     if not isinstance(net, nn.Module):
