@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from importlib.machinery import PathFinder
@@ -24,9 +24,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from gpsweep.data.base import Sample, Source
-from gpsweep.data.batch import Guarded, content
-from gpsweep.errors import GpsweepError
+from gpsweep.data.base import Source
+from gpsweep.data.batch import content, read
 from gpsweep.models.build import sha256 as weights_sha256
 
 ADDRESS = re.compile(
@@ -141,15 +140,7 @@ def files(source: Source) -> str | None:
     said = stamp(source)
     if said is not None or type(source).__module__.partition(".")[0] == PACKAGE.name:
         return said
-    return _digest(*(content([sample]).encode() for sample in _read(source)))
-
-
-def _read(source: Source) -> Iterator[Sample]:
-    for number in range(len(source)):
-        sample = Guarded(source)[number]
-        if isinstance(sample, GpsweepError):
-            raise sample
-        yield sample
+    return _digest(*(content([read(source, number)]).encode() for number in range(len(source))))
 
 
 def code(net: nn.Module, target: str = "") -> str:

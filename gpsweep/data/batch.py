@@ -46,15 +46,25 @@ class Guarded:
 
     def __getitem__(self, index: int) -> Sample | GpsweepError:
         try:
-            return self.source[index]
+            return read(self.source, index)
         except GpsweepError as error:
             return error
-        except Exception as error:  # of a user's own data
-            unread = GpsweepError(
-                f"data: {self.source.ids[index]} cannot be read: {type(error).__name__}: {error}"
-            )
-            unread.__cause__ = error
-            return unread
+
+
+def read(source: Source, index: int) -> Sample:
+    """Read one sample.
+
+    Raises:
+        GpsweepError: naming it, whatever a user's own data raise.
+    """
+    try:
+        return source[index]
+    except GpsweepError:
+        raise
+    except Exception as error:
+        raise GpsweepError(
+            f"data: {source.ids[index]} cannot be read: {type(error).__name__}: {error}"
+        ) from error
 
 
 def collate(samples: Sequence[Sample | GpsweepError]) -> Batch | GpsweepError:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gpsweep.config import instance, target_node
 from gpsweep.data.base import CLASSIFICATION, SEGMENTATION, Source, check_choice, check_ids
-from gpsweep.data.batch import Guarded
+from gpsweep.data.batch import read
 from gpsweep.errors import GpsweepError, listing
 
 KEY = "data.source"
@@ -59,9 +59,7 @@ def check_source(source: Any) -> None:
     if len(source.ids) != len(source):
         raise GpsweepError(f"{KEY}: expected an id for each of {len(source)} samples, came {len(source.ids)}")
     check_ids(source.ids, key=KEY, where=kind)
-    sample: Any = Guarded(source)[0]
-    if isinstance(sample, GpsweepError):
-        raise sample
+    sample: Any = read(source, 0)
     if not isinstance(sample, Mapping) or not all(isinstance(sample.get(name), Tensor) for name in TENSORS):
         came = f"dict of {listing(list(sample))}" if isinstance(sample, Mapping) else type(sample).__name__
         raise GpsweepError(
