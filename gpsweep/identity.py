@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from importlib.machinery import PathFinder
@@ -31,6 +31,8 @@ from gpsweep.models.build import sha256 as weights_sha256
 ADDRESS = re.compile(
     r" at 0x[0-9a-f]+"
 )  # as of a function in a module's description: another in each process
+MANGLED = re.compile(r"___torch_mangle_\d+\.")  # as of a scripted class's name: likewise
+CODE = (".py", ".so", ".pyd")
 PACKAGE = Path(__file__).resolve().parent
 INSTALLED = tuple({sysconfig.get_path(place) for place in ("stdlib", "platstdlib", "purelib", "platlib")})
 LIBRARIES = ("site-packages", "dist-packages")  # of a user's or a cluster's own, which lie anywhere
@@ -99,7 +101,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
         "device": arithmetic(device),
         "model": {
             "weights": weights_sha256(net),
-            "code": code(net, target_of(cfg.model.net)),
+            "code": code(net, targets_of(cfg.model.net)),
             "structure": structure(net),
             "settings": _settings(cfg.model, OF_MODELS),
         },
@@ -110,7 +112,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
             "ids": _digest(*(name.encode() for name in source.ids)),
             "files": files(source),
             "first": content([source[0]]),
-            "code": code_of(type(source).__mro__, target_of(cfg.data.source)),
+            "code": code_of(type(source).__mro__, targets_of(cfg.data.source)),
             "settings": _of_source(cfg.data.source),
         },
         "batch_size": cfg.data.batch_size,
@@ -143,41 +145,45 @@ def files(source: Source) -> str | None:
     return _digest(*(content([read(source, number)]).encode() for number in range(len(source))))
 
 
-def code(net: nn.Module, target: str = "") -> str:
+def code(net: nn.Module, targets: Iterable[str] = ()) -> str:
     """Return the hash of the source of a network: of the classes of all its modules, and of what builds it.
 
     Args:
         net: the network.
-        target: dotted name of what built it.
+        targets: dotted names of what built it.
     """
-    return code_of((base for module in net.modules() for base in type(module).__mro__), target)
+    kinds = (base for module in net.modules() for base in type(module).__mro__)
+    scripted = [MANGLED.sub("", getattr(module, "code", "")) for module in net.modules() if _scripted(module)]
+    return _digest(code_of(kinds, targets).encode(), *(text.encode() for text in scripted))
 
 
-def code_of(kinds: Iterable[type], target: str = "") -> str:
+def code_of(kinds: Iterable[type], targets: Iterable[str] = ()) -> str:
     """Return the hash of the source of classes and of what builds them, torch's own left to its version.
 
-    Of code that is not installed it is that of all that these import as well: a number alone, or within a
-    function that has not run yet.
+    Of code that is installed it is the file of each class, and the version of its package. Of any other it is
+    all that these import as well: a number alone, or within a function that has not run yet.
 
     Args:
         kinds: the classes, and those they derive from.
-        target: dotted name of what built them.
+        targets: dotted names of what built them.
     """
     names = {kind.__module__ for kind in kinds}
-    parts = target.split(".")
-    names |= {".".join(parts[:end]) for end in range(1, len(parts))}
+    for target in targets:
+        parts = target.split(".")
+        names |= {".".join(parts[:end]) for end in range(1, len(parts))}
+    names = {name for name in names if name.partition(".")[0] not in ("torch", "builtins", "typing")}
+    versions = {_version_of(name.partition(".")[0]) for name in names}
     files: dict[str, bytes] = {}
-    waiting = {name for name in names if name.partition(".")[0] not in ("torch", "builtins", "typing")}
+    waiting = set(names)
     while waiting:
         name = waiting.pop()
         path = _file_of(name)
-        if name in files or path.suffix != ".py" or not path.is_file():
+        if name in files or path.suffix not in CODE or not path.is_file():
             continue  # such as a class that was made in a notebook
         files[name] = path.read_bytes()
         if _own(name, path):
-            held = vars(sys.modules[name]).values() if name in sys.modules else ()
-            waiting |= {*map(_module_of, held), *_imports(name, path)} - {"", *files}
-    return _digest(*sorted(files.values()))
+            waiting |= {*_held(name), *_imports(name, path)} - {"", *files}
+    return _digest(*sorted(files.values()), *sorted(version.encode() for version in versions))
 
 
 def arithmetic(device: str) -> str:
@@ -190,9 +196,21 @@ def arithmetic(device: str) -> str:
     return " ".join([device, *(f"{name}={os.environ[name]}" for name in told if name in os.environ)])
 
 
-def target_of(node: Any) -> str:
-    """Return the dotted name of what a node of the configuration builds."""
-    return str(node.get("_target_", "")) if isinstance(node, Mapping | DictConfig) else str(node)
+def targets_of(node: Any) -> set[str]:
+    """Return the dotted names of all that a node of the configuration builds or fetches, nested ones too."""
+    content = _plain(node)
+    return {content} if isinstance(content, str) else set(_targets(content))
+
+
+def _targets(content: Any) -> Iterator[str]:
+    if isinstance(content, Mapping):
+        target = str(content.get("_target_", ""))
+        yield target
+        if target.startswith("hydra.utils.get_"):  # a function or a class that is handed over itself
+            yield str(content.get("path", ""))
+    values = content.values() if isinstance(content, Mapping) else content
+    for value in values if isinstance(content, Mapping | list) else ():
+        yield from _targets(value)
 
 
 def _own(name: str, path: Path) -> bool:
@@ -201,6 +219,27 @@ def _own(name: str, path: Path) -> bool:
         return name.startswith(("gpsweep.models.", "gpsweep.data."))
     installed = any(path.is_relative_to(place) for place in INSTALLED)
     return not installed and not any(place in path.parts for place in LIBRARIES)
+
+
+def _scripted(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule) and hasattr(module, "code")
+
+
+def _version_of(package: str) -> str:
+    """Name an installed package's version; what its classes call may lie in any of its files."""
+    if package == PACKAGE.name:
+        return ""
+    return f"{package} {getattr(sys.modules.get(package), '__version__', '')}"
+
+
+def _held(name: str) -> set[str]:
+    """Name the modules that what a module holds comes from.
+
+    Not those below it: which of them it holds says what else this process has imported. What it imports of
+    them itself, its source tells.
+    """
+    held = vars(sys.modules[name]).values() if name in sys.modules else ()
+    return {_module_of(value) for value in held if not _module_of(value).startswith(f"{name}.")}
 
 
 def _module_of(value: Any) -> str:
@@ -227,9 +266,9 @@ def _imports(name: str, path: Path) -> set[str]:
 
 
 def _matters(name: str) -> bool:
-    """Whether a module is Python of which no version tells that it has changed."""
+    """Whether a module is code of which no version tells that it has changed."""
     path = _file_of(name)
-    return path.suffix == ".py" and _own(name, path)
+    return path.suffix in CODE and _own(name, path)
 
 
 def _file_of(name: str) -> Path:
@@ -255,7 +294,7 @@ def structure(net: nn.Module) -> str:
 
 def _of_source(node: Any) -> Any:
     """Return a source's values as JSON; which images they choose, and in which order, their ids tell."""
-    if not target_of(node).startswith("gpsweep."):
+    if not str(node.get("_target_", "")).startswith("gpsweep."):
         return _settings(node, ())
     content = _settings(node, OF_SOURCES)
     chosen = {"limit": None, "split": PurePath(str(content.get("split"))).name.removesuffix(".txt")}

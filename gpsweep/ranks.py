@@ -13,11 +13,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from torch import distributed
 
+from gpsweep.config import Config
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import INTERRUPT, StoppedError
 from gpsweep.trainer import processes_started
@@ -69,10 +71,11 @@ class Ranks:
                 process.terminate()
 
     def end(self, patience: float) -> None:
-        """Wait for the end of all, and kill those that take too long."""
+        """Wait for the end of all, and kill those that take longer than some seconds in all."""
+        last = time.monotonic() + patience
         for process in self.processes:
             try:
-                process.wait(patience)
+                process.wait(max(0.0, last - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -103,7 +106,11 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
     os.environ.update(environment)
     with tempfile.TemporaryDirectory(prefix="gpsweep-") as place:
         path = Path(place) / "config.yaml"
-        path.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+        values = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(values, dict)
+        # Keys of the user's own are there for those that refer to them, and resolved by now.
+        known = {one.name: values[one.name] for one in fields(Config)}
+        path.write_text(OmegaConf.to_yaml(OmegaConf.create(known)), encoding="utf-8")
         command = [sys.executable, "-m", "gpsweep.rank", str(path), str(folder)]
         own = [os.environ | {"LOCAL_RANK": str(rank)} for rank in range(1, count)]
         ranks = Ranks([subprocess.Popen(command, env=each) for each in own], path.parent)

@@ -119,10 +119,10 @@ def undisturbed(terminal: Terminal, *more: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("images", [5, 2])
 def test_two_processes_make_the_same_counts_as_one(terminal: Terminal, tmp_path: Path, images: int) -> None:
-    """From three batches, which two processes do not divide, and from one."""
+    """From three batches, which two processes do not divide, and from one, with a key of one's own."""
     pictures(tmp_path, count=images)
     undisturbed(terminal, "hydra.sweep.dir=one", "store=one-store")
-    both = run(tmp_path, "hydra.sweep.dir=two", "store=two-store", *devices(2))
+    both = run(tmp_path, "+lab=two", "hydra.sweep.dir=${lab}", "store=two-store", *devices(2))
     assert both.returncode == 0, both.stderr
     assert both.stderr == ""
     same(tmp_path / "one" / "0", tmp_path / "two" / "0")

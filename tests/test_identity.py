@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -98,7 +98,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str
             sys.modules.pop(name, None)
         importlib.invalidate_caches()
         nets = importlib.import_module("users_nets")
-        return code(nets.build()) + code(nets.plain(), "users_nets.plain")
+        return code(nets.build()) + code(nets.plain(), ["users_nets.plain"])
 
     return made
 
@@ -184,9 +184,73 @@ def test_the_code_of_a_source_is_part_of_it(tmp_path: Path, monkeypatch: pytest.
         sys.modules.pop("users_data", None)
         importlib.invalidate_caches()
         kind = importlib.import_module("users_data").Data
-        found.append(identity.code_of(kind.__mro__, "users_data.data"))
+        found.append(identity.code_of(kind.__mro__, ["users_data.data"]))
     assert found[0] == found[2] != found[1]
     for name in ("camvid", "cityscapes"):
         importlib.import_module(f"gpsweep.data.{name}")
-        found.append(identity.code_of((), f"gpsweep.data.{name}.{name}"))
+        found.append(identity.code_of((), [f"gpsweep.data.{name}.{name}"]))
     assert len(set(found)) == 4
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's package, of which nothing is imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "users_lab"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    for name in ("one", "other"):
+        (folder / f"{name}.py").write_text(f"NAME = '{name}'\n\ndef net():\n    return NAME\n")
+    importlib.invalidate_caches()
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("users_lab")]:
+        sys.modules.pop(name)
+
+
+def test_what_else_a_process_has_imported_is_not_part_of_it(lab: Path) -> None:
+    importlib.import_module("users_lab.one")
+    alone = identity.code_of((), ["users_lab.one.net"])
+    importlib.import_module("users_lab.other")
+    assert identity.code_of((), ["users_lab.one.net"]) == alone
+    (lab / "__init__.py").write_text("from . import other\n")
+    assert identity.code_of((), ["users_lab.one.net"]) != alone
+
+
+def test_what_is_built_within_what_is_built_is_part_of_it(lab: Path) -> None:
+    inner = {"_target_": "users_lab.other.net", "_partial_": True}
+    got = {"_target_": "hydra.utils.get_method", "path": "users_lab.other.net"}
+    for node in ({"act": inner}, {"acts": [{"act": inner}]}, {"act": got}):
+        targets = identity.targets_of({"_target_": "users_lab.one.net", **node})
+        assert {"users_lab.one.net", "users_lab.other.net"} <= targets
+        found = []
+        for text in ("NAME = 1\n", "NAME = 2\n", "NAME = 1\n"):
+            (lab / "other.py").write_text(text)
+            found.append(identity.code_of((), targets))
+        assert found[0] == found[2] != found[1]
+    assert identity.targets_of("users_lab.one.net") == {"users_lab.one.net"}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.:FutureWarning")
+def test_the_code_of_a_scripted_network_is_part_of_it() -> None:
+    class Scaled(torch.nn.Module):
+        def __init__(self, by: float) -> None:
+            super().__init__()
+            self.by: float = by
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.by
+
+    class Squared(Scaled):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * x
+
+    one, again, other = (torch.jit.script(kind(2.0)) for kind in (Scaled, Scaled, Squared))
+    assert code(one) == code(again) != code(other)
+
+
+def test_the_version_of_an_installed_package_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("resnet10t", pretrained=False)
+    before = code(net)
+    monkeypatch.setattr(timm, "__version__", "0.0.1")
+    assert code(net) != before

@@ -23,7 +23,7 @@ from gpsweep.data.base import CLASSIFICATION, Source
 from gpsweep.data.batch import Batch, Guarded, collate, content
 from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
-from gpsweep.identity import arithmetic, code, code_of, engine, stamp, structure
+from gpsweep.identity import arithmetic, code, code_of, engine, files, structure
 from gpsweep.interrupts import leave_signals
 from gpsweep.knn.cache import Arrays, Cache
 from gpsweep.memo import Memo
@@ -242,8 +242,8 @@ def _identity_of_net(net: nn.Module) -> str:
 
 
 def _identity_of_source(source: Source) -> str:
-    """Hash names, ids, what files look like from outside, and images spread over the data."""
-    about = f"{source.name} {source.classes} {stamp(source)} {code_of(type(source).__mro__)}\n"
+    """Hash names, ids, what tells whether files have changed, and images spread over the data."""
+    about = f"{source.name} {source.classes} {files(source)} {code_of(type(source).__mro__)}\n"
     digest = hashlib.sha256(about.encode())
     digest.update("\n".join(source.ids).encode())
     rows = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)).tolist()
