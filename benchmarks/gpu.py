@@ -28,6 +28,7 @@ from gpsweep.memo import Memo
 from gpsweep.models.build import build
 from gpsweep.points import Grid, grid
 from gpsweep.precision import Precision, computing
+from gpsweep.trainer import repeatable
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Bits:
         return f"{self.precision}, gradient {self.gradient_precision}"
 
 
+RESULTS = Path(__file__).parent / "results" / "gpu.json"
 EXACT = Bits("32", "32")
 FEWER = (Bits("bf16", "32"), Bits("bf16", "bf16"), Bits("16", "32"))
 
@@ -51,19 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; the exit code is 1 if a bound is not kept, or if there is no GPU."""
     parser = ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few points, to see that it runs")
-    parser.add_argument("--out", type=Path, help="where to store the table as JSON")
+    parser.add_argument(
+        "--out", type=Path, help="where to store the table as JSON; quick ones are not stored"
+    )
     options = parser.parse_args(arguments)
     console = standard_output()
     if not torch.cuda.is_available():
         console.print("benchmarks.gpu needs a GPU, and PyTorch sees none")
         return 1
     device, effort = torch.device("cuda"), QUICK if options.quick else Effort()
+    out = options.out or (None if options.quick else RESULTS)
+    repeatable()
     rows = [*speed(fcn(), effort, device), *scores(effort, device)]
     about = machine() | {"quick": options.quick}
     show(rows, about | {"cpu": about["gpu"], "threads": torch.get_num_threads()}, console)
-    if options.out is not None:
-        store(rows, about, options.out)
-        console.print(f"stored in {options.out}")
+    if out is not None:
+        store(rows, about, out)
+        console.print(f"stored in {out}")
     return int(not options.quick and any(row.met is False for row in rows))
 
 
@@ -73,8 +79,6 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        # PyTorch's default: convolutions in 32 bits round their factors to the 10 bits of TF32.
-        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
         "date": date.today().isoformat(),
     }
 
@@ -106,11 +110,11 @@ def speed(network: Network, effort: Effort, device: torch.device) -> Iterator[Ro
         for size in memos:
             over = Spread.of(ratios(times[f"curve_{size}"], times["floor"]))
             quantity = f"input curve ÷ floor, {bits}, points_per_forward={size}"
-            yield Row("g", network.title, quantity, over, "×", at_most=FLOOR, details=details)
+            yield Row("p", network.title, quantity, over, "×", at_most=FLOOR, details=details)
         exact = exact or times["curve_1"]
         if bits != EXACT:
             faster = Spread.of(ratios(exact, times["curve_1"]))
-            yield Row("h", network.title, f"input curve, 32 ÷ {bits}", faster, "×", details=details)
+            yield Row("q", network.title, f"input curve, 32 ÷ {bits}", faster, "×", details=details)
 
 
 def scores(effort: Effort, device: torch.device, limit: int | None = None) -> Iterator[Row]:
@@ -137,7 +141,7 @@ def scores(effort: Effort, device: torch.device, limit: int | None = None) -> It
         details = {"eps": points.eps, "miou_32": exact.tolist(), "miou": found.tolist()}
         difference = Spread.of((10 * abs(found - exact)).tolist())
         quantity = f"|mIoU − mIoU in 32| over {len(points)} points, {bits}"
-        yield Row("i", "embedded default", quantity, difference, "‰", details=details)
+        yield Row("r", "embedded default", quantity, difference, "‰", details=details)
 
 
 def fused(

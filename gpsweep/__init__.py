@@ -13,7 +13,7 @@ Where things are; which may import which, pyproject.toml says:
 - What is perturbed: ``models``, ``data``; ``failures`` says what is wrong where a network fails.
 - From a batch to counts: ``tally``, ``counting``, ``store``; ``views``, ``crf`` and ``refine`` are the
   rivals; ``knn`` is for the label of that name.
-- A run: ``identity``, ``prepare``, ``parts``, ``trainer``, ``lightning``, ``module``, ``run``,
+- A run: ``identity``, ``prepare``, ``ahead``, ``parts``, ``trainer``, ``lightning``, ``module``, ``run``,
   ``progress``; ``predict`` and ``submission`` where there is no truth; ``cost`` and ``measure`` for what a
   point takes.
 - Many processes: ``jobs`` and ``cluster`` of a sweep, ``ranks`` and ``rank`` of a run on several devices,

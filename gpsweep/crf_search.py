@@ -169,8 +169,7 @@ def tally(
         GpsweepError: if network and data do not fit, or an image cannot be read.
     """
     from gpsweep.counting import walk
-    from gpsweep.data.batch import collate
-    from gpsweep.measure import on_device
+    from gpsweep.data.batch import collate, on_device
     from gpsweep.memo import Memo
     from gpsweep.prepare import prepare
     from gpsweep.trainer import quiet_lightning

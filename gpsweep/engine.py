@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gpsweep import memory
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.labels import Hints
 from gpsweep.memo import Memo
@@ -162,7 +163,12 @@ def curve(
         precision,
         gradient_precision,
     )
-    passes.examine(points.layer)
+    try:
+        passes.examine(points.layer)
+    except RuntimeError as error:
+        if memory.exhausted(error):
+            raise memory.lacking(passes.x) from error
+        raise
     return Walk(passes, points, hints, layer_scale, guides, points_per_forward).run()
 
 

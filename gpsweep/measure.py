@@ -15,7 +15,7 @@ from torch import nn
 from gpsweep import cost
 from gpsweep.counting import count
 from gpsweep.data.base import Source
-from gpsweep.data.batch import Batch, collate
+from gpsweep.data.batch import Batch, collate, on_device
 from gpsweep.errors import GpsweepError
 from gpsweep.memo import Memo
 from gpsweep.points import Point
@@ -164,18 +164,6 @@ def predict(net: nn.Module, batch: Batch, refine: str, options: Mapping[str, Any
             wide = {view: widened(z) for view, z in logits.items()}
             for _ in refinement.predictions([refine], wide, batch):
                 pass
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch whose tensors are on a device."""
-    valid = batch["valid"]
-    return Batch(
-        image=batch["image"].to(device),
-        target=batch["target"].to(device),
-        valid=None if valid is None else valid.to(device),
-        ids=batch["ids"],
-        content=batch["content"],
-    )
 
 
 def _seconds(

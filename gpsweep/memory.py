@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
+
+from gpsweep.errors import GpsweepError
 
 # Beyond this many ε in one forward pass a GPU gains nothing more.
 MOST = 64
 PROBED = 2  # points; with one, nothing that is repeated for each point would be seen
 # What the allocators and libraries say that raise no error of their own kind.
-COMPLAINTS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+COMPLAINTS = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "HOST_ALLOCATION_FAILED",  # cuDNN 9's
+    "DEVICE_ALLOCATION_FAILED",
+)
+INDEXED = 2**31 - 1  # elements of a tensor; kernels of some versions refuse more
 
 
 def exhausted(error: RuntimeError) -> bool:
@@ -18,19 +29,27 @@ def exhausted(error: RuntimeError) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(text in str(error) for text in COMPLAINTS)
 
 
-def fitting(device: torch.device, forward: Callable[[int], object]) -> int:
+def lacking(x: Tensor) -> GpsweepError:
+    """Return the error for a batch of which memory does not hold one pass."""
+    return GpsweepError(
+        f"data.batch_size={len(x)}: the memory of {x.device} does not hold one pass of a batch "
+        f"{tuple(x.shape)}; lower data.batch_size or data.size"
+    )
+
+
+def fitting(device: torch.device, forward: Callable[[int], Tensor]) -> int:
     """Return how many points fill half of a GPU's free memory, at least 1 and at most :data:`MOST`.
 
     Args:
         device: where the network is; anything but a GPU of CUDA's kind takes 1 point.
-        forward: runs a pass with so many points.
+        forward: runs a pass with so many points, and returns their logits.
     """
     if device.type != "cuda":
         return 1
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     try:
-        forward(PROBED)
+        elements = forward(PROBED).numel() / PROBED
     except RuntimeError as error:
         if not exhausted(error):
             raise
@@ -38,4 +57,4 @@ def fitting(device: torch.device, forward: Callable[[int], object]) -> int:
     needed = (torch.cuda.max_memory_allocated(device) - before) / PROBED
     # What PyTorch has reserved and does not use is as good as free.
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - before
-    return max(1, min(MOST, int(free / 2 / max(needed, 1))))
+    return max(1, min(MOST, int(free / 2 / max(needed, 1)), int(INDEXED / max(elements, 1))))

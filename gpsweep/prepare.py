@@ -18,6 +18,8 @@ from gpsweep.failures import failures_named, in_a_format_it_bears
 from gpsweep.models.pixels import PixelNet
 from gpsweep.refine import Refinement
 
+CPU = torch.device("cpu")
+
 
 def prepare(
     cfg: DictConfig,
@@ -27,12 +29,15 @@ def prepare(
     *,
     class_map: Sequence[int] | None = None,
     refinement: Refinement | None = None,
+    device: torch.device = CPU,
 ) -> dict[str, Any]:
     """Check on one sample that network, data and layers fit, and find a memory format the network bears.
 
     Args:
         class_map: see :func:`gpsweep.models.class_map.class_map`.
         refinement: the refinements of the grid.
+        device: what will compute. The sample is tried on the CPU, in 32 bits for another device: a CPU may be
+            slow in fewer, or lack them.
 
     Returns:
         options of :func:`gpsweep.counting.count`.
@@ -55,12 +60,13 @@ def prepare(
         "memory_format": cfg.memory_format,
         "class_map": class_map,
     }
+    tried = {} if device.type == "cpu" else {"precision": "32", "gradient_precision": "32"}
     sample = collate([source[0]])
     assert not isinstance(sample, GpsweepError)
 
     def logits(memory_format: MemoryFormat) -> torch.Tensor:
         # With an ε that is never asked for, a backward pass precedes the clean logits.
-        one = options | {"points_per_forward": 1, "memory_format": memory_format}
+        one = options | tried | {"points_per_forward": 1, "memory_format": memory_format}
         return next(curve(net, sample["image"], (0.0, 1.0), layer=grid.layer, **one))[1]
 
     check_statistics(net)
@@ -80,7 +86,7 @@ def prepare(
             f"model.class_map: no class of the network stands for {listing(lost)}; they score 0", stacklevel=2
         )
     if refinement is not None:
-        refinement.check(net, sample, grid.layer, options)
+        refinement.check(net, sample, grid.layer, options | tried)
         # What is known of one sample is found out again on the first batch, on the device that computes it.
         refinement.memos.clear()
     return {**options, "refinement": refinement}

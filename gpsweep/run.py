@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from gpsweep import ranks, record
+from gpsweep.ahead import ahead
 from gpsweep.atomic import check_writable
 from gpsweep.data.base import Source
 from gpsweep.data.batch import Guarded, collate
@@ -181,11 +182,12 @@ def compute(
         parts.net,
         class_map=parts.class_map,
         refinement=parts.refinement,
+        device=parts.trainer.strategy.root_device,
     )
     options["guides"] = parts.guides
     memo = Memo(settle=parts.store.settle)
     total = sum(len(task.points) for task in tasks)
-    trainer = parts.trainer
+    trainer, device = parts.trainer, parts.trainer.strategy.root_device
     with (
         terminated_at_once(),
         quiet_lightning(),
@@ -197,7 +199,7 @@ def compute(
         module = GridModule(
             parts.net,
             tasks,
-            loader=lambda own: loader(cfg, parts.source, own),
+            loader=lambda own: ahead(loader(cfg, parts.source, own, device), device),
             keep=parts.store.replace if cfg.fresh and parts.spool is None else parts.keeper.put,
             evaluate=None if parts.spool is None else predict,
             classes=parts.classes,
@@ -225,7 +227,7 @@ def compute(
             [point for task in tasks for point in task.points],
             net=parts.net,
             source=parts.source,
-            device=trainer.strategy.root_device,
+            device=device,
             device_name=device_name(trainer),
             batch_size=cfg.data.batch_size,
             options=options,
@@ -263,7 +265,7 @@ def ended_well(cfg: DictConfig, interrupts: Interrupts, others: ranks.Ranks) -> 
         interrupts.restore()
 
 
-def loader(cfg: DictConfig, source: Source, tasks: Sequence[Task]) -> DataLoader[Any]:
+def loader(cfg: DictConfig, source: Source, tasks: Sequence[Task], device: torch.device) -> DataLoader[Any]:
     """Return the batches of some tasks; which samples form a batch depends on its number alone."""
     size = cfg.data.batch_size
     return DataLoader(
@@ -274,7 +276,7 @@ def loader(cfg: DictConfig, source: Source, tasks: Sequence[Task]) -> DataLoader
         num_workers=cfg.data.workers,
         worker_init_fn=leave_signals,
         collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=device.type == "cuda",
     )
 
 

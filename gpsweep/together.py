@@ -79,19 +79,19 @@ class Together:
         if known is False:
             return None
         stacked = [torch.cat(parts) for parts in zip(*moved, strict=True)]
+        why = "in this network samples of a batch depend on each other"
         try:
             found = passes.forward(layer, stacked, len(moved)).chunk(len(moved))
         except RuntimeError as error:
             if known or memory.exhausted(error):
                 raise
-            found = ()
+            found, why = (), f"{len(moved)} points in one pass fail ({str(error).splitlines()[0]})"
         if known is None:
             memo.apart[place] = bool(found) and self._alike(found[0], passes.forward(layer, moved[0]))
             if not memo.apart[place]:
                 memo.room = 1
                 warnings.warn(
-                    f"points_per_forward: in this network samples of a batch depend on each other after "
-                    f"layer={layer}; going on with 1",
+                    f"points_per_forward: {why} after layer={layer}; going on with 1",
                     stacklevel=2,
                 )
                 return None

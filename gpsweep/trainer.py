@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from gpsweep.lightning import (
     Trainer,
 )
 
+PATIENCE = timedelta(days=30)
 # A run without srun on a machine that has it is meant so.
 SRUN = ".*`srun` command is available"
 
@@ -44,11 +46,19 @@ def trainer_of(cfg: DictConfig) -> Trainer:
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
         num_nodes=cfg.trainer.num_nodes,
-        strategy="ddp" if several and cfg.trainer.devices != "auto" else "auto",
+        strategy=_strategy(cfg) if several and cfg.trainer.devices != "auto" else "auto",
         inference_mode=False,
         use_distributed_sampler=False,
         enable_progress_bar=False,
     )
+
+
+def _strategy(cfg: DictConfig) -> Any:
+    from pytorch_lightning.strategies import DDPStrategy
+
+    # Processes meet at the end alone. One that is done early waits for the last, perhaps for hours; of one
+    # that has died others tell.
+    return DDPStrategy(timeout=PATIENCE)
 
 
 def bare_trainer(key: str, *, several: bool = False, **options: Any) -> Trainer:
@@ -63,6 +73,7 @@ def bare_trainer(key: str, *, several: bool = False, **options: Any) -> Trainer:
         GpsweepError: if there is no such accelerator or device.
     """
     keep_freed()
+    repeatable()
     # Lightning takes any process within a job of SLURM's for one of several that srun has started for it.
     in_job = "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect()
     mistaken = not several or (in_job and not _started_by_srun())
@@ -81,6 +92,16 @@ def bare_trainer(key: str, *, several: bool = False, **options: Any) -> Trainer:
         # Lightning takes it from RANK, SLURM_PROCID, …, which may count commands of their own.
         rank_zero_only.rank = 0  # type: ignore[attr-defined]
     return trainer
+
+
+def repeatable() -> None:
+    """Let a GPU compute 32 bits in 32, where it would take TF32's 10 for convolutions, by the same kernels.
+
+    TF32 tells no grey levels of 128 to 255 apart that are closer than 1/8; an ε below it moves nothing. What
+    is not repeatable all the same, such as gradients of resized maps, may differ by rounding.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
 
 
 def processes_started() -> bool:

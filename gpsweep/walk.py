@@ -87,11 +87,7 @@ class Walk:
             if not memory.exhausted(error):
                 raise
         # Outside the handler: what the failed pass held is free again.
-        x = self.passes.x
-        raise GpsweepError(
-            f"data.batch_size={len(x)}: the memory of {x.device} does not hold one pass of a batch "
-            f"{tuple(x.shape)}; lower data.batch_size or data.size"
-        )
+        raise memory.lacking(self.passes.x)
 
     def curves(self) -> Iterator[tuple[Point, Tensor]]:
         """Yield the points, label by label and layer by layer."""

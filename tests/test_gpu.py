@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,24 +12,35 @@ import torch
 from commands import Terminal, pictures
 from networks import CLASSES, NETWORKS, batch, build
 from torch import nn
+from torch.utils.data import DataLoader
 
 from benchmarks import curves, gpu, networks
 from gpsweep import memory, results
+from gpsweep.ahead import Ahead
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
 from gpsweep.memo import Memo
+from gpsweep.trainer import repeatable
 
 pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(autouse=True)
-def deterministic_gpu() -> Iterator[None]:
+def gpu_of_a_run() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
-    before = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-    yield
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = before
+    repeatable()
+
+
+@pytest.fixture
+def waits_are_errors() -> Iterator[Callable[[], None]]:
+    def begin() -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+            torch.cuda.set_sync_debug_mode("error")
+
+    yield begin
+    torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("name", ["skips", "residual"])
@@ -123,24 +135,56 @@ def test_the_points_in_fewer_bits_are_those_of_autocast(precision: Any) -> None:
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 @pytest.mark.parametrize("layer", ["input", "encoder.down.1"])
-def test_no_point_waits_for_the_gpu(precision: Any, layer: str) -> None:
+def test_no_point_waits_for_the_gpu(waits_are_errors: Callable[[], None], precision: Any, layer: str) -> None:
     net = build("skips").cuda()
     x, target = (part.cuda() for part in batch("skips"))
     options = {"label": ["argmax", "uniform", "top2", "ground_truth"], "layer": layer, "target": target}
     options |= {"eps": [-1, 0, 1], "step": ["sign", "rms"], "precision": precision, "memo": Memo()}
     list(curve(net, x, **options))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        found = list(curve(net, x, **options))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    waits_are_errors()
+    found = list(curve(net, x, **options))
     assert len(found) == 4 * 2 * 3
+
+
+def test_batches_are_copied_ahead_and_whole() -> None:
+    def collate(numbers: list[int]) -> Any:
+        image = torch.full((2, 3, 256, 256), float(numbers[0]))
+        target = torch.full((2,), numbers[0])
+        return {"image": image, "target": target, "valid": None, "ids": [str(numbers[0])], "content": ""}
+
+    loader = DataLoader(range(12), collate_fn=collate, pin_memory=True)  # type: ignore[arg-type]
+    for number, found in enumerate(Ahead(loader, torch.device("cuda"))):
+        assert not isinstance(found, GpsweepError)
+        assert found["image"].is_cuda
+        assert (found["image"] == number).all()
+        assert found["target"].tolist() == [number] * 2
+    assert number == 11
+
+
+def test_a_batch_beyond_memory_is_named_at_an_inner_layer_too() -> None:
+    net = Wide().eval().requires_grad_(False).cuda()
+    x = torch.zeros(8, 3, 9, 14, device="cuda")
+    torch.cuda.set_per_process_memory_fraction(0.01)
+    try:
+        with pytest.raises(GpsweepError, match=r"data.batch_size=8: .* lower data.batch_size or data.size"):
+            list(curve(net, x, eps=1, layer="head"))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+
+
+def test_32_bits_are_32() -> None:
+    net = nn.Conv2d(3, CLASSES, 3, padding=1).eval().requires_grad_(False)
+    x = batch("skips")[0]
+    exact = nn.functional.conv2d(x.double(), net.weight.double(), net.bias.double(), padding=1)
+    [(_, found)] = curve(net.cuda(), x.cuda(), eps=0)
+    assert (found.cpu() - exact).abs().max() < 1e-5 * exact.abs().max()
 
 
 def test_the_benchmark_runs() -> None:
     effort, device = curves.Effort(eps=(-0.5, 0.0, 0.5), repeats=1), torch.device("cuda")
     rows = [*gpu.speed(networks.tiny(), effort, device), *gpu.scores(effort, device, limit=8)]
-    assert [row.item for row in rows] == ["g", "g", *["g", "g", "h"] * 3, "i", "i", "i"]
+    assert [row.item for row in rows] == ["p", "p", *["p", "p", "q"] * 3, "r", "r", "r"]
     assert all(row.value.high < 50 for row in rows[-3:])
     assert gpu.machine()["gpu"] == torch.cuda.get_device_name()
 

@@ -244,7 +244,7 @@ def test_the_gpu_s_benchmark_measures_every_precision(monkeypatch: pytest.Monkey
     barely = curves.Effort(eps=(-0.5, 0.0, 0.5), repeats=1)
     cpu = torch.device("cpu")
     rows = list(gpu.speed(networks.tiny(), barely, cpu))
-    assert [row.item for row in rows] == ["g", "g", *["g", "g", "h"] * 3]
+    assert [row.item for row in rows] == ["p", "p", *["p", "p", "q"] * 3]
     assert all(row.value.low > 0 and row.details["points"] == 3 for row in rows)
 
     monkeypatch.setattr(gpu, "FEWER", gpu.FEWER[:1])

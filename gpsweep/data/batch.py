@@ -121,3 +121,15 @@ def content(samples: Sequence[Sample]) -> str:
             total.update(repr(tuple(tensor.shape)).encode())
             total.update(tensor.contiguous().numpy().tobytes())
     return total.hexdigest()
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch whose tensors are on a device; from pinned memory they may still be under way."""
+    valid = batch["valid"]
+    return Batch(
+        image=batch["image"].to(device, non_blocking=True),
+        target=batch["target"].to(device, non_blocking=True),
+        valid=None if valid is None else valid.to(device, non_blocking=True),
+        ids=batch["ids"],
+        content=batch["content"],
+    )

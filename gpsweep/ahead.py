@@ -1,0 +1,70 @@
+"""A GPU's batches, each read and copied while the one before is computed.
+
+Lightning reads a batch when the one before is done, and copies it in line with what the GPU computes, which
+does nothing meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gpsweep.data.batch import Batch, on_device
+from gpsweep.errors import GpsweepError
+
+
+def ahead(loader: DataLoader[Any], device: torch.device) -> Iterable[Batch | GpsweepError]:
+    """Return a loader's batches, on a GPU one ahead; on any other device it is the loader itself.
+
+    Args:
+        loader: gives batches in pinned memory, or what is wrong with one.
+        device: what computes.
+    """
+    return Ahead(loader, device) if device.type == "cuda" else loader
+
+
+class Ahead:
+    """Batches that are on the device as they are asked for; those that are errors come as they are.
+
+    Args:
+        loader: gives batches in pinned memory, or what is wrong with one.
+        device: a GPU.
+    """
+
+    def __init__(self, loader: DataLoader[Any], device: torch.device) -> None:
+        self.loader, self.device = loader, device
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch | GpsweepError]:
+        batches = iter(self.loader)
+        copying = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+        def fetched() -> Any:
+            batch = next(batches, None)
+            if batch is None or isinstance(batch, GpsweepError):
+                return batch, None
+            with torch.cuda.stream(copying):
+                return on_device(batch, self.device), copying.record_event()
+
+        with ThreadPoolExecutor(1) as reader:
+            waiting = reader.submit(fetched)
+            while True:
+                batch, copied = waiting.result()
+                if batch is None:
+                    return
+                waiting = reader.submit(fetched)
+                if copied is not None:
+                    computing = torch.cuda.current_stream(self.device)
+                    computing.wait_event(copied)
+                    for part in batch.values():
+                        if isinstance(part, Tensor):
+                            # Its memory is not to be given to a later copy before what reads it is done.
+                            part.record_stream(computing)
+                yield batch
