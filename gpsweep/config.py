@@ -62,7 +62,7 @@ class Knn:
     weights: str = "equal"
     at: str = "neighbour"
     combine: str = "sum_of_signs"
-    cache: str | None = "outputs/store/knn"
+    cache: str | None = "${store}/knn"
 
 
 @dataclass

@@ -101,6 +101,10 @@ def search(cfg: DictConfig) -> pd.DataFrame:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
     """
     tried = candidates(cfg.search)
+    for key, usual in asdict(Crf()).items():
+        if cfg.crf[key] != usual:
+            came = f"crf.{key}={cfg.crf[key]}"
+            raise GpsweepError(f"{came}: a search tries what search.{key} lists; expected search.{key}=[…]")
     for key, usual in ALONE.items():
         if OmegaConf.select(cfg, key) not in usual:
             came = OmegaConf.select(cfg, key)
@@ -112,6 +116,8 @@ def search(cfg: DictConfig) -> pd.DataFrame:
     from gpsweep.tuning import tune_ids
 
     parts = parts_of(cfg)
+    if parts.spool is not None:
+        raise GpsweepError(f"data: {parts.source.name} has no masks to choose by; expected data with a truth")
     grid = parts.grid.points()
     # Fewer iterations are on the way to the most.
     most = max(point.iterations for point in grid)

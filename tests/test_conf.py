@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from gpsweep import config
+from gpsweep import config, crf_search
 from gpsweep.progress import bar
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +42,19 @@ def test_the_schema_knows_every_key_of_the_file() -> None:
     file = OmegaConf.load(ROOT / "conf" / "config.yaml")
     keys = {key for key in file if key not in ("defaults", "hydra")}
     assert keys == {key for key in config.Config.__dataclass_fields__ if key not in GROUPS}
+
+
+def test_a_search_takes_what_a_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPSWEEP_STORE", "a/store")
+    crf_search.register()
+    with initialize_config_dir(config.conf_folder(), version_base="1.3"):
+        run, search = (
+            OmegaConf.to_container(compose(name), resolve=True) for name in ("config", "crf_search")
+        )
+    assert isinstance(run, dict) and isinstance(search, dict)
+    own = {"eps": 0, "refine": "crf", "search": search["search"]}
+    assert search == run | own
+    assert run["store"] == "a/store"
 
 
 @pytest.mark.parametrize("name", names("sweeps"))

@@ -12,6 +12,7 @@ import pytest
 from commands import Terminal, pictures
 from hydra.core.global_hydra import GlobalHydra
 from networks import CLASSES
+from PIL import Image
 
 from gpsweep import counts, crf_search, results
 from gpsweep.results import selection
@@ -117,6 +118,7 @@ def test_several_processes_find_the_same(terminal: Terminal, search: Search) -> 
         (["refine=flip"], "expected one point with refine=crf"),
         (["data=mnist"], "refine=crf: expected data for segmentation"),
         (["data.limit=1"], "expected at least two images"),
+        (["crf.appearance_xy=50"], "crf.appearance_xy=50.0: a search tries what search.appearance_xy lists"),
         (["shards=2"], "shards=2: a search runs in one process, on the tuning images; leave it out"),
         (["select=half"], "select=half: a search runs"),
         (["trainer.devices=2", "trainer.accelerator=cpu"], "trainer.devices=2: a search runs"),
@@ -134,4 +136,17 @@ def test_mistakes_are_told_before_any_work(
     assert code == 1
     assert message in err
     assert "Traceback" not in err
+    assert not list(terminal.folder.glob(f"outputs/**/{crf_search.TABLE}"))
+
+
+def test_images_without_truth_are_refused(terminal: Terminal, search: Search) -> None:
+    base = pictures(terminal.folder, count=2) / "VOC2012"
+    (base / "JPEGImages").mkdir(parents=True)
+    (base / "ImageSets" / "Segmentation").mkdir(parents=True)
+    for name in ("00", "01"):
+        Image.open(f"images/{name}.png").save(base / "JPEGImages" / f"{name}.jpg")
+    (base / "ImageSets" / "Segmentation" / "test.txt").write_text("00\n01\n")
+    code, _, err = search(*SMALL[len(SET) :], "data=voc", "data.root=.", "data.split=test")
+    assert code == 1
+    assert "has no masks to choose by; expected data with a truth" in err
     assert not list(terminal.folder.glob(f"outputs/**/{crf_search.TABLE}"))
