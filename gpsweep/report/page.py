@@ -18,7 +18,7 @@ from gpsweep.errors import listing
 from gpsweep.report import curves
 from gpsweep.report import look as looks
 from gpsweep.report import marks as gains
-from gpsweep.report.verdict import additions, beside, costs_text, verdict
+from gpsweep.report.verdict import additions, beside, costs_text, helps, verdict
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
@@ -127,6 +127,7 @@ def template() -> Template:
         p=words.p,
         seconds=words.seconds,
         passes=costs_text,
+        helps=helps,
         count=_count,
         kinds=_kinds,
     )

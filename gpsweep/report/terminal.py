@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpsweep import results, words
 from gpsweep.console import standard_output
 from gpsweep.counts import ALPHA, is_segmentation
 from gpsweep.report.marks import marks
-from gpsweep.report.verdict import Verdict, additions, cost_of, costs_text, verdict
+from gpsweep.report.verdict import Verdict, additions, cost_of, costs_text, helps, verdict
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
 
@@ -125,7 +125,7 @@ def _plain_cells(chosen: pd.DataFrame) -> list[tuple[str, ...]]:
             _signed(row["delta"]),
             _interval(row["delta_low"], row["delta_high"]),
             _cost(row["cost"]),
-            _helps(row, row["eps"], row["added"]),
+            helps(row, held_out=False),
         )
         for row in results.records(chosen)
     ]
@@ -140,7 +140,7 @@ def _held_cells(held: pd.DataFrame, rows: pd.DataFrame) -> list[tuple[str, ...]]
             _signed(row["held_delta"]),
             _interval(row["held_low"], row["held_high"]),
             _cost(cost_of(rows, row | {"eps": row["tune_eps"]})),
-            _helps(row, row["tune_eps"], row.get("added_delta", 0.0)),
+            helps(row, held_out=True),
         )
         for row in results.records(held)
     ]
@@ -187,9 +187,8 @@ def _doubt(found: Verdict) -> str:
 
 def _unexplained(chosen: pd.DataFrame, *, held_out: bool) -> bool:
     """Say whether a point is said not to help although its interval lies above zero."""
-    eps, low, added = ("tune_eps", "held_low", "added_delta") if held_out else ("eps", "delta_low", "added")
-    rows = results.records(chosen[chosen[low] > 0])
-    return any(_helps(row, row[eps], row.get(added, 0.0)) == "no" for row in rows)
+    above = chosen[chosen["held_low" if held_out else "delta_low"] > 0]
+    return any(helps(row, held_out=held_out) == "no" for row in results.records(above))
 
 
 def _refined(findings: Findings) -> list[str]:
@@ -215,16 +214,6 @@ def _refined(findings: Findings) -> list[str]:
 
 def _cost(cost: float) -> str:
     return costs_text(cost).replace("–", "-")  # a terminal may know no more than ASCII
-
-
-def _helps(row: dict[str, Any], eps: float, added: float) -> str:
-    if row["label"] == results.ORACLE:
-        return "oracle"
-    if row["refine"] != "none" and not eps:
-        return "alone"
-    if added != added:  # what is the refinement's and what the perturbation's is not known
-        return "unclear"
-    return "yes" if row["helps"] else "no"
 
 
 def _interval(low: float, high: float) -> str:

@@ -151,6 +151,27 @@ def additions(findings: Findings, told: str | None = None) -> list[dict[str, Any
     return found
 
 
+def helps(row: dict[str, Any], *, held_out: bool) -> str:
+    """Say whether a curve's best point helps, as the tables do.
+
+    Args:
+        row: of the table of the best points, or of the held-out one.
+        held_out: which of the two it is of.
+
+    Returns:
+        ``yes`` or ``no``; ``oracle``, which sees the answers; ``alone``, a refinement without perturbation;
+        ``unclear`` where the refinement's part in the gain is not known.
+    """
+    if row["label"] == results.ORACLE:
+        return "oracle"
+    if row["refine"] != "none" and not row["tune_eps" if held_out else "eps"]:
+        return "alone"
+    added = row.get("added_delta", 0.0) if held_out else row["added"]
+    if added != added:
+        return "unclear"
+    return "yes" if row["helps"] else "no"
+
+
 def cost_of(rows: pd.DataFrame, row: dict[str, Any]) -> float:
     """Return the cost of a point in the table of results.csv; NaN where it was not measured."""
     mine = rows["eps"] == row["eps"]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from outcomes import make
+from rich.console import Console
 
 from gpsweep import results
 from gpsweep.report.marks import marks, worth_drawing
 from gpsweep.report.page import page
+from gpsweep.report.terminal import best_table
 from gpsweep.report.verdict import Verdict, additions, beside, cost_of, verdict
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
@@ -91,6 +96,23 @@ def test_what_cannot_be_told_apart_is_not_told_apart() -> None:
     assert "How much of it is the perturbation’s is not known" in text
     assert "unclear" in text
     assert "help:" not in text
+
+
+@pytest.mark.parametrize("eps", [0.4, [-0.4, 0.4], 0, [0, 0.4]])
+@pytest.mark.parametrize("select", [None, {"seed": 0}])
+@pytest.mark.parametrize("label", ["ground_truth", "argmax"])
+def test_page_and_terminal_say_the_same_of_a_curve(
+    label: str, eps: Any, select: dict[str, int] | None, tmp_path: Path
+) -> None:
+    outcome = make(label=[label, "uniform"], images=60, refine="flip", eps=eps, info={"select": select})
+    file = StringIO()
+    best_table(Findings(outcome), tmp_path, Console(file=file, width=200))
+    words = [line.split()[-1] for line in file.getvalue().splitlines() if line.startswith(label)]
+    rows = [row for row in told(outcome)[3].split("<tr>") if f"</svg>{label}</span>" in row]
+    # Of the page's tables the last is the terminal's.
+    *_, tag = re.findall(r'class="tag[^"]*">(\w+)<', "".join(rows))
+    assert words == ["yes" if tag == "helps" else tag]
+    assert (tag == "oracle") == (label == "ground_truth")
 
 
 def test_nothing_perturbed() -> None:
