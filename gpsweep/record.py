@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from gpsweep.errors import GpsweepError
 from gpsweep.points import Point, columns, from_columns
 from gpsweep.results.loading import PER_CLASS, RESULTS, SELECTION, SUMMARY
 from gpsweep.results.outcome import COUNTS, Outcome, plain
-from gpsweep.store import Merged, Store
+from gpsweep.store import KEY_LENGTH, Merged, Store
 
 RECORD = "run.json"
+CLAIM = ".claim"
 OUTPUTS = (
     *(COUNTS, RESULTS, PER_CLASS, SELECTION, SUMMARY, "report.html"),
     *(f"{name}.{kind}" for name in ("curves", "cost") for kind in ("png", "svg")),
@@ -94,6 +97,40 @@ def finished_beside(folder: Path) -> Path | None:
     this = read(folder / RECORD)
     others = (path.parent for path in sorted(folder.parent.glob(f"*/{RECORD}")))
     return next((other for other in others if (other / COUNTS).is_file() and _same(other, this)), None)
+
+
+def claim_of(store: Store, points: Sequence[Point], info: Mapping[str, Any]) -> Path:
+    """Return where the shard is named that writes the results of these points, chosen among in this way."""
+    key = json.dumps([columns(points), plain(info.get("select"))], sort_keys=True)
+    return store.folder / f"results-{sha256(key.encode()).hexdigest()[:KEY_LENGTH]}{CLAIM}"
+
+
+def claim(path: Path, folder: Path) -> str | None:
+    """Take on the results of all shards, of which several may see at once that nothing is missing any more.
+
+    Args:
+        path: see :func:`claim_of`.
+        folder: the run's folder.
+
+    Returns:
+        The folder of the shard that was first, None if it is this one.
+
+    Raises:
+        GpsweepError: if the file cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(str(folder.resolve()))
+        return None
+    except FileExistsError:
+        other = ""  # as long as the other has not written its name
+        with suppress(OSError):
+            other = path.read_text(encoding="utf-8")
+        return other or "another shard's folder"
+    except OSError as error:
+        raise GpsweepError(
+            f"store={path.parent}: expected a folder that can be written: {error.strerror}"
+        ) from None
 
 
 def noted(folder: Path) -> list[Record]:

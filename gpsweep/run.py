@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -45,8 +45,8 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
 
     Returns:
         Counts of every point and where they come from. None in the further processes of a run on several
-        devices, where the counts of other shards are still missing or another has written the results of
-        all before, and where there is no truth: then the folder gets predictions.
+        devices, where the counts of other shards are still missing or another writes the results of all or
+        has done so before, and where there is no truth: then the folder gets predictions.
 
     Raises:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
@@ -76,6 +76,11 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
     if rank() == 0:
         record.note(folder, parts.store, wanted, info)
     tasks = missing(cfg, parts)
+    claim = record.claim_of(parts.store, wanted, info)
+    if tasks and cfg.shards > 1 and rank() == 0:
+        # Whoever claimed the results did so before there was something to compute again.
+        with suppress(OSError):
+            claim.unlink(missing_ok=True)
     times = {"start": perf_counter() - start, "test": 0.0}
     if tasks or parts.joined:
         spent = compute(cfg, parts, tasks, folder)
@@ -93,6 +98,9 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
         return None
     if not tasks and cfg.shards > 1 and (other := record.finished_beside(folder)):
         tell(f"shard {cfg.shard} of {cfg.shards} was done before; the results of all are in {other}")
+        return None
+    if tasks and cfg.shards > 1 and (first := record.claim(claim, folder)):
+        tell(f"shard {cfg.shard} of {cfg.shards} is done; the results of all are being written in {first}")
         return None
     return record.outcome(parts.store, wanted, info, times)
 

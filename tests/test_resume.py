@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import Terminal, pictures
+from hydra import compose, initialize_config_dir
 from networks import CLASSES
 from PIL import Image
 
-from gpsweep import counting, memory, results
+from gpsweep import config, counting, memory, results
 from gpsweep.errors import GpsweepError
 from gpsweep.report.__main__ import main as report
 from gpsweep.results.outcome import Outcome
-from gpsweep.store import chunk
+from gpsweep.run import run as evaluate
+from gpsweep.store import Store, chunk
+from gpsweep.store.__main__ import main as store
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
@@ -169,6 +172,41 @@ def test_shards_make_the_same_counts(terminal: Terminal, shards: int) -> None:
     assert code == 0
     assert err.count(f"was done before; the results of all are in {found[0].parent.absolute()}") == shards - 1
     assert sorted(Path("parts").glob("*/results.csv")) == found
+
+
+def test_of_shards_that_finish_at_once_one_has_the_results(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(terminal.folder)
+    config.register()
+    options = [*SMALL, "eps=[-1,0,1]", "shards=2", "store=kept", "progress=false"]
+    with initialize_config_dir(config.conf_folder(), version_base="1.3"):
+        shards = [compose("config", overrides=[*options, f"shard={shard}"]) for shard in (0, 1)]
+    looked, outcomes = Store.missing, dict[int, Outcome | None]()
+
+    def missing(store: Store, points: Any, batches: Any = None) -> Any:
+        """The first shard looks for what is left where the second has stored all, and is not done yet."""
+        whole = batches is not None and len(batches) == store.batches
+        if whole and not outcomes:
+            outcomes[1] = None  # it is on its way
+            outcomes[1] = evaluate(shards[1], terminal.folder / "1")
+        return looked(store, points, batches)
+
+    for again in range(2):
+        outcomes.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Store, "missing", missing)
+            outcomes[0] = evaluate(shards[0], terminal.folder / "0")
+        assert [shard for shard, outcome in outcomes.items() if outcome is not None] == [1], again
+        said = f"shard 0 of 2 is done; the results of all are being written in {terminal.folder / '1'}"
+        assert said in capsys.readouterr().err
+        # What is damaged later is computed again, by whichever shard it is of.
+        for path in Path("kept").glob("*/*.counts"):
+            path.unlink()
+        [claim] = Path("kept").glob("*/*.claim")
+        assert store(["gc", "kept"]) == store(["ls", "kept"]) == 0
+        assert "0 of 3" in capsys.readouterr().out
+        assert claim.is_file()
 
 
 def test_the_last_shard_to_finish_merges_whichever_it_is(terminal: Terminal) -> None:
