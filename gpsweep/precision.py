@@ -63,7 +63,7 @@ def computing(precision: Precision, device: torch.device, key: str = "precision"
 
 
 @contextmanager
-def refusals_named(precision: Precision, device: torch.device, key: str = "precision") -> Iterator[None]:
+def refusals_named(precision: Precision, device: torch.device, key: str) -> Iterator[None]:
     """Name the precision in the error of an operation that the device does not have in it."""
     try:
         yield

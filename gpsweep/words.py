@@ -11,19 +11,18 @@ from gpsweep.results import decimal
 MINUS = "−"
 
 
-def signed(number: float, digits: int = 2, *, zero: str = "", minus: str = MINUS) -> str:
-    """Write a change with its sign.
+def signed(number: float, *, zero: str = "", minus: str = MINUS) -> str:
+    """Write a change with its sign and two digits after the point.
 
     Args:
         number: the change.
-        digits: after the point.
         zero: the sign of what rounds to zero.
         minus: a terminal may know no more than ASCII.
 
     >>> signed(0.874), signed(-0.001), signed(-0.001, zero="+"), signed(-1.5, minus="-")
     ('+0.87', '0.00', '+0.00', '-1.50')
     """
-    text = f"{number:+.{digits}f}"
+    text = f"{number:+.2f}"
     return f"{zero}{text[1:]}" if float(text) == 0 else text.replace("-", minus)
 
 

@@ -271,7 +271,7 @@ def home(root: str | Path | None, places: Sequence[str], *, marker: str | Path, 
     raise GpsweepError(f"data.root={root}: no {marker} in it; expected {expected}")
 
 
-def list_file(folder: Path, split: str, *, key: str = "data.split") -> Path:
+def list_file(folder: Path, split: str) -> Path:
     """Find the list that ``split`` names: ``folder/split.txt``, or a path to a list file.
 
     Raises:
@@ -282,8 +282,8 @@ def list_file(folder: Path, split: str, *, key: str = "data.split") -> Path:
             return path
     names = sorted(path.stem for path in folder.glob("*.txt"))
     if names:
-        raise unknown(key, split, names)
-    raise GpsweepError(f"{key}={split}: no such list file, and no .txt list in {folder}")
+        raise unknown("data.split", split, names)
+    raise GpsweepError(f"data.split={split}: no such list file, and no .txt list in {folder}")
 
 
 def read_lines(path: Path, *, key: str = "data.split") -> list[str]:

@@ -22,99 +22,98 @@ class Published:
         url: where it is, or the page that leads to it.
         checksum: of the file as its publishers or users state it, the algorithm first; None where unknown.
         options: what besides ``model.checkpoint`` the command needs.
-        about: what it was trained on, and what its publishers say it scores.
     """
 
     file: str
     url: str
     checksum: str | None = None
     options: str = ""
-    about: str = ""
 
 
-# The models of conf/model → their weights, the default of the configuration first.
+# The models of conf/model → their weights, the default of the configuration first. Above each: what it was
+# trained on, and what its publishers say it scores.
 WEIGHTS: dict[str, tuple[Published, ...]] = {
     "fcn32s": (
+        # SBD; 63.6 mIoU on seg11valid
         Published(
             "fcn32s_from_caffe.pth",
             f"{TORCHFCN}11k2Q0bvRQgQbT6-jYWeh6nmAsWlSCY3f",
             "md5:d3eb467a80e7da0468a20dfcbc13e6c8",
-            about="SBD; 63.6 mIoU on seg11valid",
         ),
+        # the same in Caffe's format
         Published(
             "fcn32s-heavy-pascal.caffemodel",
             f"{BERKELEY}/fcn32s-heavy-pascal.caffemodel",
             "sha1:05eb922d7829c39448f57e5ab9d8cd75d6c0be6d",
-            about="the same in Caffe's format",
         ),
     ),
     "fcn8s": (
+        # SBD; 65.5 mIoU on seg11valid, 67.2 on VOC 2012 test
         Published(
             "fcn8s_from_caffe.pth",
             f"{TORCHFCN}0B9P1L--7Wd2vT0FtdThWREhjNkU",
             "md5:dbd9bbb3829a3184913bccc74373afbb",
             options="model.at_once=false",
-            about="SBD; 65.5 mIoU on seg11valid, 67.2 on VOC 2012 test",
         ),
+        # the same in Caffe's format
         Published(
             "fcn8s-heavy-pascal.caffemodel",
             f"{BERKELEY}/fcn8s-heavy-pascal.caffemodel",
             "sha1:c449ea74dd7d83751d1357d6a8c323fcf4038962",
             options="model.at_once=false",
-            about="the same in Caffe's format",
         ),
+        # trained all at once; 65.4 mIoU on seg11valid
         Published(
             "fcn8s-atonce_from_caffe.pth",
             f"{TORCHFCN}0B9P1L--7Wd2vblE1VUIxV1o2d2M",
             "md5:bfed4437e941fef58932891217fe6464",
             options="model.at_once=true",
-            about="trained all at once; 65.4 mIoU on seg11valid",
         ),
+        # the same in Caffe's format
         Published(
             "fcn8s-atonce-pascal.caffemodel",
             f"{BERKELEY}/fcn8s-atonce-pascal.caffemodel",
             options="model.at_once=true",
-            about="the same in Caffe's format",
         ),
+        # PASCAL-Context, background and 59 classes (Table 2); judged on the 59 alone,
+        # with data.background=false, it takes +class_map=context60_context59
         Published(
             "pascalcontext-fcn8s-heavy.caffemodel",
             f"{BERKELEY}/pascalcontext-fcn8s-heavy.caffemodel",
             options="model.classes=60 model.at_once=false",
-            about="PASCAL-Context, background and 59 classes (Table 2); judged on the 59 alone, with "
-            "data.background=false, it takes +class_map=context60_context59",
         ),
     ),
     "crfasrnn": (
+        # VOC, SBD and COCO
         Published(
             "crfasrnn_weights.pth",
             "https://github.com/sadeepj/crfasrnn_pytorch/releases/download/0.0.1/crfasrnn_weights.pth",
-            about="VOC, SBD and COCO",
         ),
+        # the original in Caffe's format, the paper's CRFasRNN-coco
         Published(
             "TVG_CRFRNN_COCO_VOC.caffemodel",
             "http://goo.gl/j7PrPZ",
             "sha1:bfda5c5149d566aa56695789fa9a08e7a7f3070a",
-            about="the original in Caffe's format, the paper's CRFasRNN-coco",
         ),
     ),
     "deeplab_largefov": (
+        # VOC 2012 and SBD; DeepLab-COCO-LargeFOV beside it also saw COCO, as the paper's did
         Published(
             "train2_iter_8000.caffemodel",
             f"{CCVL}/DeepLab-LargeFOV/train2_iter_8000.caffemodel",
-            about="VOC 2012 and SBD; DeepLab-COCO-LargeFOV beside it also saw COCO, as the paper's did",
         ),
     ),
     "deeplab_v2_resnet101": (
+        # COCO, VOC 2012 and SBD; 76.65 mIoU on VOC 2012 val
         Published(
             "deeplabv2_resnet101_msc-vocaug-20000.pth",
             "https://github.com/kazuto1011/deeplab-pytorch/releases/download/v1.0/"
             "deeplabv2_resnet101_msc-vocaug-20000.pth",
-            about="COCO, VOC 2012 and SBD; 76.65 mIoU on VOC 2012 val",
         ),
+        # the original in Caffe's format
         Published(
             "train2_iter_20000.caffemodel",
             "http://liangchiehchen.com/projects/DeepLabv2_resnet.html",
-            about="the original in Caffe's format",
         ),
     ),
 }

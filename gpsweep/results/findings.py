@@ -142,13 +142,11 @@ class Findings:
         return out
 
 
-def table(outcome: Outcome, draws: int = metrics.DRAWS, seed: int = 0) -> pd.DataFrame:
+def table(outcome: Outcome) -> pd.DataFrame:
     """Return the table of results.csv: one row a point, in grid order.
 
     Args:
         outcome: a finished run.
-        draws: bootstrap draws over images behind ``delta_low`` and ``delta_high``, ≥ 1.
-        seed: of the draws.
 
     Returns:
         ``(points, columns)`` with the columns :data:`COLUMNS`: ``score``, ``base`` and ``pixel_accuracy`` in
@@ -159,7 +157,7 @@ def table(outcome: Outcome, draws: int = metrics.DRAWS, seed: int = 0) -> pd.Dat
 
     totals, base = metrics.total(outcome.counts), metrics.total(outcome.base)
     scores, clean = metrics.score(totals, outcome.task), float(metrics.score(base, outcome.task))
-    weights = metrics.resample_weights(len(outcome.ids), draws, seed)
+    weights = metrics.resample_weights(len(outcome.ids))
     bounds = metrics.paired_intervals(outcome.counts, outcome.base, weights, outcome.task)
     content = {
         **columns(outcome.points),
