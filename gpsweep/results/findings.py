@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import numpy as np
 from gpsweep import cost
 from gpsweep import counts as metrics
 from gpsweep.points import columns
-from gpsweep.results import alone, selection
+from gpsweep.results import selection
 from gpsweep.results.loading import MEASURES, SETTINGS, class_column
 from gpsweep.results.outcome import Outcome
 from gpsweep.results.significance import p_value
@@ -104,20 +104,26 @@ class Findings:
     @cached_property
     def alone(self) -> dict[str, int]:
         """The place of the first unperturbed point of each refinement but ``none``."""
-        return alone.alone(self.rows)
+        still = self.rows[(self.rows["eps"] == 0) & (self.rows["refine"] != "none")]
+        return {str(name): int(part.index[0]) for name, part in still.groupby("refine", sort=False)}
 
     @cached_property
     def unrefined(self) -> Findings:
         """The findings of the points without a refinement, judged beside the base as ever."""
-        return Findings(alone.part(self.outcome, "none")) if self.refined else self
+        return Findings(_part(self.outcome, "none")) if self.refined else self
 
     @cached_property
     def above(self) -> Mapping[str, Findings]:
         """The findings of each refinement's points with that refinement alone as their base.
 
-        A refinement that was not run alone, at ε = 0, is left out.
+        A point with ``refine=flip`` gains by the flip and by the perturbation. Where ε = 0 of the same
+        refinement is in the grid, that is the flip by itself, and what a point gains over it is the
+        perturbation's. A refinement that was not run alone, at ε = 0, is left out.
         """
-        return {name: Findings(alone.on_top(self.outcome, name, place)) for name, place in self.alone.items()}
+        return {
+            name: Findings(replace(_part(self.outcome, name), base=np.asarray(self.outcome.counts[place])))
+            for name, place in self.alone.items()
+        }
 
     def _with_added(
         self,
@@ -140,6 +146,12 @@ class Findings:
                 out.loc[mine, name] = np.nan if rows is None else rows[column].to_numpy()
             out.loc[mine, "helps"] &= False if rows is None else rows["helps"].to_numpy()
         return out
+
+
+def _part(outcome: Outcome, refine: str) -> Outcome:
+    """Return the points of one refinement, judged beside the base as ever."""
+    places = [place for place, point in enumerate(outcome.points) if point.refine == refine]
+    return outcome if len(places) == len(outcome.points) else outcome.at(places)
 
 
 def table(outcome: Outcome) -> pd.DataFrame:
