@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import file_digest, sha256
 from io import BufferedReader
 from pathlib import Path
@@ -11,7 +12,7 @@ from uuid import uuid4
 
 from gpsweep.errors import GpsweepError
 
-TEMPORARY = ".writing-"
+TEMPORARY, DAMAGED = ".writing-", ".damaged"
 
 
 def is_file(path: Path) -> bool:
@@ -101,6 +102,18 @@ def _placed(path: Path, content: bytes, place: Callable[[Path], object]) -> Path
             f"{path.parent}: expected a folder that can be written, but {path.name} could not be: {why}"
         ) from None
     return path
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, so that it is not read again and its like can be made anew.
+
+    Returns:
+        The new path; the file is not there where it cannot be renamed.
+    """
+    aside = path.with_name(path.name + DAMAGED)
+    with suppress(OSError):  # another process may have done it, or the folder be read-only
+        path.replace(aside)
+    return aside
 
 
 def check_writable(folder: Path, key: str, *, room: int = 0) -> None:

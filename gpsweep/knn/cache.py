@@ -6,7 +6,6 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpsweep.atomic import check_writable, save, sealed, unseal
+from gpsweep.atomic import check_writable, save, sealed, set_aside, unseal
 
 Arrays = dict[str, NDArray[Any]]
 Key = Mapping[str, str]
@@ -61,10 +60,8 @@ class Cache:
                 raise ValueError("it was kept for something else")
             return arrays
         except (OSError, ValueError) as error:
-            aside = path.with_name(f"{path.name}.damaged")
-            with suppress(OSError):  # another process may have done it, or the folder be read-only
-                path.replace(aside)
-            warnings.warn(f"{path}: damaged, made anew; set aside as {aside.name} ({error})", stacklevel=2)
+            aside = set_aside(path).name
+            warnings.warn(f"{path}: damaged, made anew; set aside as {aside} ({error})", stacklevel=2)
             return None
 
     def write(self, name: str, key: Key, arrays: Arrays) -> None:

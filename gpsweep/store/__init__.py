@@ -12,7 +12,6 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpsweep.atomic import save, save_first
+from gpsweep.atomic import save, save_first, set_aside
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.points import Point, columns
 from gpsweep.sparse import Counts
@@ -28,7 +27,7 @@ from gpsweep.store import chunk as chunks
 from gpsweep.store.chunk import Chunk, DamagedError
 
 IDENTITY = "identity.json"
-SUFFIX, DAMAGED = ".counts", ".damaged"
+SUFFIX = ".counts"
 SETTLED = "points_per_forward"
 KEY_LENGTH = 16
 
@@ -253,11 +252,8 @@ class Store:
         except OSError as error:
             raise GpsweepError(f"store: {path} cannot be read: {error.strerror}") from None
         except DamagedError as error:
-            aside = path.with_name(path.name + DAMAGED)
-            with suppress(OSError):  # another process may have done it, or the folder be read-only
-                path.rename(aside)
             warnings.warn(
-                f"store: {path} is damaged ({error}); it is set aside as {aside.name}, "
+                f"store: {path} is damaged ({error}); it is set aside as {set_aside(path).name}, "
                 "its batch is computed again",
                 stacklevel=2,
             )

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
-from gpsweep.atomic import TEMPORARY
+from gpsweep.atomic import DAMAGED, TEMPORARY
 from gpsweep.command import told
 from gpsweep.console import standard_output
 from gpsweep.errors import GpsweepError
-from gpsweep.store import DAMAGED, IDENTITY, SUFFIX, Store
+from gpsweep.store import IDENTITY, SUFFIX, Store
 
 DAY = 24 * 3600.0
 CACHE = "knn"  # what label=knn keeps beside the counts: knn.cache in conf/config.yaml

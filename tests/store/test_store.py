@@ -13,12 +13,12 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from gpsweep.atomic import TEMPORARY
+from gpsweep.atomic import DAMAGED, TEMPORARY
 from gpsweep.errors import GpsweepError
 from gpsweep.knn.cache import Cache
 from gpsweep.points import Point, grid
 from gpsweep.sparse import Counts
-from gpsweep.store import DAMAGED, SUFFIX, Chunk, Store
+from gpsweep.store import SUFFIX, Chunk, Store
 from gpsweep.store.__main__ import main
 
 POINTS = grid(label=["argmax", "uniform"], eps=[-1, 0, 1]).points()
