@@ -12,7 +12,7 @@ from gpsweep.command import FAILED, INTERRUPTED, told
 from gpsweep.console import standard_output
 from gpsweep.errors import GpsweepError
 from gpsweep.tables import definition
-from gpsweep.tables.calls import StoppedError
+from gpsweep.tables.calls import TableStoppedError
 from gpsweep.tables.commands import check, jobs, of_training
 from gpsweep.tables.needs import weights_absent
 
@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
         if make(asked(given)):
             return 0
         print("gpsweep: nothing of this table could be run here", file=sys.stderr)
-    except StoppedError as error:
+    except TableStoppedError as error:
         print(f"gpsweep: {error}", file=sys.stderr)
         return INTERRUPTED
     return FAILED

@@ -20,7 +20,7 @@ SIGNALLED = 128
 STOPPED = "stopped; what is stored stays, and the same command goes on"
 
 
-class StoppedError(Exception):
+class TableStoppedError(Exception):
     """A command was stopped from outside, and with it the table."""
 
 
@@ -51,7 +51,7 @@ class Calls:
 
         Raises:
             GpsweepError: if it fails.
-            StoppedError: if it was stopped by a signal, or would only begin once all were to stop.
+            TableStoppedError: if it was stopped by a signal, or would only begin once all were to stop.
         """
         for log in folder.glob(f"*/{LOG}"):
             log.unlink()
@@ -65,7 +65,7 @@ class Calls:
         if code < 0 or code >= SIGNALLED:
             self.stop()
         if self.stopped:
-            raise StoppedError(STOPPED)
+            raise TableStoppedError(STOPPED)
         if code:
             raise GpsweepError(_said(folder) or f"It ended with code {code}; see above")
 
@@ -74,7 +74,7 @@ class Calls:
         errors = subprocess.PIPE if self.labelled else None
         with self.lock:
             if self.stopped:
-                raise StoppedError(STOPPED)
+                raise TableStoppedError(STOPPED)
             process = subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=errors, text=True, errors="replace", env=env
             )

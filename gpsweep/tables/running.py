@@ -13,7 +13,7 @@ import torch
 from gpsweep import results
 from gpsweep.errors import GpsweepError
 from gpsweep.fit import RECORD, WEIGHTS
-from gpsweep.tables.calls import STOPPED, Calls, StoppedError, tell
+from gpsweep.tables.calls import STOPPED, Calls, TableStoppedError, tell
 from gpsweep.tables.commands import Job, comparable
 from gpsweep.tables.needs import absent
 
@@ -46,7 +46,7 @@ def run(jobs: Sequence[Job], at_once: int = 1) -> list[Ended]:
         how they ended, in their order.
 
     Raises:
-        StoppedError: if a run was stopped by a signal.
+        TableStoppedError: if a run was stopped by a signal.
     """
     at_once = min(at_once, len(jobs))
     rows = _Rows(jobs, at_once)
@@ -57,7 +57,7 @@ def run(jobs: Sequence[Job], at_once: int = 1) -> list[Ended]:
         except KeyboardInterrupt:
             # The terminal has told the commands as well.
             rows.calls.stopped = True
-            raise StoppedError(STOPPED) from None
+            raise TableStoppedError(STOPPED) from None
 
 
 class _Rows:

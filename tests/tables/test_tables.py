@@ -19,7 +19,7 @@ from gpsweep import results
 from gpsweep.errors import GpsweepError
 from gpsweep.tables import definition, running
 from gpsweep.tables.__main__ import main
-from gpsweep.tables.calls import Calls, StoppedError
+from gpsweep.tables.calls import Calls, TableStoppedError
 from gpsweep.tables.commands import Job, jobs
 
 Command = Callable[..., tuple[int, str, str]]
@@ -252,7 +252,7 @@ def test_one_that_is_killed_ends_the_others_and_the_table(
     monkeypatch.setattr(Job, "command", lambda job: [sys.executable, "-c", codes[job.seed]])
     three = jobs(definition.read("table6").small, tmp_path, [], [0, 1, 2])
     start = perf_counter()
-    with pytest.raises(StoppedError):
+    with pytest.raises(TableStoppedError):
         running.run(three, at_once=2)
     assert perf_counter() - start < 40
     assert begun.exists() and not (tmp_path / "never").exists()
@@ -305,7 +305,7 @@ def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
         Calls()(failing("Traceback (most recent call last):\n  …\nKeyError: 'x'\n"), "a", tmp_path)
     with pytest.raises(GpsweepError, match="code 3"):
         Calls()(failing("", 3), "a", tmp_path)
-    with pytest.raises(StoppedError):
+    with pytest.raises(TableStoppedError):
         Calls()(failing("", 130), "a", tmp_path)
 
 
@@ -349,6 +349,6 @@ def test_a_table_that_is_ended_ends_what_it_runs(first: str, tmp_path: Path) -> 
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=50
     )
-    assert "StoppedError" in done.stderr
+    assert "TableStoppedError" in done.stderr
     assert (tmp_path / "begun").exists()
     assert perf_counter() - start < 40
