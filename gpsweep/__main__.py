@@ -44,7 +44,8 @@ def one(cfg: DictConfig) -> float | None:
         findings = results.write(outcome, folder)
         report.write(findings, folder)
     except StoppedError as stop:
-        print(f"gpsweep: {stop}; what is stored stays, and the same command goes on", file=sys.stderr)
+        again = "the same command without fresh=true" if cfg.fresh else "the same command"
+        print(f"gpsweep: {stop}; what is stored stays, and {again} goes on", file=sys.stderr)
         hand_on(stop.signum)
         sys.exit(128 + stop.signum)
     with though_unread():

@@ -104,6 +104,11 @@ def _end_with(parent: int) -> None:
     os._exit(0)
 
 
+def requeued() -> bool:
+    """Say whether this is a job of SLURM's that has begun before: it goes on, however it began."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+
+
 def hand_on(signum: int) -> None:
     """Let the scheduler run a stopped job again, if it is one of SLURM's that is to go on.
 

@@ -20,7 +20,7 @@ from gpsweep.data.base import Source
 from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import worker_lost
-from gpsweep.interrupts import Interrupts, StoppedError, leave_signals, terminated_at_once
+from gpsweep.interrupts import Interrupts, StoppedError, leave_signals, requeued, terminated_at_once
 from gpsweep.measure import measure_missing
 from gpsweep.memo import Memo
 from gpsweep.module import GridModule, Task
@@ -149,7 +149,10 @@ def missing(cfg: DictConfig, parts: Parts) -> list[Task]:
     """Return what is still to be computed of this run's shard, and say so where something is stored."""
     wanted, kept = parts.wanted, parts.keeper
     own = range(cfg.shard, kept.batches, cfg.shards)
-    if cfg.fresh:
+    if cfg.fresh and not requeued():
+        # At once, not batch by batch: a run that is stopped midway leaves nothing old beside what is new.
+        if rank() == 0 and parts.spool is None:
+            parts.store.discard(wanted)
         return [Task(batch, wanted) for batch in own]
     tasks = [Task(batch, open_points) for batch, open_points in kept.missing(wanted, own).items()]
     left, total = sum(len(task.points) for task in tasks), len(own) * len(wanted)
@@ -208,7 +211,7 @@ def compute(
             parts.net,
             tasks,
             loader=lambda own: ahead(loader(cfg, parts.source, own, device), device),
-            keep=parts.store.replace if cfg.fresh and parts.spool is None else parts.keeper.put,
+            keep=parts.keeper.put,
             evaluate=None if parts.spool is None else predict,
             classes=parts.classes,
             options=options,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -21,6 +23,7 @@ from gpsweep.results.outcome import Outcome
 from gpsweep.run import run as evaluate
 from gpsweep.store import Store, chunk
 from gpsweep.store.__main__ import main as store
+from gpsweep.store.chunk import Chunk
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
@@ -381,6 +384,33 @@ def test_a_run_whose_counts_are_gone_does_not_keep_the_others_from_a_report(
     with pytest.warns(UserWarning, match="identity.json: expected the identity of stored counts"):
         assert report(["runs"]) == 0
     assert capsys.readouterr().out.split() == ["runs/0/report.html", "runs/1/report.html"]
+
+
+def test_what_was_to_be_computed_afresh_goes_on_where_it_was_stopped(
+    terminal: Terminal, counted: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of before is left beside what is new; a job that SLURM begins again does not begin anew."""
+    pictures(terminal.folder)
+    assert terminal(*SMALL, "eps=[1,2]")[0] == 0
+    batches, keep = len(counted), Store.put
+    counted.clear()
+
+    def stopped(store: Store, chunk: Chunk) -> Path:
+        path = keep(store, chunk)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", stopped)
+        code, _, err = terminal(*SMALL, "eps=[1,2]", "fresh=true")
+    assert (code, len(counted)) == (143, 1)
+    assert "what is stored stays, and the same command without fresh=true goes on" in err
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert terminal(*SMALL, "eps=[1,2]", "fresh=true")[0] == 0
+    assert len(counted) == batches
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    assert terminal(*SMALL, "eps=[1,2]", "fresh=true")[0] == 0
+    assert len(counted) == 2 * batches
 
 
 def test_what_was_computed_afresh_takes_the_place_of_all_that_was_there(

@@ -133,17 +133,18 @@ class Store:
         """
         return save(self.folder / _name(chunk.batch, chunk.points), chunks.pack(chunk))
 
-    def replace(self, chunk: Chunk) -> Path:
-        """Store a batch's counts in place of all that was stored of any of its points.
+    def discard(self, points: Sequence[Point]) -> None:
+        """Remove all that is stored of some points, and what is stored in the same files.
 
         Raises:
-            GpsweepError: as :meth:`put`.
+            GpsweepError: if a file cannot be removed.
         """
-        path = self.put(chunk)
-        for other in self.folder.glob(f"{path.name.partition('-')[0]}-*{SUFFIX}"):
-            if other != path and not self._points(other).isdisjoint(chunk.points):
-                other.unlink(missing_ok=True)
-        return path
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            try:
+                if not self._points(path).isdisjoint(points):
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise GpsweepError(f"fresh=true: cannot remove {path}: {error.strerror}") from None
 
     def missing(
         self, points: Sequence[Point], batches: Iterable[int] | None = None
