@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 import segmentation_models_pytorch
-from segmentation_models_pytorch.encoders import encoders
-from timm import is_model, list_models
+from segmentation_models_pytorch.encoders import encoders, get_preprocessing_params
+from timm import get_pretrained_cfg, is_model, list_models
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from gpsweep.errors import GpsweepError, unknown
@@ -17,6 +18,9 @@ UNIVERSAL = "tu-"  # the prefix of timm's networks as encoders
 
 def smp(*, arch: str, encoder: str, classes: int, weights: str | None = None, **options: Any) -> nn.Module:
     """Build a segmentation network, its logits at input size.
+
+    Its ``pretrained_cfg`` says the mean and std that its encoder wants: of timm's as timm states them, of
+    others as their weights do, and ImageNet's where ``weights`` is null.
 
     Args:
         arch: the architecture's class name, such as ``Unet``; upper or lower case.
@@ -42,7 +46,20 @@ def smp(*, arch: str, encoder: str, classes: int, weights: str | None = None, **
             classes=classes,
             **options,
         )
+        vars(net)["pretrained_cfg"] = _statistics(encoder, weights)
     return cast(nn.Module, net)
+
+
+def _statistics(encoder: str, weights: str | None) -> dict[str, list[float]]:
+    """Return the mean and std that an encoder wants."""
+    stated: dict[str, Any] = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+    if encoder.startswith(UNIVERSAL):
+        cfg = get_pretrained_cfg(encoder.removeprefix(UNIVERSAL))
+        stated = vars(cfg) if cfg else stated
+    elif weights is not None:
+        # Of its own encoders smp keeps them beside the weights alone, which have just been fetched.
+        stated = get_preprocessing_params(encoder, weights)
+    return {name: list(stated[name]) for name in ("mean", "std")}
 
 
 def _check_encoder(encoder: str) -> None:

@@ -68,7 +68,8 @@ def test_segmentation(named: tuple[str, ...]) -> None:
     net = build(group(*named), classes=5)
     x = images(70 if named[0] == "smp" else 64)  # smp's networks ask for multiples of 32
     assert net(x).shape == (1, 5, *x.shape[-2:])
-    torch.testing.assert_close(net.fill, torch.tensor([0.485, 0.456, 0.406]) * 255)
+    mean = [0.5] * 3 if "encoder=tu-test_resnet" in named else [0.485, 0.456, 0.406]
+    torch.testing.assert_close(net.fill, torch.tensor(mean) * 255)
 
 
 @pytest.mark.parametrize("named", CLASSIFICATION, ids="-".join)
@@ -103,6 +104,22 @@ def test_statistics_of_torchvision_are_the_architectures_own() -> None:
     with torch.device("meta"):
         net = torchvision(arch="efficientnet_v2_l", classes=5)
     assert net.pretrained_cfg == {"mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "mean", "std"),
+    [
+        ("tu-test_vit.r160_in1k", [0.5] * 3, [0.5] * 3),
+        ("tu-resnet18", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ("mobilenet_v2", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    ],
+)
+def test_statistics_of_smp_are_the_encoders_own(encoder: str, mean: list[float], std: list[float]) -> None:
+    from gpsweep.models.smp import smp
+
+    with torch.device("meta"):
+        net = smp(arch="Unet" if "vit" not in encoder else "DPT", encoder=encoder, classes=5)
+    assert net.pretrained_cfg == {"mean": mean, "std": std}
 
 
 def test_statistics_can_be_overridden() -> None:
@@ -185,8 +202,11 @@ def test_downloaded_weights_of_smp(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     trained = encoders.get_encoder("resnet18", weights=None)
     state = trained.state_dict() | {"fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}
     save_file(state, tmp_path / "model.safetensors")
-    monkeypatch.setattr(encoders, "hf_hub_download", lambda *_, **__: str(tmp_path / "model.safetensors"))
-    assert sha256(build(group("smp", "weights=imagenet"), classes=2).net.encoder) == sha256(trained)
+    (tmp_path / "config.json").write_text('{"mean": [0.5, 0.5, 0.25], "std": [1, 1, 0.5]}')
+    monkeypatch.setattr(encoders, "hf_hub_download", lambda *_, filename, **__: str(tmp_path / filename))
+    net = build(group("smp", "weights=imagenet"), classes=2)
+    assert sha256(net.net.encoder) == sha256(trained)
+    assert net.fill.tolist() == [127.5, 127.5, 63.75]  # the colour of the mean that the weights state
 
 
 @pytest.mark.parametrize(
