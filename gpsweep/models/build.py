@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
+from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,8 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
             )
         check_published(cfg, Path(str(cfg.checkpoint)).name)
         restore(net, str(cfg.checkpoint))
+        if assumed := _stated(net, "assumed"):
+            warnings.warn(f"model.checkpoint={cfg.checkpoint}: {assumed}", stacklevel=2)
     wrapped = PixelNet(
         net,
         mean=_statistic(cfg, net, "mean"),
@@ -104,9 +108,15 @@ def _statistic(cfg: DictConfig, net: nn.Module, name: str) -> Any:
     """Read ``model.mean`` or ``model.std``; null asks the network itself, as timm's networks can be asked."""
     value = cfg[name]
     if value is None:
-        value = (getattr(net, "pretrained_cfg", None) or {}).get(name)
+        value = _stated(net, name)
     if value is None:
         raise GpsweepError(
             f"model.{name}=null: the network states none of its own; give one value a channel."
         )
     return list(value) if OmegaConf.is_list(value) else value
+
+
+def _stated(net: nn.Module, name: str) -> Any:
+    """Return what a network says of itself, as timm's networks do; None where it says nothing."""
+    stated = getattr(net, "pretrained_cfg", None)
+    return stated.get(name) if isinstance(stated, Mapping) else None

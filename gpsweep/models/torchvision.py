@@ -15,11 +15,17 @@ from gpsweep.models.download import explained
 PUBLISHED = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")  # in the files, for norm1, conv2, …
 DRAWN = ("googlenet", "inception_v3")  # they warn, and take seconds to draw weights, unless told not to
 
+ASSUMED = (
+    "transform_input=true, as torchvision's own weights want; trained from scratch: "
+    "+model.net.transform_input=false"
+)
+
 
 def torchvision(*, arch: str, classes: int, weights: str | None = None, **options: Any) -> nn.Module:
     """Build a segmentation or classification network, without its auxiliary head.
 
-    Its ``pretrained_cfg`` says the mean and std that torchvision's weights for this architecture want.
+    Its ``pretrained_cfg`` says the mean and std that torchvision's weights for this architecture want, and
+    what else was assumed of a checkpoint.
 
     Args:
         arch: a name of ``torchvision.models.list_models()``, such as ``fcn_resnet50`` or ``resnet18``.
@@ -38,6 +44,7 @@ def torchvision(*, arch: str, classes: int, weights: str | None = None, **option
     chosen = _weights(offered, weights, classes)
     if arch in segmentation:
         options = {"weights_backbone": None} | options
+    assumed = arch in DRAWN and chosen is None and "transform_input" not in options
     if arch in DRAWN:
         # torchvision sets transform_input for its own weights alone, which a checkpoint may hold as well.
         options = {"init_weights": False, "transform_input": True} | options
@@ -48,7 +55,8 @@ def torchvision(*, arch: str, classes: int, weights: str | None = None, **option
     if isinstance(net, models.DenseNet):
         net.register_load_state_dict_pre_hook(_rename)
     preset = (chosen or next(iter(offered))).transforms()
-    vars(net)["pretrained_cfg"] = {"mean": preset.mean, "std": preset.std}
+    stated = {"mean": preset.mean, "std": preset.std}
+    vars(net)["pretrained_cfg"] = stated | ({"assumed": ASSUMED} if assumed else {})
     return net
 
 

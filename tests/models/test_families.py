@@ -289,3 +289,24 @@ def test_checkpoints_of_inception_find_their_preprocessing(arch: str) -> None:
 
     net = torchvision(arch=arch, classes=5, aux_logits=False)
     assert net.transform_input
+
+
+def test_what_is_assumed_of_a_checkpoint_of_inception_is_said(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    from torchvision import models
+
+    full = models.googlenet(num_classes=2, init_weights=False)
+    torch.save(full.state_dict(), tmp_path / "own.pth")
+    named = ("torchvision", "arch=googlenet", f"checkpoint={tmp_path / 'own.pth'}")
+    for value, said in (("false", False), ("true", True)):
+        net = build(group(*named, f"net.transform_input={value}"), classes=2)
+        assert net.net.transform_input is said
+    assert not recwarn.list
+    with pytest.warns(
+        UserWarning,
+        match=r"own\.pth: transform_input=true, as torchvision's own weights want; trained from scratch",
+    ):
+        assert build(group(*named), classes=2).net.transform_input
+    build(group(*named[:2]), classes=2)
+    assert not recwarn.list
