@@ -175,7 +175,7 @@ def tally(
         GpsweepError: if network and data do not fit, or an image cannot be read.
     """
     from gpsweep.counting import walk
-    from gpsweep.data.batch import collate, on_device
+    from gpsweep.data.batch import collate, on_device, read
     from gpsweep.memo import Memo
     from gpsweep.prepare import prepare
     from gpsweep.trainer import quiet_lightning
@@ -197,7 +197,7 @@ def tally(
         for start in sorted({place // size * size for place in places}):
             rows = range(start, min(start + size, len(parts.source)))
             own = [row - start for row in rows if row in tuned]
-            batch = collate([parts.source[row] for row in rows])
+            batch = collate([read(parts.source, row) for row in rows])
             if isinstance(batch, GpsweepError):
                 raise batch
             for here, logits in walk(net, on_device(batch, device), **options):

@@ -25,7 +25,7 @@ from gpsweep.atomic import check_writable, save
 from gpsweep.command import INTERRUPTED, typed, within_hydra
 from gpsweep.console import standard_output
 from gpsweep.data.base import Sample, Source
-from gpsweep.data.batch import Guarded, collate
+from gpsweep.data.batch import Guarded, collate, read
 from gpsweep.data.build import source_of
 from gpsweep.errors import GpsweepError, listing, unknown
 from gpsweep.interrupts import leave_signals, terminated_at_once
@@ -91,7 +91,7 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     held = source_of(cfg.data)
     source: Source = config.instance(training(cfg), "train")
     check_classes(source, held, key="train")
-    samples = [source[number] for number in range(len(source))]
+    samples = [read(source, number) for number in range(len(source))]
     net = build(cfg.model, classes=len(held.classes))
     module = prepared(cfg, net, samples, held)
     train(cfg, module, samples, held)

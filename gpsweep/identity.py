@@ -111,7 +111,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
             "samples": len(source),
             "ids": _digest(*(name.encode() for name in source.ids)),
             "files": files(source),
-            "first": content([source[0]]),
+            "first": content([read(source, 0)]),
             "code": code_of(type(source).__mro__, targets_of(cfg.data.source)),
             "settings": _of_source(cfg.data.source),
         },

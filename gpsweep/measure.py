@@ -15,7 +15,7 @@ from torch import nn
 from gpsweep import cost
 from gpsweep.counting import count
 from gpsweep.data.base import Source
-from gpsweep.data.batch import Batch, collate, on_device
+from gpsweep.data.batch import Batch, collate, on_device, read
 from gpsweep.errors import GpsweepError
 from gpsweep.memo import Memo
 from gpsweep.points import Point
@@ -61,7 +61,7 @@ def measure_missing(
     known = set() if again else set(cost.stored(folder))
     if known.issuperset(cost.settings(points)):
         return
-    batch = collate([source[place] for place in range(min(IMAGES, batch_size, len(source)))])
+    batch = collate([read(source, place) for place in range(min(IMAGES, batch_size, len(source)))])
     if isinstance(batch, GpsweepError):
         raise batch
     found = measure(

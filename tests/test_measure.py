@@ -156,6 +156,7 @@ class Source:
     task, classes, name = "segmentation", ("a", "b", "c"), "made up"
 
     def __init__(self) -> None:
+        self.ids = [str(place) for place in range(len(self))]
         self.asked: list[int] = []
 
     def __len__(self) -> int:
@@ -164,7 +165,7 @@ class Source:
     def __getitem__(self, place: int) -> Any:
         self.asked.append(place)
         one = batch()
-        return {"image": one["image"][0], "target": one["target"][0], "id": str(place)}
+        return {"image": one["image"][0].byte(), "target": one["target"][0], "id": self.ids[place]}
 
 
 def test_what_is_stored_is_not_measured_again_unless_asked(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ class Sample(TypedDict):
 
     Keys:
         image: uint8 ``(3, H, W)``, RGB.
-        target: int64 ``(H, W)`` or ``()``; ``VOID`` where there is no truth.
+        target: int64 ``(H, W)`` or ``()``; ``VOID`` where there is no truth. A user's own data may give other
+            integers, see :func:`gpsweep.data.batch.read`.
         id: unique and stable within the data set.
     """
 
@@ -128,7 +129,7 @@ def check_ids(ids: Sequence[str], *, key: str, where: object) -> None:
     Raises:
         GpsweepError: naming the key, the place and the ids.
     """
-    if not ids:
+    if len(ids) == 0:
         raise GpsweepError(f"{key}: no samples in {where}: the data set is empty")
     repeated = [name for name, times in Counter(ids).items() if times > 1]
     if repeated:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
-from gpsweep.data.base import VOID, Sample, Source
-from gpsweep.errors import GpsweepError
+from gpsweep.data.base import SEGMENTATION, VOID, Sample, Source
+from gpsweep.errors import GpsweepError, listing
+
+TENSORS = ("image", "target")
 
 
 class Batch(TypedDict):
@@ -52,19 +54,42 @@ class Guarded:
 
 
 def read(source: Source, index: int) -> Sample:
-    """Read one sample.
+    """Read one sample; a target of other whole numbers becomes int64.
 
     Raises:
-        GpsweepError: naming it, whatever a user's own data raise.
+        GpsweepError: naming it, whatever a user's own data raise, and where it is no sample of their task.
     """
     try:
-        return source[index]
+        sample: Any = source[index]
     except GpsweepError:
         raise
     except Exception as error:
         raise GpsweepError(
             f"data: {source.ids[index]} cannot be read: {type(error).__name__}: {error}"
         ) from error
+    return _checked(sample, source, f"data: {source.ids[index]}: expected")
+
+
+def _checked(sample: Any, source: Source, expected: str) -> Sample:
+    """Return a sample whose tensors are of the shapes and types that all that follows takes for granted."""
+    tensors = isinstance(sample, Mapping) and all(isinstance(sample.get(name), Tensor) for name in TENSORS)
+    if not tensors or "id" not in sample:
+        came = f"dict of {listing(list(sample))}" if isinstance(sample, Mapping) else type(sample).__name__
+        raise GpsweepError(
+            f"{expected} samples as dicts of the tensors image and target, and of id, came {came}"
+        )
+    image, target = (sample[name] for name in TENSORS)
+    if image.dtype != torch.uint8 or image.dim() != 3 or len(image) != 3:
+        raise GpsweepError(f"{expected} image as uint8 (3, H, W), RGB, came {_described(image)}")
+    shape = tuple(image.shape[1:]) if source.task == SEGMENTATION else ()
+    whole = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
+    if not whole or target.shape != shape:
+        raise GpsweepError(f"{expected} target as int64 {shape}, came {_described(target)}")
+    return Sample(image=image, target=target.long(), id=sample["id"])
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def collate(samples: Sequence[Sample | GpsweepError]) -> Batch | GpsweepError:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, read_write
-from torch import Tensor
 
 from gpsweep.config import instance, target_node
 from gpsweep.data.base import CLASSIFICATION, SEGMENTATION, Source, check_choice, check_ids
@@ -16,7 +14,6 @@ from gpsweep.errors import GpsweepError, listing
 
 KEY = "data.source"
 MEMBERS = ("name", "task", "classes", "ids", "__len__", "__getitem__")
-TENSORS = ("image", "target")
 
 
 def source_of(cfg: DictConfig) -> Source:
@@ -56,26 +53,23 @@ def check_source(source: Any) -> None:
             f"{KEY}: expected data with {listing(MEMBERS)}, came {kind} without {listing(lacking)}"
         )
     check_choice(f"{KEY}: task", source.task, (SEGMENTATION, CLASSIFICATION))
+    for name in ("classes", "ids"):
+        _check_names(name, getattr(source, name))
     if len(source.ids) != len(source):
         raise GpsweepError(f"{KEY}: expected an id for each of {len(source)} samples, came {len(source.ids)}")
     check_ids(source.ids, key=KEY, where=kind)
-    sample: Any = read(source, 0)
-    if not isinstance(sample, Mapping) or not all(isinstance(sample.get(name), Tensor) for name in TENSORS):
-        came = f"dict of {listing(list(sample))}" if isinstance(sample, Mapping) else type(sample).__name__
+    sample = read(source, 0)
+    if sample["id"] != source.ids[0]:
         raise GpsweepError(
-            f"{KEY}: expected samples as dicts of the tensors image and target, and of id, came {came}"
+            f"{KEY}: expected {source.ids[0]} as id of the first sample, as in ids, came {sample['id']}"
         )
-    if sample.get("id") != source.ids[0]:
-        raise GpsweepError(
-            f"{KEY}: expected {source.ids[0]} as id of the first sample, as in ids, came {sample.get('id')}"
-        )
-    image, target = (sample[name] for name in TENSORS)
-    if image.dtype != torch.uint8 or image.dim() != 3 or len(image) != 3:
-        raise GpsweepError(f"{KEY}: expected image as uint8 (3, H, W), RGB, came {_described(image)}")
-    expected = tuple(image.shape[1:]) if source.task == SEGMENTATION else ()
-    if target.is_floating_point() or target.shape != expected:
-        raise GpsweepError(f"{KEY}: expected target as int64 {expected}, came {_described(target)}")
 
 
-def _described(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+def _check_names(name: str, names: Any) -> None:
+    """Refuse names that are no text, such as numbers and paths."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise GpsweepError(f"{KEY}: expected {name} as a list of str, came {type(names).__name__} {names}")
+    if other := [each for each in names if not isinstance(each, str)]:
+        raise GpsweepError(
+            f"{KEY}: expected {name} as a list of str, came {type(other[0]).__name__} {other[0]} in it"
+        )

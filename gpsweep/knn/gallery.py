@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from gpsweep import layers
 from gpsweep.data.base import CLASSIFICATION, Source
-from gpsweep.data.batch import Batch, Guarded, collate, content
+from gpsweep.data.batch import Batch, Guarded, collate, content, read
 from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
 from gpsweep.identity import arithmetic, code, code_of, engine, files, structure
@@ -92,7 +92,7 @@ class Gallery:
         self.net, self.source, self.layer = net, source, features
         self.cache = Cache(cache, "knn.cache", fresh)
         self.memory_format, self.workers = memory_format, workers
-        self.shape = tuple(source[0]["image"].shape)
+        self.shape = tuple(read(source, 0)["image"].shape)
         # Few small images do not fill the processor; of many large ones, few are wanted.
         self.block_size = min(MOST, max(FEWEST, PIXELS // (self.shape[-2] * self.shape[-1])))
         self.device: torch.device | None = None
@@ -182,7 +182,7 @@ class Gallery:
         """Read one block of images."""
         size = self.block_size
         rows = range(number * size, min((number + 1) * size, len(self)))
-        return self._whole(collate([self.source[row] for row in rows]))
+        return self._whole(collate([read(self.source, row) for row in rows]))
 
     def _blocks(self) -> Iterator[Batch]:
         loader: DataLoader[Any] = DataLoader(
@@ -247,5 +247,5 @@ def _identity_of_source(source: Source) -> str:
     digest = hashlib.sha256(about.encode())
     digest.update("\n".join(source.ids).encode())
     rows = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)).tolist()
-    digest.update(content([source[row] for row in rows]).encode())
+    digest.update(content([read(source, row) for row in rows]).encode())
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gpsweep import config, layers
 from gpsweep.command import told
 from gpsweep.console import standard_output
-from gpsweep.data.batch import Batch, collate
+from gpsweep.data.batch import Batch, collate, read
 from gpsweep.data.build import source_of
 from gpsweep.engine import MemoryFormat, formatted
 from gpsweep.errors import GpsweepError
@@ -70,7 +70,7 @@ def network_and_sample(cfg: DictConfig) -> tuple[nn.Module, Batch]:
         # Layers, shapes and times do not depend on them.
         cfg.model.update({key: None for key in ("checkpoint", "weights") if key in cfg.model})
     net = build(cfg.model, classes=len(source.classes))
-    batch = collate([source[0]])
+    batch = collate([read(source, 0)])
     assert not isinstance(batch, GpsweepError)
     return net, batch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from gpsweep.data.base import VOID, Sample
-from gpsweep.data.batch import Batch, Guarded, collate
+from gpsweep.data.batch import Batch, Guarded, collate, read
 from gpsweep.errors import GpsweepError
 
 
@@ -96,6 +97,52 @@ def test_guarded_returns_errors_only_of_its_kind() -> None:
     assert isinstance(guarded[2], GpsweepError)
     with pytest.raises(IndexError):
         guarded[6]
+
+
+class Odd(Broken):
+    """A data set whose third sample is what ``found`` says, beside its id."""
+
+    def __init__(self, task: str, **found: torch.Tensor) -> None:
+        self.task, self.found = task, found
+
+    def __getitem__(self, index: int) -> Sample:
+        whole = sample(4, 6, name=self.ids[index], dense=self.task == "segmentation")
+        return {**whole, **self.found} if index == 2 else whole  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(
+    ("task", "found", "says"),
+    [
+        (
+            "segmentation",
+            {"target": torch.zeros(4, 5).long()},
+            r"target as int64 \(4, 6\), came int64 \(4, 5\)",
+        ),
+        ("segmentation", {"target": torch.zeros(4, 6)}, r"target as int64 \(4, 6\), came float32 \(4, 6\)"),
+        ("classification", {"target": torch.tensor(True)}, r"target as int64 \(\), came bool \(\)"),
+        ("classification", {"target": torch.tensor([1])}, r"target as int64 \(\), came int64 \(1,\)"),
+        (
+            "classification",
+            {"image": torch.zeros(4, 4, 6).byte()},
+            r"image as uint8 \(3, H, W\), RGB, came uint8 \(",
+        ),
+        ("classification", {"target": 1}, "samples as dicts of the tensors image and target, and of id"),
+    ],
+)
+def test_each_sample_is_checked_and_named(task: str, found: dict[str, torch.Tensor], says: str) -> None:
+    first, second, _ = DataLoader(Guarded(Odd(task, **found)), batch_size=2, collate_fn=collate)
+    assert first["ids"] == ["a", "b"]
+    assert isinstance(second, GpsweepError)
+    assert re.match(f"data: c: expected {says}", str(second))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.uint16])
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_targets_of_other_integers_become_int64(task: str, dtype: torch.dtype) -> None:
+    target = torch.full((4, 6) if task == "segmentation" else (), 3, dtype=dtype)
+    read_in = read(Odd(task, target=target), 2)["target"]
+    assert read_in.dtype == torch.int64
+    assert torch.equal(read_in, target.long())
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")

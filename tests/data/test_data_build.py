@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from commands import Terminal, pictures
@@ -50,12 +51,22 @@ class Own:
         ({"image": torch.zeros(3, 4, 5)}, r"image as uint8 \(3, H, W\), RGB, came float32 \(3, 4, 5\)"),
         ({"target": torch.zeros(5, 4).long()}, r"target as int64 \(4, 5\), came int64 \(5, 4\)"),
         ({"task": "classification"}, r"target as int64 \(\), came int64 \(4, 5\)"),
+        ({"target": torch.zeros(4, 5)}, r"target as int64 \(4, 5\), came float32 \(4, 5\)"),
+        ({"target": torch.zeros(4, 5).bool()}, r"target as int64 \(4, 5\), came bool \(4, 5\)"),
+        ({"ids": range(2)}, "expected ids as a list of str, came int 0 in it"),
+        ({"ids": ["x", Path("y")]}, "expected ids as a list of str, came PosixPath y in it"),
+        ({"classes": np.arange(3)}, "expected classes as a list of str, came int64 0 in it"),
+        ({"classes": 3}, "expected classes as a list of str, came int 3"),
     ],
 )
 def test_what_is_no_data_is_named(changes: dict[str, Any], says: str) -> None:
     check_source(Own())
     with pytest.raises(GpsweepError, match=says):
         check_source(Own(**changes))
+
+
+def test_names_may_stand_in_an_array() -> None:
+    check_source(Own(ids=np.array(["x", "y"]), classes=np.array(["a", "b"])))
 
 
 def test_what_lacks_members_is_named() -> None:
