@@ -108,7 +108,7 @@ def check_statistics(net: PixelNet) -> None:
     span = high - low
     # Some slack, for rounding and for a std of one's own.
     zero = (low < 1e-2) & (high > -1e-2)
-    if not bool((zero & (span > 0.1) & (span < 512)).all()):
+    if not bool((zero & (span > 0.1) & (span < 300)).all()):
         warnings.warn(
             f"model.scale, model.mean, model.std: grey levels 0–255 become {low.min() + 0:.4g} … "
             f"{high.max():.4g}; expected model.scale=1 with mean and std in grey levels, and 1/255 with "

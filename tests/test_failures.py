@@ -207,6 +207,7 @@ UNIT = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     [
         (GREY_LEVELS, r"model\.mean, .* become -2\.118 … -1\.787; expected model\.scale=1 with"),
         (UNIT | {"scale": 1}, r"become -2\.118 … 1136; expected .* and 1/255 with"),
+        ({"mean": 0.5, "std": 0.5, "scale": 1}, r"become -1 … 509; expected .* and 1/255 with"),
         ({"mean": 0, "std": 255}, r"become 0 … 0\.003922"),
         (GREY_LEVELS | {"scale": 1}, None),
         (UNIT, None),
