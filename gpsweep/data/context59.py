@@ -108,6 +108,7 @@ def context59(
         size=size,
         image_key="data.images",
         mask_key="data.masks",
+        told=b"" if table is None else table.tobytes(),
     )
 
 

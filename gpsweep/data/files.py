@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -75,6 +76,7 @@ class Files:
         list_key: str = "data.split",
         image_key: str = "data.root",
         mask_key: str = "data.root",
+        told: bytes = b"",
     ) -> None:
         """Check the samples.
 
@@ -91,6 +93,7 @@ class Files:
             list_key: the configuration key behind ``where``.
             image_key: the configuration key behind the images.
             mask_key: the configuration key behind the masks.
+            told: what else the truth comes from, such as a table of a file; part of the stamp.
 
         Raises:
             GpsweepError: naming the key and what does not fit.
@@ -107,6 +110,7 @@ class Files:
         self.reader = reader
         self.image_key = image_key
         self.mask_key = mask_key
+        self.told = told
         images = [item.image for item in self.items]
         masks = [item.truth for item in self.items if isinstance(item.truth, Path)]
         self.unlabelled = all(item.truth is None for item in self.items)
@@ -132,7 +136,8 @@ class Files:
 
     def stamp(self) -> str:
         """Return a short hash over ids, masks and the sizes of images, wherever they lie."""
-        return stamp(((item.id, *_looked_at(item)) for item in self.items), key=self.image_key)
+        told: list[tuple[str, list[Path], list[Path]]] = [(self.told.hex(), [], [])] if self.told else []
+        return stamp(chain(told, ((item.id, *_looked_at(item)) for item in self.items)), key=self.image_key)
 
     def _mask(self, image: Path, path: Path, size: Size, legend: Legend) -> Targets:
         mask = self.reader(path, key=self.mask_key)

@@ -12,6 +12,7 @@ from scipy.io import savemat
 
 from gpsweep.data.base import VOID, Source
 from gpsweep.data.context59 import CALLED, CLASSES, context59
+from gpsweep.data.files import Files
 from gpsweep.data.legend import palette
 from gpsweep.errors import GpsweepError
 
@@ -183,6 +184,26 @@ def test_a_missing_class_and_a_missing_label(home: Path, listed: Maker) -> None:
         context59(root=str(home), labels=str(listed(home / "labels.txt", renamed)))
     with pytest.raises(GpsweepError, match="names 458 labels; expected 459"):
         context59(root=str(home), labels=str(listed(home / "labels.txt", lines[1:])))
+
+
+def test_a_corrected_list_of_labels_changes_the_stamp(home: Path, listed: Maker) -> None:
+    def stamp(**changes: str) -> str:
+        source = context59(root=str(home), **changes)
+        assert isinstance(source, Files)
+        return source.stamp()
+
+    lines = (home / "context59" / "labels.txt").read_text().splitlines()
+    before = stamp()
+    assert stamp(labels=str(listed(home / "labels.txt", [*reversed(lines)]))) == before
+    sky, wood = number_of("sky"), number_of("wood")
+    swapped = [*lines]
+    swapped[sky - 1], swapped[wood - 1] = f"{sky}: wood", f"{wood}: sky"
+    listed(home / "context59" / "labels.txt", swapped)
+    assert stamp() != before
+    as_pngs(home, "numbers")
+    pngs = stamp(masks="pngs")
+    listed(home / "context59" / "labels.txt", lines)
+    assert stamp(masks="pngs") == pngs
 
 
 def test_foreign_numbers(home: Path) -> None:
