@@ -237,9 +237,13 @@ def _fill_curves(content: Tracked, run: Run) -> None:
         run.log(row)
     run.log({**content.headline(), **_media(content)})
     # W&B's own summary is the last row, the largest ε; a curve is better known by its best point.
+    curves = content.curves()
     for name, best in content.best.items():
         known = {"eps": best["eps"], "helps": best["helps"]} | measures(best)
         run.summary.update({f"{name}/{key}": value for key, value in known.items()})
+        # What was not measured there would stay another point's.
+        for key in {key for point in curves[name] for key in measures(point)} - set(known):
+            del run.summary[f"{name}/{key}"]  # type: ignore[no-untyped-call]
     run.summary["eps"] = content.top["eps"]
     run.log_artifact(_files(content, run.id))
 

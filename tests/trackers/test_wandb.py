@@ -118,6 +118,18 @@ def test_the_summary_holds_the_best_points(logged: tuple[Finished, str]) -> None
     assert content["base"] == float(top["base"])
 
 
+def test_what_was_not_measured_at_the_best_point_is_not_in_the_summary(tmp_path: Path) -> None:
+    finished = write(tmp_path / "run", label="argmax", eps=[-0.5, 0, 0.5], costs=None)
+    Wandb().log(finished.folder)
+    [run] = offline(finished.folder)
+    content = summary(run)["summary"]
+    best = max(finished.rows(), key=lambda row: float(row["score"]))
+    assert (content["argmax/eps"], best["cost"]) == (float(best["eps"]), "")
+    costs = [row["argmax/cost"] for row in history(run) if "argmax/cost" in row]
+    assert costs == [1], "that of an image alone"
+    assert "argmax/cost" not in content
+
+
 def test_the_table_and_the_chart_hold_every_point(logged: tuple[Finished, str]) -> None:
     finished, _ = logged
     [run] = offline(finished.folder)
