@@ -7,7 +7,7 @@ import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wandb import Run
 
 MODES = ("offline", "online")
+PROJECT = "gpsweep"
 UPLOAD_S = 600  # how long a run that is online may take to upload the rest
 
 
@@ -31,18 +32,18 @@ class Wandb:
     """Tracker ``wandb``.
 
     Args:
-        project: the project.
+        project: the project; None: ``$WANDB_PROJECT``, else ``gpsweep``.
         entity: a user or team; None: your default one.
         mode: ``offline`` writes a folder that ``wandb sync`` sends; ``online`` needs a key.
-        group: None: the sweep's folder.
-        tags: of the run.
-        name: of the run; None: the model and the data set.
+        group: None: ``$WANDB_RUN_GROUP``, else the sweep's folder.
+        tags: of the run; none: ``$WANDB_TAGS``, commas between them.
+        name: of the run; None: ``$WANDB_NAME``, else the model and the data set.
         per_point: one W&B run a point, grouped, in place of one for all curves.
         dir: where ``wandb/`` lies; None: the sweep's folder, else the run's.
         timeout_s: how long to wait for the network before going on offline.
     """
 
-    project: str = "gpsweep"
+    project: str | None = None
     entity: str | None = None
     mode: str = "offline"
     group: str | None = None
@@ -65,23 +66,35 @@ class Wandb:
             raise unknown("tracker.mode", self.mode, MODES)
         if not isinstance(self.tags, list):
             raise GpsweepError(f"tracker.tags={self.tags}: expected a list, such as tracker.tags=[ablation]")
+        full = self.filled()
         try:
-            library.Settings(project=self.project, run_tags=self.tags, init_timeout=self.timeout_s)
+            library.Settings(project=full.project, run_tags=full.tags, init_timeout=self.timeout_s)
         except (library.Error, ValueError) as error:
             reason = " ".join(str(error).split())
             raise GpsweepError(f"tracker: W&B does not take its settings: {reason}") from None
         if self.mode == "online":
             log_in()
 
+    def filled(self) -> Wandb:
+        """Return the tracker with what it leaves open as W&B's environment variables say."""
+        told = os.environ.get
+        return replace(
+            self,
+            project=self.project or told("WANDB_PROJECT") or PROJECT,
+            group=self.group or told("WANDB_RUN_GROUP") or None,
+            tags=self.tags or [tag for tag in told("WANDB_TAGS", "").split(",") if tag],
+            name=self.name or told("WANDB_NAME") or None,
+        )
+
     def log(self, folder: Path, *, sweep: Path | None = None) -> str:
         """Show a finished run: all curves as one W&B run, or one W&B run a point."""
         self.check()
-        content = tracked(folder)
+        content, full = tracked(folder), self.filled()
         root = Path(self.dir).expanduser() if self.dir else sweep or folder
         with staging(root):
             if self.per_point:
-                return self._log_points(content, root, self.group or place(folder, sweep).as_posix())
-            return self._log_curves(content, root, self.group or (group_name(sweep) if sweep else None))
+                return full._log_points(content, root, full.group or place(folder, sweep).as_posix())
+            return full._log_curves(content, root, full.group or (group_name(sweep) if sweep else None))
 
     def _log_curves(self, content: Tracked, root: Path, group: str | None) -> str:
         options = {"name": self.name or content.name, "group": group, "config": content.config}

@@ -168,6 +168,22 @@ def test_configuration_group_tags_pictures_and_files(sweep: Path) -> None:
     assert all(sweep in Path(entry["local_path"]).parents for entry in kept), "not in the home folder"
 
 
+def test_what_the_configuration_leaves_open_the_environment_may_say(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in {"PROJECT": "theirs", "TAGS": "a,b", "NAME": "named", "RUN_GROUP": "grouped"}.items():
+        monkeypatch.setenv(f"WANDB_{key}", value)
+    Wandb().log(sweep / "0", sweep=sweep)
+    Wandb(project="curves", tags=["c"], name="mine", group="ours").log(sweep / "1", sweep=sweep)
+    begun = [records(run, "run")[0] for run in offline(sweep)]
+    keys = ("project", "tags", "display_name", "run_group")
+    told = [[each[key] for key in keys] for each in begun]
+    assert sorted(told) == [["curves", ["c"], "mine", "ours"], ["theirs", ["a", "b"], "named", "grouped"]]
+    monkeypatch.setenv("WANDB_PROJECT", "a/b")
+    with pytest.raises(GpsweepError, match=r"W&B does not take its settings: Invalid project name"):
+        Wandb().check()
+
+
 def test_two_runs_in_one_process_and_a_second_attempt_never_share_a_run(sweep: Path) -> None:
     for number in ("0", "1", "1"):
         Wandb(group="mine").log(sweep / number, sweep=sweep)
