@@ -137,7 +137,7 @@ class Wandb:
         return "offline", f"W&B: {kept}"
 
     def _open(self, mode: str, root: Path, **own: Any) -> Run:
-        """Open a W&B run, offline where the network does not answer."""
+        """Open a W&B run, offline where W&B does not answer or refuses."""
         import wandb
 
         root.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class Wandb:
                 raise
             reason = " ".join(str(error).split()).partition(" Consider ")[0]
             warnings.warn(
-                f"tracker.mode=online: W&B was not reached, so the run is kept offline ({reason})",
+                f"tracker.mode=online: W&B did not open the run, so it is kept offline ({reason})",
                 stacklevel=5,
             )
             return wandb.init(mode="offline", id=token_hex(8), **options)

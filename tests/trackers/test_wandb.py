@@ -262,7 +262,7 @@ def test_the_mode_asked_for_overrules_that_of_the_environment(
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nobody answers
     tracker = Wandb(mode="online", timeout_s=1)
     tracker.check()
-    with pytest.warns(UserWarning, match="W&B was not reached"):
+    with pytest.warns(UserWarning, match="W&B did not open the run"):
         tracker.log(finished.folder)
 
 
@@ -342,7 +342,7 @@ def test_without_a_network_the_run_is_kept_offline(
     tracker = Wandb(mode="online", timeout_s=2, per_point=per_point)
     tracker.check()
     start = perf_counter()
-    with pytest.warns(UserWarning, match="W&B was not reached, so the run is kept offline") as caught:
+    with pytest.warns(UserWarning, match="W&B did not open the run, so it is kept offline") as caught:
         line = tracker.log(finished.folder)
     assert perf_counter() - start < 60
     assert len(caught) == 1
