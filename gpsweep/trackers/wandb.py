@@ -97,7 +97,7 @@ class Wandb:
             return full._log_curves(content, root, full.group or (group_name(sweep) if sweep else None))
 
     def _log_curves(self, content: Tracked, root: Path, group: str | None) -> str:
-        options = {"name": self.name or content.name, "group": group, "config": content.config}
+        options = {"name": self.name or content.name, "group": group, "config": settings(content)}
         return self._send(self.mode, root, partial(_fill_curves, content), **options)[1]
 
     def _log_points(self, content: Tracked, root: Path, group: str) -> str:
@@ -106,7 +106,7 @@ class Wandb:
             options = {
                 "name": f"{name} eps={results.decimal(point['eps'])}",
                 "group": group,
-                "config": content.config | {axis: point[axis] for axis in AXES},
+                "config": settings(content) | {axis: point[axis] for axis in AXES},
             }
             asked = mode
             mode, line = self._send(asked, root, partial(_fill_point, point), **options)
@@ -243,6 +243,14 @@ def staging(root: Path) -> Iterator[None]:
     finally:
         for name in new:
             del os.environ[name]
+
+
+def settings(content: Tracked) -> dict[str, Any]:
+    """Return the configuration; in a sweep of W&B's once more as a whole, below a key of its own.
+
+    Its parameters take the place of what is called the same: of a network's settings that is its name.
+    """
+    return content.config | ({"run": content.config} if os.environ.get("WANDB_SWEEP_ID") else {})
 
 
 def _fill_curves(content: Tracked, run: Run) -> None:

@@ -69,6 +69,10 @@ def test_the_agents_command_runs_and_logs_the_metric(
     records = [json.loads(line) for line in lines]
     [begun] = [record["run"] for record in records if record["type"] == "run"]
     assert (begun["run_id"], begun["sweep_id"]) == ("agentsrun", "sweep0")
+    configured = begun["config"]["update"]
+    assert configured["model"] == "scenes", "the agent's parameter"
+    assert configured["run"]["model"]["name"] == "scenes"
+    assert configured["run"]["data"]["limit"] == 2
     rows = [record["history"]["item"] for record in records if record["type"] == "history"]
     assert [row["eps"] for row in rows[:-1]] == [-1, -0.5, 0, 0.5]
     assert isinstance(rows[-1][content["metric"]["name"]], float | int)
