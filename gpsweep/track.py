@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep import config, record, results, trackers
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="+", help="tracker=NAME and its settings")
     options = parser.parse_args(arguments)
     failed = 0
+    # Lightning's loggers take it from RANK, SLURM_PROCID, …, which may count commands of their own.
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
     tracker = build(options.overrides)
     runs = results.runs(options.folder)
     sent: list[record.Record] = []

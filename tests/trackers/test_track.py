@@ -7,6 +7,7 @@ from shutil import copytree
 
 import pytest
 from finished import Finished
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from gpsweep import record, results
 from gpsweep.store import Store
@@ -17,6 +18,19 @@ from gpsweep.trackers.csv import Csv
 def test_one_run(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(finished.folder), "tracker=csv"]) == 0
     assert capsys.readouterr() == (f"CSV: {finished.folder / 'csv' / 'metrics.csv'}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("tracker", "pattern"), [("csv", "metrics.csv"), ("tensorboard", "run/events.out.*")]
+)
+def test_the_command_logs_whatever_number_its_process_has(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, tracker: str, pattern: str
+) -> None:
+    pytest.importorskip(tracker)
+    # As Lightning reads it where it is imported first, of a shell within a job, say.
+    monkeypatch.setattr(rank_zero_only, "rank", 1, raising=False)
+    assert main([str(finished.folder), f"tracker={tracker}"]) == 0
+    assert len(list((finished.folder / tracker).glob(pattern))) == 1
 
 
 def test_a_folder_of_runs_of_which_one_is_damaged(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
