@@ -58,8 +58,13 @@ def typed(main: Callable[[], object]) -> None:
             print(f"gpsweep: {in_words(error)}", file=sys.stderr)
             sys.exit(FAILED)
         except KeyboardInterrupt:
-            print("gpsweep: stopped", file=sys.stderr)
-            sys.exit(INTERRUPTED)
+            sys.exit(stopped())
+
+
+def stopped() -> int:
+    """Say that Ctrl-C has ended a command, and return its exit code."""
+    print("gpsweep: stopped", file=sys.stderr)
+    return INTERRUPTED
 
 
 def full_errors() -> bool:
@@ -124,7 +129,7 @@ def in_words(error: Exception) -> str:
 def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Make a command, a function that returns its exit code, print a mistake in one line and return 1.
 
-    As under Hydra, ``HYDRA_FULL_ERROR=1`` shows the traceback.
+    Ctrl-C takes one line as well. As under Hydra, ``HYDRA_FULL_ERROR=1`` shows the traceback.
 
     Args:
         mistakes: what is one besides :class:`gpsweep.errors.GpsweepError`.
@@ -144,6 +149,8 @@ def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[
                         raise
                     print(f"gpsweep: {misspelt(error) or error}", file=sys.stderr)
                     return FAILED
+                except KeyboardInterrupt:
+                    return stopped()
 
         return run
 

@@ -57,6 +57,13 @@ def test_ctrl_c_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -
     assert end.value.code == 130
     assert capsys.readouterr().err == "gpsweep: stopped\n"
 
+    @told()
+    def other() -> int:
+        raise KeyboardInterrupt
+
+    assert other() == 130
+    assert capsys.readouterr().err == "gpsweep: stopped\n"
+
 
 def test_hydra_prints_mistakes_and_warnings_are_whose_they_were_after() -> None:
     before = warnings.formatwarning
