@@ -40,6 +40,12 @@ class Asked:
     out: Path
     extra: list[str]
 
+    @property
+    def of_training(self) -> list[str]:
+        """What of it tells of trainings alone."""
+        seeds = [] if self.seeds is None else [f"seeds={','.join(map(str, self.seeds))}"]
+        return seeds + [each for each in self.extra if of_training(each)]
+
 
 def asked(arguments: Sequence[str]) -> Asked:
     """Read a command line.
@@ -99,6 +105,10 @@ def make(wanted: Asked) -> int:
     """
     table = definition.read(wanted.name)
     variant = table.small if wanted.small else table.paper
+    if wanted.of_training and not any(row.fit for row in variant.rows.values()):
+        raise GpsweepError(
+            f"{wanted.of_training[0]}: expected a table that trains its networks, came {wanted.name}"
+        )
     rows = jobs(variant, wanted.out, wanted.extra, wanted.seeds)
     check(rows)
     check_writable(wanted.out, "out")

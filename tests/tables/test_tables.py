@@ -143,6 +143,8 @@ def test_data_that_are_missing_say_so_themselves(tables: Command, tmp_path: Path
         (["table6", "fit.epoch=1"], "epoch"),
         (["table6", "fit.seed=5"], "fit.seed=5: the rows of a table name their own; expected seeds=5"),
         (["table6", "++fit.seed=5"], "++fit.seed=5: the rows of a table name their own; expected seeds=5"),
+        (["table1", "seeds=0,1"], "seeds=0,1: expected a table that trains its networks, came table1"),
+        (["table4", "small=true", "fit.epochs=4"], "fit.epochs=4: expected a table that trains its networks"),
         (["table4", "data.split=train,val"], "data.split"),
         (["fig10", "label=[argmax,top2]"], "FCN-32s: expected one curve for this line, came 2: label=argmax"),
         (["fig10", "iterations=2"], "FCN-32s: expected one curve for this line, came 2"),
