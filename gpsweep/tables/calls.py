@@ -11,12 +11,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import FrameType
+from typing import IO
 
 from gpsweep.errors import GpsweepError
 from gpsweep.jobs import LOG
 
 SIGNALLED = 128
+REPORT = "Report:"  # what stands above the path of a run's report
 STOPPED = "stopped; what is stored stays, and the same command goes on"
 
 
@@ -41,7 +44,9 @@ class Calls:
     def __call__(
         self, command: Sequence[str], label: str, folder: Path, *, threads: int | None = None
     ) -> None:
-        """Run a command of gpsweep; its progress and warnings are shown, its table is left to its report.
+        """Run a command of gpsweep; its progress and warnings are shown, and what it says below its table.
+
+        The table itself is left to its report.
 
         Args:
             command: with its arguments.
@@ -56,9 +61,12 @@ class Calls:
         for log in folder.glob(f"*/{LOG}"):
             log.unlink()
         tell(f"{label}: {shlex.join(['python', *command[1:]])}")
-        with self._begun(command, threads) as process:
-            for line in process.stderr or ():
-                tell(f"{label}: {line.rstrip()}")
+        with TemporaryFile("w+", errors="replace") as printed:
+            with self._begun(command, threads, printed) as process:
+                for line in process.stderr or ():
+                    tell(f"{label}: {line.rstrip()}")
+            printed.seek(0)
+            text = printed.read()
         with self.lock:
             self.running.remove(process)
         code = process.returncode
@@ -68,15 +76,17 @@ class Calls:
             raise TableStoppedError(STOPPED)
         if code:
             raise GpsweepError(_said(folder) or f"It ended with code {code}; see above")
+        for line in below_table(text):
+            tell(f"{label}: {line}")
 
-    def _begun(self, command: Sequence[str], threads: int | None) -> subprocess.Popen[str]:
+    def _begun(self, command: Sequence[str], threads: int | None, printed: IO[str]) -> subprocess.Popen[str]:
         env = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
         errors = subprocess.PIPE if self.labelled else None
         with self.lock:
             if self.stopped:
                 raise TableStoppedError(STOPPED)
             process = subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=errors, text=True, errors="replace", env=env
+                command, stdout=printed, stderr=errors, text=True, errors="replace", env=env
             )
             self.running.add(process)
         return process
@@ -111,6 +121,12 @@ def _said(folder: Path) -> str:
             return f"{lines[-1]} (see {log})"
         return " ".join(lines).removeprefix("gpsweep: ")
     return ""
+
+
+def below_table(printed: str) -> list[str]:
+    """Return what a run has printed after where its report lies: what its tracker says."""
+    lines = printed.splitlines()
+    return lines[lines.index(REPORT) + 2 :] if REPORT in lines else []
 
 
 def tell(message: str) -> None:

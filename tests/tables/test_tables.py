@@ -13,6 +13,7 @@ from time import perf_counter, sleep
 from typing import Any
 
 import pytest
+from commands import Terminal
 from outcomes import make
 
 from gpsweep import results
@@ -204,6 +205,22 @@ def test_commands_that_run_at_once_say_whose_lines_are(
     says = "import os, sys; print('threads:', os.environ['OMP_NUM_THREADS'], file=sys.stderr)"
     Calls(labelled=True)([sys.executable, "-c", says], "[1/2] MNIST", tmp_path, threads=3)
     assert capfd.readouterr().err.splitlines()[1:] == ["[1/2] MNIST: threads: 3"]
+
+
+def test_what_a_tracker_says_is_passed_on(terminal: Terminal) -> None:
+    code, out, err = terminal("tracker=csv", "data.limit=2", "hydra.run.dir=run")
+    assert code == 0, err
+    assert out.splitlines()[-1] == f"CSV: {terminal.folder / 'run' / 'csv' / 'metrics.csv'}"
+    (terminal.folder / "out").write_text(out)
+    says = [sys.executable, "-c", "print(open('out').read(), end='')"]
+    for labelled in (False, True):
+        Calls(labelled=labelled)(says, "[1/2] scenes", terminal.folder)
+        shown, told = terminal.capture.readouterr()
+        assert shown == ""
+        assert told.splitlines()[1:] == [f"[1/2] scenes: {out.splitlines()[-1]}"]
+    (terminal.folder / "out").write_text(out[: out.index("CSV: ")])
+    Calls()(says, "[1/2] scenes", terminal.folder)
+    assert len(terminal.capture.readouterr().err.splitlines()) == 1
 
 
 def test_jobs_run_at_once_and_share_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
