@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ HELD = {
     "helps": "helps",
 }
 """What is told of a gain on held-out images, and what selection.csv calls it."""
+HASHED = 8  # characters of a hash that tell apart what a person has named
 EPS_STEPS = 3  # decimals of ε that a whole number of steps stands for
 
 Record = dict[str, Any]
@@ -107,14 +109,20 @@ def below(folder: Path, sweep: Path | None) -> Path:
 
 
 def group_name(sweep: Path) -> str:
-    """Return the name of a sweep: its folder's, with the day where the folder is named by the time.
+    """Return the name of a sweep, which no other has: where its folder lies below the working directory.
+
+    Of one that is named by the time, the day and the time are enough; elsewhere a hash of the path tells
+    folders of one name apart.
 
     >>> group_name(Path("outputs/2026-01-02/03-04-05")), group_name(Path("outputs/labels"))
-    ('2026-01-02/03-04-05', 'labels')
+    ('2026-01-02/03-04-05', 'outputs/labels')
     """
-    path = sweep.resolve()
-    dated = re.fullmatch(r"\d{4}-\d\d-\d\d", path.parent.name)
-    return f"{path.parent.name}/{path.name}" if dated else path.name
+    path, here = sweep.resolve(), Path.cwd()
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", path.parent.name):
+        return f"{path.parent.name}/{path.name}"
+    if here in path.parents:
+        return path.relative_to(here).as_posix()
+    return f"{path.name}-{sha256(str(path).encode()).hexdigest()[:HASHED]}"
 
 
 def place(folder: Path, sweep: Path | None) -> Path:

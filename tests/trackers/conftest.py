@@ -49,10 +49,10 @@ def sweep(template: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def two_sweeps(tmp_path: Path) -> list[Path]:
-    """Two sweeps of one run each, whose curves are others."""
-    folders = [tmp_path / "labels" / label for label in ("argmax", "uniform")]
+    """Two sweeps of one run each, whose curves are others and whose folders have one name."""
+    folders = [tmp_path / label / "labels" for label in ("argmax", "uniform")]
     for folder in folders:
-        write(folder / "0", label=folder.name, eps=[0, 0.5])
+        write(folder / "0", label=folder.parent.name, eps=[0, 0.5])
     return folders
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -150,8 +151,18 @@ def test_jobs_of_one_name_are_told_apart_by_where_they_lie(tmp_path: Path) -> No
     assert content.below(tmp_path / "elsewhere", sweep) == Path("elsewhere")
 
 
-def test_sweeps_of_one_folder_are_told_apart_by_name(tmp_path: Path) -> None:
+def test_sweeps_of_one_folder_are_told_apart_by_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     day = tmp_path / "2026-01-02"
     assert content.place(day / "03-04-05" / "0", day / "03-04-05") == Path("2026-01-02/03-04-05/0")
+    (tmp_path / "x").mkdir()
+    monkeypatch.chdir(tmp_path)
     assert content.place(tmp_path / "a" / "0", tmp_path / "a") == Path("a/0")
+    assert content.place(Path("x/a/0"), Path("x/a")) == Path("x/a/0")
+    monkeypatch.chdir(tmp_path / "x")
+    assert content.place(Path("a/0"), Path("a")) == Path("a/0")
+    elsewhere = [content.group_name(tmp_path / folder / "a") for folder in ("y", "z")]
+    assert len(set(elsewhere)) == 2
+    assert all(re.fullmatch(r"a-[0-9a-f]{8}", each) for each in elsewhere)
     assert content.place(day / "03-04-05", None) == Path("2026-01-02/03-04-05")

@@ -80,18 +80,23 @@ def test_a_folder_below_the_users_own(
 ) -> None:
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
     for _ in range(2):
         line = TensorBoard(dir="~/tb").log(finished.folder)
-    assert line == f"TensorBoard: tensorboard --logdir {tmp_path / 'home' / 'tb'}"
+    assert line == "TensorBoard: tensorboard --logdir home/tb"
     assert len(read(tmp_path / "home" / "tb" / "run").Scalars("base")) == 5
 
 
-def test_sweeps_that_share_a_folder_stay_apart(two_sweeps: list[Path], tmp_path: Path) -> None:
+def test_sweeps_that_share_a_folder_stay_apart(
+    two_sweeps: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     tracker = TensorBoard(dir=str(tmp_path / "tb"))
     for sweep in two_sweeps:
-        assert tracker.log(sweep / "0", sweep=sweep).endswith(f"--logdir {tmp_path / 'tb'}")
-    tracker.log(two_sweeps[0] / "0")
-    for place, label in {"argmax/0": "argmax", "uniform/0": "uniform", "0": "argmax"}.items():
+        assert tracker.log(sweep / "0", sweep=sweep).endswith("--logdir tb")
+    tracker.log(two_sweeps[0] / "0")  # by itself it takes the place of itself
+    places = ("argmax/labels/0", "uniform/labels/0")
+    for place, label in zip(places, ("argmax", "uniform"), strict=True):
         [tag] = [t for t in read(tmp_path / "tb" / place).Tags()["scalars"] if re.fullmatch(r"\w+/score", t)]
         assert tag == f"{label}/score"
 

@@ -22,6 +22,7 @@ from finished import ABSENT, Finished, name, write
 from gpsweep.errors import GpsweepError
 from gpsweep.track import build
 from gpsweep.trackers import send, wandb
+from gpsweep.trackers.content import group_name
 from gpsweep.trackers.wandb import Wandb
 
 pytest.importorskip("wandb")
@@ -209,7 +210,7 @@ def test_one_run_a_point(tmp_path: Path) -> None:
         assert {key: row[key] for key in numbers} == numbers
         assert setting["eps"] == row["eps"]
         assert begun["display_name"] == f"{setting['label']} eps={row['eps']}"
-        assert begun["run_group"] == "sweep/0"
+        assert begun["run_group"] == f"{group_name(tmp_path / 'sweep')}/0"
     assert not expected
 
 
@@ -220,7 +221,7 @@ def test_points_of_jobs_whose_folders_are_named_alike_are_no_group(tmp_path: Pat
         line = Wandb(per_point=True).log(finished.folder, sweep=sweep)
     runs = offline(sweep)
     groups = {records(run, "run")[0]["run_group"] for run in runs}
-    assert groups == {"my sweep/a/val", "my sweep/b/val"}
+    assert groups == {f"{group_name(sweep)}/{job}/val" for job in ("a", "b")}
     command = line.removeprefix("W&B: wandb sync")
     found = subprocess.run(
         f"printf '%s\\n' {command}", shell=True, check=True, capture_output=True, text=True
