@@ -73,8 +73,11 @@ ENGINE = (
 # or a network of the user's own is told may matter.
 OF_MODELS = ("checkpoint", "name")
 OF_SOURCES = ("root", "images", "masks", "labels", "sbd")
-# What tells the libraries of a GPU in which precision to compute 32 bits, whatever PyTorch asks of them.
-OVERRIDES = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
+# What tells the libraries of a device in which precision to compute 32 bits, whatever PyTorch asks of them.
+OVERRIDES = {
+    "cpu": ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    "cuda": ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+}
 OPTIONS = (
     "seed",
     "random_unit",
@@ -192,7 +195,7 @@ def arithmetic(device: str) -> str:
     Args:
         device: ``cpu`` or ``cuda``.
     """
-    told = OVERRIDES if device == "cuda" else ()
+    told = OVERRIDES.get(device, ())
     return " ".join([device, *(f"{name}={os.environ[name]}" for name in told if name in os.environ)])
 
 

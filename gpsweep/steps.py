@@ -64,6 +64,9 @@ def rms(activation: Tensor) -> Tensor:
     Returns:
         ``(N, 1, …)``, ≥ 0, in the units of the activation and ready to be multiplied with it.
     """
-    if activation.dim() < 2:
-        return activation.abs()
-    return activation.square().mean(tuple(range(1, activation.dim())), keepdim=True).sqrt()
+    # One dimension after the other: a mean that is one number is split among threads, and their count would
+    # change its last digit.
+    squares = activation.square()
+    for dimension in range(activation.dim() - 1, 0, -1):
+        squares = squares.mean(dimension, keepdim=True)
+    return squares.sqrt()

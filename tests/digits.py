@@ -28,6 +28,10 @@ class Digits:
     def __post_init__(self) -> None:
         self.ids = [f"{number:04d}" for number in range(len(self.images))]
 
+    def stamp(self) -> str:
+        """Return what changes with the data, so that they are not read to see whether they have changed."""
+        return str([part.double().sum().item() for part in (self.images, self.targets)])
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -21,7 +21,7 @@ from gpsweep.labels import STRATEGIES, Hints
 from gpsweep.memo import Memo
 from gpsweep.points import LABELS, SIGNALS, STEPS, Point
 from gpsweep.signals import eq5
-from gpsweep.steps import by_rms
+from gpsweep.steps import by_rms, rms
 
 IDS = ["a", "b"]
 
@@ -114,11 +114,10 @@ def naive_curve(
         directions = []
         for g, h, first in zip(gradients, here, start, strict=True):
             g = torch.zeros_like(h).float() if g is None else g.float()
-            dims = tuple(range(1, g.dim()))
-            size = g.square().mean(dims, keepdim=True).sqrt()
+            size = rms(g)
             d = g.sign() if curve.step == "sign" else torch.where(size > 0, g / size, 0)
             if curve.layer != "input" and scale == "rms":
-                d = first.square().mean(dims, keepdim=True).sqrt() * d
+                d = rms(first) * d
             directions.append(d)
         return directions
 
@@ -408,6 +407,26 @@ def test_random_labels_belong_to_the_sample_not_the_batch() -> None:
     [(_, other)] = curve(net, x[1:], sample_ids=["c"], **options)
     torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4)
     assert (together[1:] - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(64, 90, 120), (512, 32, 32), (50, 700)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_rms_of_an_image_is_the_same_with_any_number_of_threads(
+    shape: tuple[int, ...], memory_format: torch.memory_format
+) -> None:
+    h = torch.randn((12, *shape), generator=torch.Generator().manual_seed(0))
+    h = h.contiguous(memory_format=memory_format) if h.dim() == 4 else h
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(torch.cat([rms(image) for image in h.split(1)]))
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0].equal(found[1])
+    assert found[0].equal(found[2])
+    exact = h.double().square().flatten(1).mean(1).sqrt()
+    torch.testing.assert_close(found[0].flatten().double(), exact, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("scale", ["rms", "absolute"])

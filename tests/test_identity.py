@@ -64,13 +64,16 @@ def test_the_code_of_a_network_is_part_of_it_and_torchs_own_is_not() -> None:
     assert code(nn.Sequential(plain, Own())) != code(plain)
 
 
-def test_what_overrides_the_precision_of_a_gpu_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in OVERRIDES:
+def test_what_overrides_the_precision_of_a_device_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (name for own in OVERRIDES.values() for name in own):
         monkeypatch.delenv(name, raising=False)
     assert arithmetic("cuda") == "cuda"
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     assert arithmetic("cuda") == "cuda NVIDIA_TF32_OVERRIDE=0"
     assert arithmetic("cpu") == "cpu"
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+    assert arithmetic("cpu") == "cpu ONEDNN_DEFAULT_FPMATH_MODE=BF16"
+    assert arithmetic("mps") == "mps"
 
 
 def test_content_is_of_what_is_seen() -> None:

@@ -149,12 +149,12 @@ def content(samples: Sequence[Sample]) -> str:
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch whose tensors are on a device; from pinned memory they may still be under way."""
-    valid = batch["valid"]
+    """Return a batch whose tensors are on a device; those of pinned memory may be on their way to a GPU."""
+    valid, ahead = batch["valid"], device.type == "cuda"
     return Batch(
-        image=batch["image"].to(device, non_blocking=True),
-        target=batch["target"].to(device, non_blocking=True),
-        valid=None if valid is None else valid.to(device, non_blocking=True),
+        image=batch["image"].to(device, non_blocking=ahead),
+        target=batch["target"].to(device, non_blocking=ahead),
+        valid=None if valid is None else valid.to(device, non_blocking=ahead),
         ids=batch["ids"],
         content=batch["content"],
     )
