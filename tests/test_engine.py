@@ -736,6 +736,46 @@ def test_points_that_change_each_other_do_not_ride_together() -> None:
     )
 
 
+class Few(nn.Module):
+    """A network that takes so many samples at once, and says what it lacks for more."""
+
+    def __init__(self, samples: int, lack: Exception) -> None:
+        super().__init__()
+        self.samples, self.lack = samples, lack
+        self.middle, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.samples:
+            raise self.lack
+        return self.head(self.middle(x))
+
+
+def test_points_that_fail_together_are_said_to_and_computed_alone() -> None:
+    lack = RuntimeError("output too large\nException raised from kernel")
+    net, x = Few(3, lack).eval(), torch.rand(2, 3, 4, 4)
+    said = r"^points_per_forward: 2 points in one pass fail \(output too large\) after layer=input; going on"
+    with pytest.warns(UserWarning, match=said):
+        together = dict(curve(net, x, [0.1, 0.2, 0.3], points_per_forward=2))
+    assert all(logits.equal(together[point]) for point, logits in curve(net, x, [0.1, 0.2, 0.3]))
+
+
+@pytest.mark.parametrize("layer", ["input", "middle"])
+@pytest.mark.parametrize(
+    "lack",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    ],
+    ids=str,
+)
+def test_a_batch_beyond_memory_is_named_at_every_layer(layer: str, lack: Exception) -> None:
+    with pytest.raises(
+        GpsweepError, match=r"^data.batch_size=2: the memory of cpu does not hold one pass of"
+    ):
+        list(curve(Few(1, lack).eval(), torch.rand(2, 3, 4, 4), 0.5, layer=layer))
+
+
 class Table(nn.Module):
     def __init__(self) -> None:
         super().__init__()
