@@ -1,4 +1,4 @@
-"""A GPU's batches, each read and copied while the one before is computed.
+"""What is read while what was read before is computed; of a GPU's batches, copied as well.
 
 Lightning reads a batch when the one before is done, and copies it in line with what the GPU computes, which
 does nothing meanwhile.
@@ -6,9 +6,9 @@ does nothing meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader
 
 from gpsweep.data.batch import Batch, on_device
 from gpsweep.errors import GpsweepError
+
+T = TypeVar("T")
 
 
 def ahead(loader: DataLoader[Any], device: torch.device) -> Iterable[Batch | GpsweepError]:
@@ -46,25 +48,30 @@ class Ahead:
         batches = iter(self.loader)
         copying = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
-        def fetched() -> Any:
+        def fetched() -> tuple[Any, Any] | None:
             batch = next(batches, None)
-            if batch is None or isinstance(batch, GpsweepError):
+            if batch is None:
+                return None
+            if isinstance(batch, GpsweepError):
                 return batch, None
             with torch.cuda.stream(copying):
                 return on_device(batch, self.device), copying.record_event()
 
-        with ThreadPoolExecutor(1) as reader:
-            waiting = reader.submit(fetched)
-            while True:
-                batch, copied = waiting.result()
-                if batch is None:
-                    return
-                waiting = reader.submit(fetched)
-                if copied is not None:
-                    computing = torch.cuda.current_stream(self.device)
-                    computing.wait_event(copied)
-                    for part in batch.values():
-                        if isinstance(part, Tensor):
-                            # Its memory is not to be given to a later copy before what reads it is done.
-                            part.record_stream(computing)
-                yield batch
+        for batch, copied in one_ahead(fetched):
+            if copied is not None:
+                computing = torch.cuda.current_stream(self.device)
+                computing.wait_event(copied)
+                for part in batch.values():
+                    if isinstance(part, Tensor):
+                        # Its memory is not to be given to a later copy before what reads it is done.
+                        part.record_stream(computing)
+            yield batch
+
+
+def one_ahead(fetch: Callable[[], T | None]) -> Iterator[T]:
+    """Yield what a function returns until it is None, each fetched while the one before is used."""
+    with ThreadPoolExecutor(1) as reader:
+        waiting = reader.submit(fetch)
+        while (found := waiting.result()) is not None:
+            waiting = reader.submit(fetch)
+            yield found

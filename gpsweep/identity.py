@@ -38,6 +38,7 @@ INSTALLED = tuple({sysconfig.get_path(place) for place in ("stdlib", "platstdlib
 LIBRARIES = ("site-packages", "dist-packages")  # of a user's or a cluster's own, which lie anywhere
 # What turns a batch into counts; a change of any of these files makes other numbers possible.
 ENGINE = (
+    "ahead.py",
     "counting.py",
     "crf.py",
     "data/arrays.py",
@@ -156,8 +157,9 @@ def code(net: nn.Module, targets: Iterable[str] = ()) -> str:
         targets: dotted names of what built it.
     """
     kinds = (base for module in net.modules() for base in type(module).__mro__)
-    scripted = [MANGLED.sub("", getattr(module, "code", "")) for module in net.modules() if _scripted(module)]
-    return _digest(code_of(kinds, targets).encode(), *(text.encode() for text in scripted))
+    scripted = [module for module in net.modules() if isinstance(module, torch.jit.ScriptModule)]
+    texts = [MANGLED.sub("", getattr(module, "code", "")) for module in scripted]
+    return _digest(code_of(kinds, targets).encode(), *(text.encode() for text in texts))
 
 
 def code_of(kinds: Iterable[type], targets: Iterable[str] = ()) -> str:
@@ -211,9 +213,10 @@ def _targets(content: Any) -> Iterator[str]:
         yield target
         if target.startswith("hydra.utils.get_"):  # a function or a class that is handed over itself
             yield str(content.get("path", ""))
-    values = content.values() if isinstance(content, Mapping) else content
-    for value in values if isinstance(content, Mapping | list) else ():
-        yield from _targets(value)
+        content = [*content.values()]
+    if isinstance(content, list):
+        for value in content:
+            yield from _targets(value)
 
 
 def _own(name: str, path: Path) -> bool:
@@ -222,10 +225,6 @@ def _own(name: str, path: Path) -> bool:
         return name.startswith(("gpsweep.models.", "gpsweep.data."))
     installed = any(path.is_relative_to(place) for place in INSTALLED)
     return not installed and not any(place in path.parts for place in LIBRARIES)
-
-
-def _scripted(module: nn.Module) -> bool:
-    return isinstance(module, torch.jit.ScriptModule) and hasattr(module, "code")
 
 
 def _version_of(package: str) -> str:
@@ -242,7 +241,7 @@ def _held(name: str) -> set[str]:
     them itself, its source tells.
     """
     held = vars(sys.modules[name]).values() if name in sys.modules else ()
-    return {_module_of(value) for value in held if not _module_of(value).startswith(f"{name}.")}
+    return {module for module in map(_module_of, held) if not module.startswith(f"{name}.")}
 
 
 def _module_of(value: Any) -> str:

@@ -113,6 +113,18 @@ class Spool:
             for name, content in zip(predictions.ids, pictures, strict=True):
                 save(self._path(point, name), content)
 
+    def discard(self, points: Sequence[Point]) -> None:
+        """Remove all predictions of some points.
+
+        Raises:
+            GpsweepError: if a file cannot be removed.
+        """
+        for path in (path for point in points for path in self._place(point).glob("*.png")):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise GpsweepError(f"fresh=true: cannot remove {path}: {error.strerror}") from None
+
     def missing(
         self, points: Sequence[Point], batches: Iterable[int] | None = None
     ) -> dict[int, list[Point]]:

@@ -151,8 +151,8 @@ def missing(cfg: DictConfig, parts: Parts) -> list[Task]:
     own = range(cfg.shard, kept.batches, cfg.shards)
     if cfg.fresh and not requeued():
         # At once, not batch by batch: a run that is stopped midway leaves nothing old beside what is new.
-        if rank() == 0 and parts.spool is None:
-            parts.store.discard(wanted)
+        if rank() == 0:
+            kept.discard(wanted)
         return [Task(batch, wanted) for batch in own]
     tasks = [Task(batch, open_points) for batch, open_points in kept.missing(wanted, own).items()]
     left, total = sum(len(task.points) for task in tasks), len(own) * len(wanted)

@@ -17,12 +17,15 @@ from omegaconf import DictConfig
 from gpsweep.allocator import keep_freed
 from gpsweep.errors import GpsweepError
 from gpsweep.lightning import (
+    DDPStrategy,
     LightningEnvironment,
     MisconfigurationException,
     TorchElasticEnvironment,
     Trainer,
 )
 
+# Processes meet at the end alone. One that is done early waits for the last, perhaps for hours; of one that
+# has died others tell.
 PATIENCE = timedelta(days=30)
 # A run without srun on a machine that has it is meant so.
 SRUN = ".*`srun` command is available"
@@ -46,19 +49,11 @@ def trainer_of(cfg: DictConfig) -> Trainer:
         accelerator=cfg.trainer.accelerator,
         devices=cfg.trainer.devices,
         num_nodes=cfg.trainer.num_nodes,
-        strategy=_strategy(cfg) if several and cfg.trainer.devices != "auto" else "auto",
+        strategy=DDPStrategy(timeout=PATIENCE) if several and cfg.trainer.devices != "auto" else "auto",
         inference_mode=False,
         use_distributed_sampler=False,
         enable_progress_bar=False,
     )
-
-
-def _strategy(cfg: DictConfig) -> Any:
-    from pytorch_lightning.strategies import DDPStrategy
-
-    # Processes meet at the end alone. One that is done early waits for the last, perhaps for hours; of one
-    # that has died others tell.
-    return DDPStrategy(timeout=PATIENCE)
 
 
 def bare_trainer(key: str, *, several: bool = False, **options: Any) -> Trainer:

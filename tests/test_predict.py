@@ -191,3 +191,5 @@ def test_the_spool_knows_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(GpsweepError, match=r"^store: .*c\.png cannot be read"):
         spool.submit(points[1], tmp_path / "y.tgz")
     assert not (tmp_path / "y.tgz").exists()
+    spool.discard(points[1:])
+    assert spool.missing(points) == {0: [points[1]], 1: [points[1]]}

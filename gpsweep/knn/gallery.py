@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gpsweep import layers
+from gpsweep.ahead import one_ahead
 from gpsweep.data.base import CLASSIFICATION, Source
 from gpsweep.data.batch import Batch, Guarded, collate, content, read
 from gpsweep.engine import MemoryFormat
@@ -137,10 +138,15 @@ class Gallery:
         return {
             "network": _identity_of_net(self.net),
             "features": str(self.call),  # whatever alias it was called by
-            "data": _identity_of_source(self.source),
+            "data": self._identity_of_data,
             "computing": f"{computing}, torch {torch.__version__}",
             "engine": engine(),
         }
+
+    @cached_property
+    def _identity_of_data(self) -> str:
+        # Asked for twice; of data of the user's own all images may be read for it.
+        return _identity_of_source(self.source)
 
     def describe(self, x: Tensor) -> Tensor:
         """Return the features of images.
@@ -192,13 +198,7 @@ class Gallery:
             worker_init_fn=leave_signals,
             collate_fn=collate,
         )
-        # The next block is read while the network computes on this one.
-        with ThreadPoolExecutor(1) as reader:
-            blocks = iter(loader)
-            ahead = reader.submit(next, blocks, None)
-            while (batch := ahead.result()) is not None:
-                ahead = reader.submit(next, blocks, None)
-                yield self._whole(batch)
+        yield from map(self._whole, one_ahead(partial(next, iter(loader), None)))
 
     def _whole(self, batch: Batch | GpsweepError) -> Batch:
         if isinstance(batch, GpsweepError):
