@@ -22,9 +22,9 @@ from benchmarks.table import Row, show, store
 from gpsweep import config
 from gpsweep.console import standard_output
 from gpsweep.counting import count
-from gpsweep.counts import miou, total
 from gpsweep.data.batch import Batch, collate
 from gpsweep.memo import Memo
+from gpsweep.metrics import miou, total
 from gpsweep.models.build import build
 from gpsweep.points import Grid, grid
 from gpsweep.precision import Precision, computing

@@ -17,9 +17,9 @@ from benchmarks import command
 from benchmarks.clock import Spread
 from benchmarks.table import Row
 from gpsweep import config, report, results
+from gpsweep.counts import Counts
 from gpsweep.points import Point, decimal_range, grid
 from gpsweep.record import note, outcome
-from gpsweep.sparse import Counts
 from gpsweep.store import Chunk, Store
 
 STORE_SHARE, RESUME, DEVICES, MERGE, FULL, MEMORY = 0.02, 3.0, 0.85, 2.0, 300.0, 2.0  # –, s, –, s, s, GiB

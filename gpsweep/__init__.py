@@ -4,7 +4,7 @@
 
 Where things are; which may import which, pyproject.toml says:
 
-- Points and numbers: ``points``, ``counts`` (metrics and intervals), ``sparse``, ``config`` (the schema),
+- Points and numbers: ``points``, ``counts``, ``metrics`` (and intervals), ``config`` (the schema),
   ``errors``.
 - The perturbation: ``engine``, which checks, ``walk``, which goes from point to point, and ``passes``
   through the network; ``labels``, ``signals``, ``steps`` and ``layers`` are what they combine. ``together``

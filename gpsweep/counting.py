@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gpsweep.counts import Counts
 from gpsweep.data.batch import Batch
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.memo import Memo
 from gpsweep.points import AXES, Grid, Point, cover
 from gpsweep.refine import Refinement
-from gpsweep.sparse import Counts
 from gpsweep.store.chunk import Chunk
 from gpsweep.tally import Tally
 from gpsweep.views import IDENTITY, View

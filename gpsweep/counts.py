@@ -1,205 +1,126 @@
-"""Metrics and paired bootstrap intervals from integer counts; nothing is ever averaged twice.
+"""Counts of many points at once, of which only those above zero take room.
 
-Counts are integers laid out as ``(..., images, classes, 3)``, the last axis being true positives, false
-positives and false negatives. Sums over images, ``(..., classes, 3)``, are called totals.
+An image of 150 classes shows a dozen of them, an image of a classifier one: dense counts of a full grid would
+take gigabytes where these take a few hundred megabytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from gpsweep.errors import unknown
-from gpsweep.sparse import Counts
-
-Integers = NDArray[Any]
-Floats = NDArray[np.float64]
-
-TP, FP, FN = range(3)
-TASKS = ("segmentation", "classification")
-DRAWS = 1000
-LEVEL = 0.95
-ALPHA = round(1 - LEVEL, 6)  # below it a p-value speaks for a gain
+KINDS = 3  # tp, fp, fn
 
 
-def total(counts: Integers | Counts) -> Integers:
-    """Sum counts over their images.
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """tp, fp and fn of every point, image and class, ``(points, images, classes, 3)``.
 
     Args:
-        counts: ``(..., images, classes, 3)``, integers ≥ 0.
-
-    Returns:
-        ``(..., classes, 3)``, int64.
+        rows: a point in each row, ``(points, images · classes · 3)``.
+        classes: how many classes there are.
     """
-    if isinstance(counts, Counts):
-        return counts.total()
-    return np.asarray(counts.sum(axis=-3, dtype=np.int64))
 
+    rows: sparse.csr_array
+    classes: int
 
-def iou(totals: Integers) -> Floats:
-    """Return tp / (tp + fp + fn) of each class in %, NaN for a class in neither truth nor prediction.
+    @classmethod
+    def of(cls, dense: NDArray[Any]) -> Counts:
+        """Keep dense counts ``(points, images, classes, 3)``."""
+        points, images, classes, kinds = dense.shape
+        return cls(sparse.csr_array(dense.reshape(points, images * classes * kinds)), classes)
 
-    Args:
-        totals: ``(..., classes, 3)``.
+    @classmethod
+    def beside(cls, parts: Sequence[Counts]) -> Counts:
+        """Put the images of several counts of the same points beside each other."""
+        rows = sparse.hstack([part.rows for part in parts], format="csr")
+        return cls(rows, parts[0].classes)
 
-    Returns:
-        ``(..., classes)``, 0 to 100 or NaN.
-    """
-    return _ratio(totals[..., TP], totals.sum(axis=-1), empty=np.nan)
+    @classmethod
+    def below(cls, parts: Sequence[Counts]) -> Counts:
+        """Put the points of several counts of the same images below each other."""
+        rows = sparse.vstack([part.rows for part in parts], format="csr")
+        return cls(rows, parts[0].classes)
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Points, images, classes, 3."""
+        points, columns = self.rows.shape
+        return points, columns // (self.classes * KINDS), self.classes, KINDS
 
-def class_accuracy(totals: Integers) -> Floats:
-    """Return tp / (tp + fn) of each class in %, NaN for a class that is not in the truth.
+    def __len__(self) -> int:
+        return int(self.rows.shape[0])
 
-    Args:
-        totals: ``(..., classes, 3)``.
+    def __getitem__(self, point: int) -> NDArray[Any]:
+        """Return one point's counts, dense ``(images, classes, 3)``."""
+        if not -len(self) <= point < len(self):
+            raise IndexError(point)
+        dense: NDArray[Any] = self.rows[[point]].toarray().reshape(self.shape[1:])
+        return dense
 
-    Returns:
-        ``(..., classes)``, 0 to 100 or NaN.
-    """
-    return _ratio(totals[..., TP], totals[..., TP] + totals[..., FN], empty=np.nan)
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self[point] for point in range(len(self)))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        dense: NDArray[Any] = self.rows.toarray().reshape(self.shape)
+        return dense if dtype is None else dense.astype(dtype)
 
-def miou(totals: Integers) -> Floats:
-    """Return the mean IoU in % over the classes present in truth or prediction; 0 where there is none.
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what a file keeps of the counts, in the smallest integers that hold them."""
+        largest = int(self.rows.data.max(initial=0))
+        return {
+            "values": self.rows.data.astype(np.min_scalar_type(largest)),
+            "columns": self.rows.indices,
+            "starts": self.rows.indptr,
+            "shape": np.asarray([*self.rows.shape, self.classes]),
+        }
 
-    Args:
-        totals: ``(..., classes, 3)``, summed over the data set: nothing is averaged over images.
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Counts:
+        """Return the counts that :meth:`arrays` took apart.
 
-    Returns:
-        ``(...)``, 0 to 100.
-    """
-    return _mean_ratio(totals[..., TP], totals.sum(axis=-1))
+        Raises:
+            ValueError: if the arrays do not fit together.
+        """
+        points, columns, classes = (int(number) for number in arrays["shape"])
+        parts = (arrays["values"].astype(np.int32), arrays["columns"], arrays["starts"])
+        rows = sparse.csr_array(parts, shape=(points, columns))
+        rows.check_format()
+        return cls(rows, classes)
 
+    def take(self, points: Sequence[int]) -> Counts:
+        """Return the counts of some points, in the order given."""
+        return Counts(self.rows[list(points)], self.classes)
 
-def accuracy(totals: Integers) -> Floats:
-    """Return Σtp / Σ(tp + fn) in %: the right share of the labelled pixels, or images in classification.
+    def images(self, places: Sequence[int] | NDArray[np.intp]) -> Counts:
+        """Return the counts of some images, in the order given."""
+        width = self.classes * KINDS
+        columns = (np.asarray(places, dtype=np.intp)[:, None] * width + np.arange(width)).ravel()
+        return Counts(self.rows[:, columns], self.classes)
 
-    Args:
-        totals: ``(..., classes, 3)``.
+    def total(self) -> NDArray[np.int64]:
+        """Sum over the images: ``(points, classes, 3)``."""
+        _, images, classes, kinds = self.shape
+        return self._summed(np.tile(np.arange(classes * kinds), images)).reshape(-1, classes, kinds)
 
-    Returns:
-        ``(...)``, 0 to 100; 0 where nothing is labelled.
-    """
-    return _ratio(totals[..., TP].sum(axis=-1), (totals[..., TP] + totals[..., FN]).sum(axis=-1), empty=0)
+    def right(self) -> NDArray[np.int64]:
+        """Sum the true positives of each image: ``(points, images)``."""
+        _, images, classes, kinds = self.shape
+        bins = np.repeat(np.arange(images), classes * kinds).reshape(images, classes, kinds)
+        bins[..., 1:] = images
+        return self._summed(bins.ravel())[:, :images]
 
-
-def score(totals: Integers, task: str) -> Floats:
-    """Return the score of a task in %: mean IoU for segmentation, top-1 accuracy for classification.
-
-    Args:
-        totals: ``(..., classes, 3)``.
-        task: a name of :data:`TASKS`.
-
-    Returns:
-        ``(...)``, 0 to 100.
-
-    Raises:
-        GpsweepError: for an unknown task.
-    """
-    return miou(totals) if is_segmentation(task) else accuracy(totals)
-
-
-def class_score(totals: Integers, task: str) -> Floats:
-    """Return the score of each class in %: :func:`iou`, or :func:`class_accuracy` in classification.
-
-    Args:
-        totals: ``(..., classes, 3)``.
-        task: a name of :data:`TASKS`.
-
-    Returns:
-        ``(..., classes)``, 0 to 100 or NaN.
-
-    Raises:
-        GpsweepError: for an unknown task.
-    """
-    return iou(totals) if is_segmentation(task) else class_accuracy(totals)
-
-
-def is_segmentation(task: str) -> bool:
-    """Tell the two tasks apart.
-
-    Args:
-        task: a name of :data:`TASKS`.
-
-    Raises:
-        GpsweepError: for an unknown task.
-    """
-    if task not in TASKS:
-        raise unknown("task", task, TASKS)
-    return task == "segmentation"
-
-
-def resample_weights(images: int, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """Return how often each image is in each bootstrap draw: multinomial, each row sums to ``images``.
-
-    Args:
-        images: how many there are, ≥ 0.
-        draws: how many times so many images are drawn with replacement.
-        seed: the same seed and numbers give the same draws.
-
-    Returns:
-        ``(draws, images)``, whole numbers ≥ 0 as floats.
-    """
-    generator = np.random.default_rng(seed)
-    weights = np.zeros((draws, images))
-    for row in weights if images else ():
-        row += np.bincount(generator.integers(images, size=images), minlength=images)
-    return weights
-
-
-def paired_intervals(
-    points: Counts, base: Integers, weights: Floats, task: str, level: float = LEVEL
-) -> Floats:
-    """Return the percentile interval of score(point) − score(base) over the same bootstrap draws, by point.
-
-    Args:
-        points: counts of points, ``(points, images, classes, 3)``.
-        base: counts of the unperturbed run, ``(images, classes, 3)``.
-        weights: :func:`resample_weights`, ``(draws, images)``.
-        task: a name of :data:`TASKS`.
-        level: share of the draws inside the interval, 0 to 1.
-
-    Returns:
-        ``(points, 2)``: low and high, in percentage points.
-
-    Raises:
-        GpsweepError: for an unknown task.
-    """
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    deltas = _miou_deltas if is_segmentation(task) else _accuracy_deltas
-    bounds = [np.quantile(delta, tails) for delta in deltas(points, base, weights)]
-    return np.reshape(np.asarray(bounds, dtype=np.float64), (-1, 2)) + 0.0  # + 0.0: no -0.0 on paper
-
-
-def _miou_deltas(points: Counts, base: Integers, weights: Floats) -> Iterator[Floats]:
-    def draws(counts: Integers) -> Floats:
-        # As floating point the product runs in BLAS, and is exact below 2^53.
-        columns = np.concatenate([counts[..., TP], counts.sum(axis=-1)], axis=1, dtype=np.float64)
-        tp, union = np.split(weights @ columns, 2, axis=1)
-        return _mean_ratio(tp, union)
-
-    clean = draws(base)
-    for counts in points:
-        yield draws(counts) - clean
-
-
-def _accuracy_deltas(points: Counts, base: Integers, weights: Floats) -> Iterator[Floats]:
-    right = points.right() - base[..., TP].sum(axis=-1, dtype=np.float64)
-    labelled = weights @ (base[..., TP] + base[..., FN]).sum(axis=-1, dtype=np.float64)
-    yield from _ratio(weights @ right.T, labelled[:, None], empty=0).T
-
-
-def _ratio(part: Integers, whole: Integers, *, empty: float) -> Floats:
-    out = np.full(np.broadcast_shapes(np.shape(part), np.shape(whole)), float(empty))
-    np.divide(part, whole, out=out, where=whole > 0)
-    return 100 * out
-
-
-def _mean_ratio(part: Integers, whole: Integers) -> Floats:
-    present: Floats = np.maximum(np.count_nonzero(whole > 0, axis=-1), 1).astype(np.float64)
-    mean: Floats = _ratio(part, whole, empty=0).sum(axis=-1) / present
-    return mean
+    def _summed(self, bins: NDArray[Any]) -> NDArray[np.int64]:
+        """Sum each row's columns into bins."""
+        size = int(bins.max(initial=-1)) + 1
+        sums = np.zeros((len(self), size), dtype=np.int64)
+        for row, (start, stop) in enumerate(zip(self.rows.indptr, self.rows.indptr[1:], strict=False)):
+            where = bins[self.rows.indices[start:stop]]
+            # As floating point the sums are exact below 2^53.
+            sums[row] = np.bincount(where, self.rows.data[start:stop], minlength=size)
+        return sums

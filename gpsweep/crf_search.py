@@ -26,7 +26,7 @@ from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from gpsweep import config, counts
+from gpsweep import config, metrics
 from gpsweep.atomic import save
 from gpsweep.command import INTERRUPTED, typed, within_hydra
 from gpsweep.console import standard_output
@@ -129,7 +129,7 @@ def search(cfg: DictConfig) -> pd.DataFrame:
     assert plan is not None
     places, _ = selection.halves(parts.source.ids, plan)
     totals = tally(cfg, parts, points[0], places.tolist(), tried)
-    scores = counts.score(totals, parts.source.task)
+    scores = metrics.score(totals, parts.source.task)
     table = ranked(tried, scores)
     table.attrs |= {
         "point": points[0].asdict(),

@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-from gpsweep import config, counts
+from gpsweep import config, metrics
 from gpsweep.atomic import check_writable, save
 from gpsweep.command import INTERRUPTED, typed, within_hydra
 from gpsweep.console import standard_output
@@ -99,10 +99,10 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     record = {
         "recipe": cfg.name,
         "task": held.task,
-        "score": round(float(counts.score(totals, held.task)), 3),
+        "score": round(float(metrics.score(totals, held.task)), 3),
         "per_class": {
             name: round(float(value), 3) if isfinite(value) else None
-            for name, value in zip(held.classes, counts.class_score(totals, held.task), strict=True)
+            for name, value in zip(held.classes, metrics.class_score(totals, held.task), strict=True)
         },
         "samples": {"train": len(samples), "held_out": len(held)},
         "parameters": sum(weight.numel() for weight in net.parameters()),
@@ -232,7 +232,7 @@ def show(record: Mapping[str, Any], command: str) -> None:
     """Print the score of each class and of all, and the command that uses the weights."""
     from rich.table import Table
 
-    measure = "IoU %" if counts.is_segmentation(record["task"]) else "accuracy %"
+    measure = "IoU %" if metrics.is_segmentation(record["task"]) else "accuracy %"
     held, seconds = record["samples"]["held_out"], record["seconds"]
     table = Table("class")
     table.add_column(measure, justify="right")

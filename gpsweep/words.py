@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from itertools import count
 
-from gpsweep.counts import ALPHA
+from gpsweep.metrics import ALPHA
 from gpsweep.results import decimal
 
 MINUS = "−"

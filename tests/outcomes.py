@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from gpsweep import cost
-from gpsweep import counts as metrics
+from gpsweep import cost, metrics
+from gpsweep.counts import Counts
 from gpsweep.points import Point, decimal_range, grid
 from gpsweep.results.outcome import Outcome
-from gpsweep.sparse import Counts
 
 LABELS = ["argmax", "random_onehot", "uniform", "top2"]
 EPS = decimal_range(-1, 1, 0.05)

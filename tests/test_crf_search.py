@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from networks import CLASSES
 from PIL import Image
 
-from gpsweep import counts, crf_search, results
+from gpsweep import crf_search, metrics, results
 from gpsweep.results import selection
 
 pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
@@ -71,10 +71,10 @@ def test_the_best_is_what_a_run_gives_on_the_tuning_images(terminal: Terminal, s
     assert terminal(*run, "hydra.run.dir=run")[0] == 0
     outcome = results.read(Path("run"))
     tune, _ = selection.halves(outcome.ids, outcome.info["select"])
-    clean, there = counts.score(counts.total(np.asarray(outcome.counts)[:, tune]), outcome.task)
+    clean, there = metrics.score(metrics.total(np.asarray(outcome.counts)[:, tune]), outcome.task)
     assert found[0]["score"] == pytest.approx(there, abs=1e-9)
     assert found[0]["clean_score"] == pytest.approx(clean, abs=1e-9)
-    without = counts.score(counts.total(outcome.base[tune]), outcome.task)
+    without = metrics.score(metrics.total(outcome.base[tune]), outcome.task)
     assert found[0]["clean_delta"] == pytest.approx(clean - without, abs=1e-9)
 
 
@@ -90,7 +90,7 @@ def test_a_point_of_several_iterations_is_one_point(terminal: Terminal, search: 
     assert terminal(*run, "hydra.run.dir=run")[0] == 0
     outcome = results.read(Path("run"))
     tune, _ = selection.halves(outcome.ids, outcome.info["select"])
-    scores = counts.score(counts.total(np.asarray(outcome.counts)[:, tune]), outcome.task)
+    scores = metrics.score(metrics.total(np.asarray(outcome.counts)[:, tune]), outcome.task)
     by_point = {
         (point.iterations, point.eps): score for point, score in zip(outcome.points, scores, strict=True)
     }

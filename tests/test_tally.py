@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_jaccard_index, multiclass_stat_scores
 
-from gpsweep import counts
+from gpsweep import metrics
 from gpsweep.errors import GpsweepError
 from gpsweep.tally import Tally
 
@@ -52,7 +52,7 @@ def test_torchmetrics_agrees() -> None:
     scores = multiclass_stat_scores(predicted, target, multidim_average="samplewise", **options)
     assert got.equal(scores[..., [0, 1, 3]])
     jaccard = multiclass_jaccard_index(predicted, target, num_classes=7, ignore_index=VOID)
-    assert float(counts.miou(got.sum(0).numpy())) == pytest.approx(100 * float(jaccard), abs=1e-4)
+    assert float(metrics.miou(got.sum(0).numpy())) == pytest.approx(100 * float(jaccard), abs=1e-4)
 
 
 def test_a_channel_beyond_the_classes_is_an_error_of_the_true_class_and_no_class() -> None:

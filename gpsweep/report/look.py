@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from gpsweep.counts import is_segmentation
+from gpsweep.metrics import is_segmentation
 from gpsweep.results.findings import Findings
 
 INK, MUTED, GRID, PAPER = "#1b222c", "#66707c", "#e4e8ec", "#ffffff"

@@ -11,8 +11,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from gpsweep import counts as metrics
-from gpsweep import results, words
+from gpsweep import metrics, results, words
 from gpsweep.atomic import save
 from gpsweep.errors import listing
 from gpsweep.report import curves

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpsweep import results, words
 from gpsweep.console import standard_output
-from gpsweep.counts import ALPHA, is_segmentation
+from gpsweep.metrics import ALPHA, is_segmentation
 from gpsweep.report.marks import marks
 from gpsweep.report.verdict import Verdict, additions, cost_of, costs_text, helps, verdict
 from gpsweep.results.findings import Findings

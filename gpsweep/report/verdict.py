@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from gpsweep import counts as metrics
-from gpsweep import results
+from gpsweep import metrics, results
 from gpsweep.report.marks import Mark, marks, rivals
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings

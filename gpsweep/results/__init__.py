@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpsweep import counts as metrics
+from gpsweep import metrics
 from gpsweep.atomic import save
 from gpsweep.results import selection
 from gpsweep.results.findings import GAINS, Findings, per_class, table

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpsweep import cost
-from gpsweep import counts as metrics
+from gpsweep import cost, metrics
 from gpsweep.points import columns
 from gpsweep.results import selection
 from gpsweep.results.loading import MEASURES, SETTINGS, class_column

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpsweep import counts as metrics
+from gpsweep import metrics
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.points import AXES
 from gpsweep.results.outcome import COUNTS, contents

@@ -16,9 +16,9 @@ from zlib import error as ZlibError
 import numpy as np
 from numpy.typing import NDArray
 
+from gpsweep.counts import Counts
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.points import AXES, Point, columns, from_columns
-from gpsweep.sparse import Counts
 
 COUNTS = "counts.npz"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpsweep import counts as metrics
+from gpsweep import metrics
 from gpsweep.errors import GpsweepError, listing, unknown
 from gpsweep.points import AXES, Point, from_columns
 from gpsweep.results.outcome import Outcome

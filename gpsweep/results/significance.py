@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpsweep import counts as metrics
+from gpsweep import metrics
 
 Integers = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -33,7 +33,7 @@ def p_value(point: Integers, base: Integers, task: str, draws: int = DRAWS, seed
     Args:
         point: counts of a point, ``(images, classes, 3)``.
         base: counts of the unperturbed run, ``(images, classes, 3)``.
-        task: a name of :data:`gpsweep.counts.TASKS`.
+        task: a name of :data:`gpsweep.metrics.TASKS`.
         draws: of the permutation test.
         seed: of the draws.
     """
@@ -70,7 +70,7 @@ def permutation(point: Integers, base: Integers, task: str, draws: int = DRAWS, 
     Args:
         point: counts of a point, ``(images, classes, 3)``.
         base: counts of the unperturbed run, ``(images, classes, 3)``.
-        task: a name of :data:`gpsweep.counts.TASKS`.
+        task: a name of :data:`gpsweep.metrics.TASKS`.
         draws: random ways.
         seed: of the draws.
     """

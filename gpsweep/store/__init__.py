@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpsweep.atomic import save, save_first, set_aside
+from gpsweep.counts import Counts
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.points import Point, columns
-from gpsweep.sparse import Counts
 from gpsweep.store import chunk as chunks
 from gpsweep.store.chunk import Chunk, DamagedError
 

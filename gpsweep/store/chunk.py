@@ -12,8 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from gpsweep.atomic import sealed, unseal
+from gpsweep.counts import Counts
 from gpsweep.points import Point, columns, from_columns
-from gpsweep.sparse import Counts
 
 KIND = "counts"
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from gpsweep import cost, results
-from gpsweep import counts as metrics
+from gpsweep import cost, metrics, results
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.points import Point
 from gpsweep.results import selection

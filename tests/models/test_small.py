@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from gpsweep import config, counts
+from gpsweep import config, metrics
 from gpsweep.data.batch import Batch, collate
 from gpsweep.data.scenes import scenes
 from gpsweep.errors import GpsweepError
@@ -100,4 +100,4 @@ def test_packaged_weights_score_60() -> None:
             batch: Batch = collate([source[index] for index in range(first, first + 32)])  # type: ignore[assignment]
             tally = Tally(batch["target"], classes=11, channels=11)
             totals += tally(net(batch["image"]).argmax(1)).sum(0)
-    assert counts.score(totals.numpy(), "segmentation") >= 60
+    assert metrics.score(totals.numpy(), "segmentation") >= 60

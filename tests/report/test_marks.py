@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from outcomes import make
 
-from gpsweep import counts, results
+from gpsweep import metrics, results
 from gpsweep.report.marks import Mark, front, marks, rivals, worth_drawing
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings
@@ -63,7 +63,7 @@ def test_gains_are_those_of_images_that_had_no_part_in_choosing() -> None:
     _, others = selection.halves(outcome.ids, {"seed": 3})
     alone = np.asarray(outcome.counts[flip.place])[others]
     after, before = (
-        counts.score(counts.total(table), outcome.task) for table in (alone, outcome.base[others])
+        metrics.score(metrics.total(table), outcome.task) for table in (alone, outcome.base[others])
     )
     assert flip.delta == pytest.approx(float(after - before))
     assert flip.delta != findings.rows["delta"][flip.place]

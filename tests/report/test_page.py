@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from outcomes import INFO, make
 
-from gpsweep import counts, report, results, words
+from gpsweep import metrics, report, results, words
+from gpsweep.counts import Counts
 from gpsweep.points import Point
 from gpsweep.report import page
 from gpsweep.report.__main__ import main
@@ -20,7 +21,6 @@ from gpsweep.report.verdict import Verdict
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
-from gpsweep.sparse import Counts
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -336,7 +336,7 @@ def test_class_changes() -> None:
     assert outcome.classes[3] not in [row["name"] for row in rows]
     changes = [row["delta"] for row in rows]
     assert changes == sorted(changes, reverse=True)
-    per_class = counts.iou(counts.total(outcome.counts[1])) - counts.iou(counts.total(outcome.base))
+    per_class = metrics.iou(metrics.total(outcome.counts[1])) - metrics.iou(metrics.total(outcome.base))
     assert changes[0] == pytest.approx(np.nanmax(per_class))
     assert sum(row["share"] for row in rows) == pytest.approx(100)
     assert all(row["left"] >= 0 and row["left"] + row["width"] <= 100.001 for row in rows)
@@ -372,7 +372,7 @@ def test_a_class_of_no_truth_that_one_side_predicts_is_named(who: str) -> None:
     dense[:, :, 3] = outcome.base[:, 3] = 0
     outcome = replace(outcome, counts=Counts.of(dense))
     assert "which there is none" not in read(outcome).text
-    (outcome.base if who == "the base" else dense[0])[0, 3, counts.FP] = 1
+    (outcome.base if who == "the base" else dense[0])[0, 3, metrics.FP] = 1
     found = page.strays(replace(outcome, counts=Counts.of(dense)), 0)
     assert found == [(who, outcome.classes[3])]
     text = read(replace(outcome, counts=Counts.of(dense))).text

@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 from outcomes import interval, make
 
-from gpsweep import counts, results
+from gpsweep import metrics, results
 from gpsweep.atomic import save
+from gpsweep.counts import Counts
 from gpsweep.errors import GpsweepError
 from gpsweep.points import AXES
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings
 from gpsweep.results.loading import WORDS
 from gpsweep.results.outcome import Outcome, plain, read
-from gpsweep.sparse import Counts
 
 SMALL = {"images": 9, "classes": 4}
 COLUMNS = [
@@ -70,15 +70,15 @@ def exact(path: Path) -> pd.DataFrame:
 def test_every_number_comes_from_the_counts_and_reads_back_exactly(outcome: Outcome, tmp_path: Path) -> None:
     results.write(outcome, tmp_path)
     rows = exact(tmp_path / "results.csv")
-    base = float(counts.miou(counts.total(outcome.base)))
-    weights = counts.resample_weights(9, 1000, 0)
+    base = float(metrics.miou(metrics.total(outcome.base)))
+    weights = metrics.resample_weights(9, 1000, 0)
     for place, row in rows.iterrows():
-        totals = counts.total(outcome.counts[place])
+        totals = metrics.total(outcome.counts[place])
         bounds = interval(outcome.counts[place], outcome.base, weights, "segmentation")
-        assert row["score"] == float(counts.miou(totals))
+        assert row["score"] == float(metrics.miou(totals))
         assert (row["base"], row["delta"]) == (base, row["score"] - base)
         assert (row["delta_low"], row["delta_high"]) == bounds
-        assert row["pixel_accuracy"] == float(counts.accuracy(totals))
+        assert row["pixel_accuracy"] == float(metrics.accuracy(totals))
         assert row["seconds"] == outcome.seconds[place]
     at_zero = rows[rows["eps"] == 0]
     assert (at_zero[["delta", "delta_low", "delta_high"]] == 0).all(axis=None)
@@ -90,12 +90,12 @@ def test_per_class(outcome: Outcome, tmp_path: Path) -> None:
     assert list(rows.columns) == [*PLAIN, "refine", "class", "iou", "base", "delta", "tp", "fp", "fn"]
     assert len(rows) == len(outcome.points) * 4
     third = rows.iloc[2 * 4 : 3 * 4]
-    totals = counts.total(outcome.counts[2])
+    totals = metrics.total(outcome.counts[2])
     assert list(third["class"]) == list(outcome.classes)
     assert (third["eps"] == outcome.points[2].eps).all()
-    np.testing.assert_array_equal(third["iou"], counts.iou(totals))
+    np.testing.assert_array_equal(third["iou"], metrics.iou(totals))
     np.testing.assert_array_equal(third[["tp", "fp", "fn"]], totals)
-    np.testing.assert_array_equal(third["base"], counts.iou(counts.total(outcome.base)))
+    np.testing.assert_array_equal(third["base"], metrics.iou(metrics.total(outcome.base)))
 
 
 def test_classification_speaks_of_accuracy(tmp_path: Path) -> None:
@@ -226,9 +226,9 @@ def test_load_labels_every_axis(outcome: Outcome, tmp_path: Path) -> None:
         at = data.sel({axis: getattr(point, axis) for axis in PLAIN})
         for name in (*COLUMNS[7:-2], "cost"):
             np.testing.assert_equal(float(at[name]), rows[name].iloc[place])
-        np.testing.assert_array_equal(at["iou"], counts.iou(counts.total(outcome.counts[place])))
+        np.testing.assert_array_equal(at["iou"], metrics.iou(metrics.total(outcome.counts[place])))
     np.testing.assert_array_equal(
-        data["class_base"].isel(dict.fromkeys(PLAIN, 0)), counts.iou(counts.total(outcome.base))
+        data["class_base"].isel(dict.fromkeys(PLAIN, 0)), metrics.iou(metrics.total(outcome.base))
     )
 
 
@@ -268,7 +268,7 @@ def test_load_refuses_runs_of_other_images_of_the_same_name(
     pixels: int, refused: bool, tmp_path: Path
 ) -> None:
     first, second = (make(label="argmax", eps=eps, **SMALL) for eps in (0.25, 0.5))
-    second.base[0, 0, counts.FP] += pixels
+    second.base[0, 0, metrics.FP] += pixels
     for number, outcome in enumerate((first, second)):
         results.write(outcome, tmp_path / str(number))
     if refused:
@@ -404,7 +404,7 @@ def test_load_has_a_dimension_for_refinements_where_there_are_any(refined: Outco
     for place, point in enumerate(refined.points):
         at = data.sel(**point.asdict())
         assert (float(at["score"]), float(at["cost"])) == (rows["score"][place], rows["cost"][place])
-        np.testing.assert_array_equal(at["iou"], counts.iou(counts.total(refined.counts[place])))
+        np.testing.assert_array_equal(at["iou"], metrics.iou(metrics.total(refined.counts[place])))
 
 
 def test_what_helps_a_refined_point_is_what_perturbation_adds(refined: Outcome) -> None:
@@ -412,7 +412,7 @@ def test_what_helps_a_refined_point_is_what_perturbation_adds(refined: Outcome) 
     best = Findings(refined).best
     flipped = refined.points.index(replace(refined.points[1], refine="flip", eps=0.0))
     base = refined.counts[flipped]
-    weights = counts.resample_weights(40, 1000, 0)
+    weights = metrics.resample_weights(40, 1000, 0)
     for place, row in best[best["refine"] == "flip"].iterrows():
         bounds = interval(refined.counts[place], base, weights, "segmentation")
         assert (row["added_low"], row["added_high"]) == bounds
@@ -454,7 +454,7 @@ def test_held_out_gains_over_a_refinement_are_those_of_that_base(refined: Outcom
 
 def test_what_makes_up_for_a_refinement_that_harms_does_not_help() -> None:
     outcome = make(label="argmax", refine="flip", eps=[0, 0.4], images=40)
-    better = counts.Counts.of(np.stack([np.asarray(outcome.counts[0]), np.asarray(outcome.counts[1])]))
+    better = Counts.of(np.stack([np.asarray(outcome.counts[0]), np.asarray(outcome.counts[1])]))
     harmed = replace(outcome, counts=better, base=np.asarray(outcome.counts[1]) + np.array([30, 0, -30]))
     [row] = results.records(Findings(harmed).best)
     assert row["added_low"] > 0

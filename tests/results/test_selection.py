@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from outcomes import make
 
-from gpsweep import counts, results
+from gpsweep import metrics, results
+from gpsweep.counts import Counts
 from gpsweep.errors import GpsweepError
 from gpsweep.points import Point, grid
 from gpsweep.results.outcome import Outcome
 from gpsweep.results.selection import best, choose, halves, held_out, overall, plan
 from gpsweep.results.significance import p_value
-from gpsweep.sparse import Counts
 
 HALF: dict[str, Any] = {"select": {"seed": 0}}
 IDS = [f"image_{number:05d}" for number in range(40)]
@@ -174,9 +174,9 @@ def test_a_handful_of_images_is_no_help_however_narrow_the_bootstrap() -> None:
     tune, held = halves([str(n) for n in range(10_000)], {"seed": 0})
     right[held[:4]] = right[tune[:4]] = False
     base = np.zeros((10_000, 1, 3), dtype=np.uint8)
-    base[right, 0, counts.TP] = base[~right, 0, counts.FN] = 1
+    base[right, 0, metrics.TP] = base[~right, 0, metrics.FN] = 1
     point = np.zeros((1, 10_000, 1, 3), dtype=np.uint8)
-    point[..., counts.TP] = 1
+    point[..., metrics.TP] = 1
     row = table(of(grid(eps=1).points(), point, base, "classification")).iloc[0]
     assert row["held_low"] > 0
     assert row["p_value"] == 1 / 8
@@ -191,7 +191,7 @@ def nothing(task: str, trial: int, points: list[Point]) -> Outcome:
     else:
         right = rng.random((both, images)) < rng.uniform(0.2, 1, images)
         dense = np.zeros((both, images, 1, 3), dtype=np.int64)
-        dense[..., 0, counts.TP], dense[..., 0, counts.FN] = right, ~right
+        dense[..., 0, metrics.TP], dense[..., 0, metrics.FN] = right, ~right
     return of(points, dense[1:], dense[0], task, select={"seed": trial})
 
 
@@ -200,7 +200,7 @@ def test_a_choice_among_nothings_gains_on_its_own_images_and_nothing_held_out(
     task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gpsweep.results.selection.p_value", lambda *given: p_value(*given, draws=400))
-    monkeypatch.setattr(counts, "resample_weights", lambda images, *_: np.ones((1, images)))  # not looked at
+    monkeypatch.setattr(metrics, "resample_weights", lambda images, *_: np.ones((1, images)))  # not looked at
     points, trials = grid(eps=np.arange(1, 11).tolist()).points(), 150
     found = pd.concat([table(nothing(task, trial, points)) for trial in range(trials)])
     same, held = found["same_delta"], found["held_delta"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpsweep import counts
+from gpsweep import metrics
 from gpsweep.results.significance import mcnemar, p_value, permutation
 
 SEG, CLS = "segmentation", "classification"
@@ -27,9 +27,9 @@ def answers(right: list[bool]) -> np.ndarray:
     for image, hit in enumerate(right):
         own, other = image % 2, 1 - image % 2
         if hit:
-            table[image, own, counts.TP] = 1
+            table[image, own, metrics.TP] = 1
         else:
-            table[image, own, counts.FN] = table[image, other, counts.FP] = 1
+            table[image, own, metrics.FN] = table[image, other, metrics.FP] = 1
     return table
 
 
@@ -50,12 +50,12 @@ def test_classification_counts_the_images_that_one_side_has_right() -> None:
 def test_few_images_are_swapped_in_every_way() -> None:
     point, base = some(6)
     point[2] = base[2]  # swapping it changes nothing
-    real = abs(counts.miou(point.sum(0)) - counts.miou(base.sum(0)))
+    real = abs(metrics.miou(point.sum(0)) - metrics.miou(base.sum(0)))
     reached = []
     for swap in product([False, True], repeat=6):
         where = np.array(swap)[:, None, None]
         one, other = np.where(where, base, point), np.where(where, point, base)
-        reached.append(abs(counts.miou(one.sum(0)) - counts.miou(other.sum(0))) >= real - 1e-9)
+        reached.append(abs(metrics.miou(one.sum(0)) - metrics.miou(other.sum(0))) >= real - 1e-9)
     assert permutation(point, base, SEG) == pytest.approx(np.mean(reached))
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from gpsweep.atomic import DAMAGED, TEMPORARY
+from gpsweep.counts import Counts
 from gpsweep.errors import GpsweepError
 from gpsweep.knn.cache import Cache
 from gpsweep.points import Point, grid
-from gpsweep.sparse import Counts
 from gpsweep.store import SUFFIX, Chunk, Store
 from gpsweep.store.__main__ import main
 

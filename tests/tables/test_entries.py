@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from outcomes import make
 
-from gpsweep import counts as metrics
-from gpsweep import results
+from gpsweep import metrics, results
 from gpsweep.errors import GpsweepError
 from gpsweep.results import selection
 from gpsweep.results.outcome import Outcome
