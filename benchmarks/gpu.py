@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from benchmarks.table import Row, show, store
 from gpsweep import config
 from gpsweep.console import standard_output
 from gpsweep.counting import count
-from gpsweep.data.batch import Batch, collate
+from gpsweep.data.batch import Batch, batch_of, on_device, rows_of
 from gpsweep.memo import Memo
 from gpsweep.metrics import miou, total
 from gpsweep.models.build import build
@@ -92,7 +92,7 @@ def fcn() -> Network:
 def speed(network: Network, effort: Effort, device: torch.device) -> Iterator[Row]:
     """Compare the input curve, its points alone and together in a pass, with the floor per precision."""
     net = network.build().to(device)
-    batch = on(device, network.batch() | {"content": ""})
+    batch = on_device(network.batch(), device)
     x = normalised(net, batch["image"]).contiguous(memory_format=torch.channels_last)
     points = grid(eps=effort.eps)
     exact: list[float] = []
@@ -126,8 +126,8 @@ def scores(effort: Effort, device: torch.device, limit: int | None = None) -> It
     source = config.instance(cfg.data.source, "data.source")
     net = build(cfg.model, classes=len(source.classes)).to(device).to(memory_format=torch.channels_last)
     size = cfg.data.batch_size
-    parts = [range(first, min(first + size, len(source))) for first in range(0, len(source), size)]
-    batches = [on(device, cast(Batch, collate([source[i] for i in part]))) for part in parts]
+    numbers = range(-(-len(source) // size))
+    batches = [on_device(batch_of(source, rows_of(n, size, len(source))), device) for n in numbers]
     points = grid(eps=effort.eps)
 
     def curve(bits: Bits) -> Any:
@@ -173,12 +173,6 @@ def finished(work: Callable[[], object], device: torch.device) -> None:
     work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def on(device: torch.device, batch: Mapping[str, Any]) -> Batch:
-    """Return a batch on a device."""
-    moved = {key: v.to(device) if isinstance(v, torch.Tensor) else v for key, v in batch.items()}
-    return cast(Batch, moved)
 
 
 if __name__ == "__main__":

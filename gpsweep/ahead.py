@@ -14,10 +14,42 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gpsweep.data.batch import Batch, on_device
+from gpsweep.data.base import Source
+from gpsweep.data.batch import Batch, Guarded, collate, on_device, rows_of
 from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import leave_signals
 
 T = TypeVar("T")
+
+CPU = torch.device("cpu")
+
+
+def loader(
+    source: Source,
+    size: int,
+    batches: Iterable[int] | None = None,
+    *,
+    workers: int = 0,
+    device: torch.device = CPU,
+) -> DataLoader[Any]:
+    """Return what reads batches in processes of their own; where one cannot be read, it gives the error.
+
+    Args:
+        source: the data.
+        size: how many samples form a batch.
+        batches: their numbers, in the order in which they are wanted; all if left out.
+        workers: how many processes read; with 0 this one does.
+        device: what computes.
+    """
+    wanted = range(-(-len(source) // size)) if batches is None else batches
+    return DataLoader(
+        Guarded(source),  # type: ignore[arg-type]
+        batch_sampler=[list(rows_of(number, size, len(source))) for number in wanted],
+        num_workers=workers,
+        worker_init_fn=leave_signals,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+    )
 
 
 def ahead(loader: DataLoader[Any], device: torch.device) -> Iterable[Batch | GpsweepError]:

@@ -175,7 +175,7 @@ def tally(
         GpsweepError: if network and data do not fit, or an image cannot be read.
     """
     from gpsweep.counting import walk
-    from gpsweep.data.batch import collate, on_device, read
+    from gpsweep.data.batch import batch_of, on_device, rows_of
     from gpsweep.memo import Memo
     from gpsweep.prepare import prepare
     from gpsweep.trainer import quiet_lightning
@@ -194,12 +194,10 @@ def tally(
         bar(cfg.progress, len(places) * len(eps) * len(tried), "CRFs") as on_image,
     ):
         # A run's batches, of which an image's padding comes, whichever of their images are tuned on.
-        for start in sorted({place // size * size for place in places}):
-            rows = range(start, min(start + size, len(parts.source)))
-            own = [row - start for row in rows if row in tuned]
-            batch = collate([read(parts.source, row) for row in rows])
-            if isinstance(batch, GpsweepError):
-                raise batch
+        for number in sorted({place // size for place in places}):
+            rows = rows_of(number, size, len(parts.source))
+            own = [place for place, row in enumerate(rows) if row in tuned]
+            batch = batch_of(parts.source, rows)
             for here, logits in walk(net, on_device(batch, device), **options):
                 if here.iterations == point.iterations:
                     softmax = logits.softmax(1).cpu().numpy()

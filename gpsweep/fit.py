@@ -21,14 +21,15 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from gpsweep import config, metrics
+from gpsweep.ahead import loader
 from gpsweep.atomic import check_writable, save
 from gpsweep.command import INTERRUPTED, typed, within_hydra
 from gpsweep.console import standard_output
 from gpsweep.data.base import Sample, Source
-from gpsweep.data.batch import Guarded, collate, read
+from gpsweep.data.batch import joined, read
 from gpsweep.data.build import source_of
 from gpsweep.errors import GpsweepError, listing, unknown
-from gpsweep.interrupts import leave_signals, terminated_at_once
+from gpsweep.interrupts import terminated_at_once
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
@@ -163,8 +164,7 @@ def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: So
     Raises:
         GpsweepError: if they do not fit.
     """
-    one = collate(samples[:1])
-    assert not isinstance(one, GpsweepError)
+    one = joined(samples[:1])
     with torch.no_grad():
         logits = net(one["image"])
     check_logits(logits, held, one["image"])
@@ -198,13 +198,7 @@ def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], he
         drop_last=True,
         collate_fn=lesson,
     )
-    ordered: DataLoader[Sample] = DataLoader(
-        Guarded(held),  # type: ignore[arg-type]
-        batch_size=cfg.data.batch_size,
-        num_workers=cfg.data.workers,
-        worker_init_fn=leave_signals,
-        collate_fn=collate,
-    )
+    ordered = loader(held, cfg.data.batch_size, workers=cfg.data.workers)
     with quiet_lightning(), terminated_at_once():
         trainer = bare_trainer(
             f"accelerator={cfg.accelerator}",

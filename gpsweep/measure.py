@@ -15,8 +15,7 @@ from torch import nn
 from gpsweep import cost
 from gpsweep.counting import count
 from gpsweep.data.base import Source
-from gpsweep.data.batch import Batch, collate, on_device, read
-from gpsweep.errors import GpsweepError
+from gpsweep.data.batch import Batch, batch_of, on_device
 from gpsweep.memo import Memo
 from gpsweep.points import Point
 from gpsweep.precision import computing, widened
@@ -61,9 +60,7 @@ def measure_missing(
     known = set() if again else set(cost.stored(folder))
     if known.issuperset(cost.settings(points)):
         return
-    batch = collate([read(source, place) for place in range(min(IMAGES, batch_size, len(source)))])
-    if isinstance(batch, GpsweepError):
-        raise batch
+    batch = batch_of(source, range(min(IMAGES, batch_size, len(source))))
     found = measure(
         net.to(device),
         on_device(batch, device),

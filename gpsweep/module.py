@@ -33,7 +33,7 @@ class GridModule(LightningModule):
     Args:
         net: network in pixel space, see :class:`gpsweep.models.pixels.PixelNet`.
         tasks: what is to be done, by all devices together.
-        loader: makes the loader of the batches of some tasks, in their order.
+        loader: makes the loader of batches, from their numbers.
         keep: is given what comes of every batch.
         evaluate: makes it of network, batch and points; counts them if left out.
         classes: how many classes the data has.
@@ -51,7 +51,7 @@ class GridModule(LightningModule):
         net: nn.Module,
         tasks: Sequence[Task],
         *,
-        loader: Callable[[Sequence[Task]], Any],
+        loader: Callable[[Sequence[int]], Any],
         keep: Callable[[Any], object],
         evaluate: Callable[..., Any] | None = None,
         classes: int,
@@ -85,7 +85,7 @@ class GridModule(LightningModule):
         """Return this process's batches: every n-th of what was missing when the first process looked."""
         tasks = self.trainer.strategy.broadcast(self.tasks)
         self.tasks = tasks[self.global_rank :: self.trainer.world_size]
-        return self.loader(self.tasks)
+        return self.loader([task.batch for task in self.tasks])
 
     def on_test_start(self) -> None:
         """Take the signals over from Lightning, which would end the run within a batch."""

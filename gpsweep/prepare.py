@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from gpsweep import points
 from gpsweep.data.base import SEGMENTATION, Source
-from gpsweep.data.batch import collate, read
+from gpsweep.data.batch import batch_of
 from gpsweep.engine import MemoryFormat, curve
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.failures import failures_named, in_a_format_it_bears
@@ -61,8 +61,7 @@ def prepare(
         "class_map": class_map,
     }
     tried = {} if device.type == "cpu" else {"precision": "32", "gradient_precision": "32"}
-    sample = collate([read(source, 0)])
-    assert not isinstance(sample, GpsweepError)
+    sample = batch_of(source, [0])
 
     def logits(memory_format: MemoryFormat) -> torch.Tensor:
         # With an ε that is never asked for, a backward pass precedes the clean logits.

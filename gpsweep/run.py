@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
-from torch.utils.data import DataLoader
 
 from gpsweep import ranks, record
-from gpsweep.ahead import ahead
+from gpsweep.ahead import ahead, loader
 from gpsweep.atomic import check_writable
-from gpsweep.data.base import Source
-from gpsweep.data.batch import Guarded, collate
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import worker_lost
-from gpsweep.interrupts import Interrupts, StoppedError, leave_signals, requeued, terminated_at_once
+from gpsweep.interrupts import Interrupts, StoppedError, requeued, terminated_at_once
 from gpsweep.measure import measure_missing
 from gpsweep.memo import Memo
 from gpsweep.module import GridModule, Task
@@ -210,7 +206,10 @@ def compute(
         module = GridModule(
             parts.net,
             tasks,
-            loader=lambda own: ahead(loader(cfg, parts.source, own, device), device),
+            loader=lambda batches: ahead(
+                loader(parts.source, cfg.data.batch_size, batches, workers=cfg.data.workers, device=device),
+                device,
+            ),
             keep=parts.keeper.put,
             evaluate=None if parts.spool is None else predict,
             classes=parts.classes,
@@ -274,21 +273,6 @@ def ended_well(cfg: DictConfig, interrupts: Interrupts, others: ranks.Ranks) -> 
         raise
     finally:
         interrupts.restore()
-
-
-def loader(cfg: DictConfig, source: Source, tasks: Sequence[Task], device: torch.device) -> DataLoader[Any]:
-    """Return the batches of some tasks; which samples form a batch depends on its number alone."""
-    size = cfg.data.batch_size
-    return DataLoader(
-        Guarded(source),  # type: ignore[arg-type]
-        batch_sampler=[
-            list(range(task.batch * size, min((task.batch + 1) * size, len(source)))) for task in tasks
-        ],
-        num_workers=cfg.data.workers,
-        worker_init_fn=leave_signals,
-        collate_fn=collate,
-        pin_memory=device.type == "cuda",
-    )
 
 
 def tell(message: str) -> None:

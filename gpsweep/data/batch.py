@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypedDict
 
@@ -93,22 +93,38 @@ def _described(tensor: Tensor) -> str:
 
 
 def collate(samples: Sequence[Sample | GpsweepError]) -> Batch | GpsweepError:
-    """Put samples together, see :func:`padded`, with what a run needs to know of them.
+    """Return samples put together, or the first error among them.
 
     Args:
         samples: at least one, all of one task.
-
-    Returns:
-        The batch, or the first error among the samples.
     """
     whole: list[Sample] = []
     for sample in samples:
         if isinstance(sample, GpsweepError):
             return sample
         whole.append(sample)
-    image, target, valid = padded(whole)
-    ids = [sample["id"] for sample in whole]
-    return Batch(image=image, target=target, valid=valid, ids=ids, content=content(whole))
+    return joined(whole)
+
+
+def rows_of(number: int, size: int, total: int) -> range:
+    """Return which of so many samples form a batch; that depends on its number and size alone."""
+    return range(number * size, min((number + 1) * size, total))
+
+
+def batch_of(source: Source, rows: Iterable[int]) -> Batch:
+    """Read some samples, here and now, and put them together.
+
+    Raises:
+        GpsweepError: naming a sample that cannot be read, see :func:`read`.
+    """
+    return joined([read(source, row) for row in rows])
+
+
+def joined(samples: Sequence[Sample]) -> Batch:
+    """Put samples together, see :func:`padded`, with what a run needs to know of them."""
+    image, target, valid = padded(samples)
+    ids = [sample["id"] for sample in samples]
+    return Batch(image=image, target=target, valid=valid, ids=ids, content=content(samples))
 
 
 def padded(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor | None]:

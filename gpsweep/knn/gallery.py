@@ -11,21 +11,18 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from gpsweep import layers
-from gpsweep.ahead import one_ahead
+from gpsweep.ahead import loader, one_ahead
 from gpsweep.data.base import CLASSIFICATION, Source
-from gpsweep.data.batch import Batch, Guarded, collate, content, read
+from gpsweep.data.batch import Batch, batch_of, content, read, rows_of
 from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
 from gpsweep.identity import arithmetic, code, code_of, engine, files, structure
-from gpsweep.interrupts import leave_signals
 from gpsweep.knn.cache import Arrays, Cache
 from gpsweep.memo import Memo
 from gpsweep.models.build import sha256
@@ -186,19 +183,11 @@ class Gallery:
 
     def block(self, number: int) -> Batch:
         """Read one block of images."""
-        size = self.block_size
-        rows = range(number * size, min((number + 1) * size, len(self)))
-        return self._whole(collate([read(self.source, row) for row in rows]))
+        return self._whole(batch_of(self.source, rows_of(number, self.block_size, len(self))))
 
     def _blocks(self) -> Iterator[Batch]:
-        loader: DataLoader[Any] = DataLoader(
-            Guarded(self.source),  # type: ignore[arg-type]
-            batch_size=self.block_size,
-            num_workers=self.workers,
-            worker_init_fn=leave_signals,
-            collate_fn=collate,
-        )
-        yield from map(self._whole, one_ahead(partial(next, iter(loader), None)))
+        blocks = iter(loader(self.source, self.block_size, workers=self.workers))
+        yield from map(self._whole, one_ahead(partial(next, blocks, None)))
 
     def _whole(self, batch: Batch | GpsweepError) -> Batch:
         if isinstance(batch, GpsweepError):

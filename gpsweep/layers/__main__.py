@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from gpsweep import config, layers
 from gpsweep.command import told
 from gpsweep.console import standard_output
-from gpsweep.data.batch import Batch, collate, read
+from gpsweep.data.batch import Batch, batch_of
 from gpsweep.data.build import source_of
 from gpsweep.engine import MemoryFormat, formatted
-from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named, in_a_format_it_bears
 from gpsweep.models.build import build
 
@@ -70,9 +69,7 @@ def network_and_sample(cfg: DictConfig) -> tuple[nn.Module, Batch]:
         # Layers, shapes and times do not depend on them.
         cfg.model.update({key: None for key in ("checkpoint", "weights") if key in cfg.model})
     net = build(cfg.model, classes=len(source.classes))
-    batch = collate([read(source, 0)])
-    assert not isinstance(batch, GpsweepError)
-    return net, batch
+    return net, batch_of(source, [0])
 
 
 def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
