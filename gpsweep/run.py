@@ -77,20 +77,11 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
         # Whoever claimed the results did so before there was something to compute again.
         with suppress(OSError):
             claim.unlink(missing_ok=True)
-    times = {"start": perf_counter() - start, "test": 0.0}
-    if tasks or parts.joined:
-        spent = compute(cfg, parts, tasks, folder)
-        times = {key: times[key] + spent[key] for key in times}
-    if rank() > 0:
-        return None
-    left = parts.store.missing(wanted, range(parts.store.batches))
-    if left and cfg.shards == 1:
-        raise lost(left, parts.store.batches, parts.store.folder)
-    if left:
-        tell(
-            f"shard {cfg.shard} of {cfg.shards} is done; {len(left)} of {parts.store.batches} batches are "
-            f"left to others. The last shard writes the results, or: python -m gpsweep.report {folder}"
-        )
+    before = perf_counter() - start
+    spent = completed(
+        cfg, parts, tasks, folder, then=f"writes the results, or: python -m gpsweep.report {folder}"
+    )
+    if spent is None:
         return None
     if not tasks and cfg.shards > 1 and (other := record.finished_beside(folder)):
         tell(f"shard {cfg.shard} of {cfg.shards} was done before; the results of all are in {other}")
@@ -98,7 +89,7 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
     if tasks and cfg.shards > 1 and (first := record.claim(claim, folder)):
         tell(f"shard {cfg.shard} of {cfg.shards} is done; the results of all are being written in {first}")
         return None
-    return record.outcome(parts.store, wanted, info, times)
+    return record.outcome(parts.store, wanted, info, {**spent, "start": before + spent["start"]})
 
 
 def submit(cfg: DictConfig, parts: Parts, spool: Spool, folder: Path) -> None:
@@ -113,24 +104,47 @@ def submit(cfg: DictConfig, parts: Parts, spool: Spool, folder: Path) -> None:
         unsent = "; there are no scores for a tracker" if cfg.tracker else ""
         tell(f"{parts.source.name} has no masks: predictions for its evaluation server are written{unsent}")
     tasks = missing(cfg, parts)
-    if tasks or parts.joined:
-        compute(cfg, parts, tasks, folder)
-    if rank() > 0:
-        return
-    left = spool.missing(parts.wanted)
-    if left and cfg.shards == 1:
-        raise lost(left, spool.batches, spool.folder)
-    if left:
-        tell(
-            f"shard {cfg.shard} of {cfg.shards} is done; {len(left)} of {spool.batches} batches are left to "
-            "others. The last shard writes the predictions"
-        )
+    if completed(cfg, parts, tasks, folder, then="writes the predictions") is None:
         return
     print("Predictions:")
     for point in parts.wanted:
         path = folder / file_name(point, parts.grid)
         spool.submit(point, path)
         print(path)
+
+
+def completed(
+    cfg: DictConfig, parts: Parts, tasks: list[Task], folder: Path, *, then: str
+) -> dict[str, float] | None:
+    """Compute what is missing of this run's shard, and see whether that is all.
+
+    Args:
+        then: what the last shard does, for those before it.
+
+    Returns:
+        the seconds of preparation and of all batches. None in the further processes of a run on several
+        devices, and where other shards have batches left.
+
+    Raises:
+        GpsweepError: as :func:`run`.
+        StoppedError: if a signal asked for it.
+    """
+    spent = {"start": 0.0, "test": 0.0}
+    if tasks or parts.joined:
+        spent = compute(cfg, parts, tasks, folder)
+    if rank() > 0:
+        return None
+    kept = parts.keeper
+    left = kept.missing(parts.wanted)
+    if left and cfg.shards == 1:
+        raise lost(left, kept.batches, kept.folder)
+    if left:
+        tell(
+            f"shard {cfg.shard} of {cfg.shards} is done; {len(left)} of {kept.batches} batches are left to "
+            f"others. The last shard {then}"
+        )
+        return None
+    return spent
 
 
 def lost(left: Collection[int], batches: int, folder: Path) -> GpsweepError:
