@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from gpsweep.data.base import Size
-from gpsweep.data.legend import Mask, by_colour
+from gpsweep.data.legend import Colours, Mask, voc_colours
 from gpsweep.errors import GpsweepError
 
 Picture = NDArray[np.uint8]
@@ -45,13 +45,17 @@ def read_image(path: Path | str, *, key: str, content: bytes | None = None) -> P
     Raises:
         GpsweepError: when the file does not decode or is a decompression bomb.
     """
-    with _opened(path, key=key, what="image", content=content) as image:
+    return _decoded(path, key=key, what="image", content=content)
+
+
+def _decoded(path: Path | str, *, key: str, what: str, content: bytes | None = None) -> Picture:
+    with _opened(path, key=key, what=what, content=content) as image:
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I"):
             return _from_16_bit(image, path, key=key)
         if image.mode == "F":
-            raise GpsweepError(f"{key}: image {path} holds floating point numbers; expected grey levels")
+            raise GpsweepError(f"{key}: {what} {path} holds floating point numbers; expected grey levels")
         if image.mode == "P":
             image = image.convert("RGBA")  # PIL warns when a palette with transparency goes to RGB at once
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
@@ -73,11 +77,12 @@ def read_mask(path: Path, *, key: str, coloured: bool = False) -> Mask:
     """
     with _opened(path, key=key, what="mask") as image:
         if coloured and image.mode == "RGB":
-            return by_colour(np.asarray(ImageOps.exif_transpose(image)), path, key=key)
+            return voc_colours().numbers(np.asarray(ImageOps.exif_transpose(image)), path, key=key)
         if image.mode not in {"1", "P", "L"} and not image.mode.startswith("I"):
             raise GpsweepError(
                 f"{key}: mask {path} is a picture of mode {image.mode}; expected class numbers: "
-                "an indexed (P), 8-bit (L) or 16-bit grey PNG whose pixels are the numbers of the classes"
+                "an indexed (P), 8-bit (L) or 16-bit grey PNG whose pixels are the numbers of the classes; "
+                "data=folder reads colours as well, which data.values names"
             )
         spread = _spread(image)
         image.load()
@@ -86,6 +91,23 @@ def read_mask(path: Path, *, key: str, coloured: bool = False) -> Mask:
         if spread > 1:
             mask = mask // spread
     return mask.astype(np.uint8) if mask.dtype == np.bool_ else mask
+
+
+def read_coloured(path: Path, *, key: str, colours: Colours) -> Mask:
+    """Decode a mask whose colours, not numbers, tell classes; an alpha channel is dropped.
+
+    Args:
+        path: the file, of any mode.
+        key: the configuration key that led to it.
+        colours: what they mean.
+
+    Returns:
+        integers ``(H, W)``.
+
+    Raises:
+        GpsweepError: when the file does not decode, or holds another colour.
+    """
+    return colours.numbers(_decoded(path, key=key, what="mask"), path, key=key)
 
 
 def _spread(image: Image.Image) -> int:

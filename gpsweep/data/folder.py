@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from gpsweep.atomic import is_file, is_folder
 from gpsweep.data.base import Source, check_ids, checked_limit
-from gpsweep.data.decode import IMAGES, MASKS
-from gpsweep.data.files import Files, Item, existing_folder, list_file, located, missing, read_lines
-from gpsweep.data.legend import LARGEST_CLASS, Legend
+from gpsweep.data.decode import IMAGES, MASKS, read_coloured, read_mask
+from gpsweep.data.files import (
+    Files,
+    Item,
+    MaskReader,
+    existing_folder,
+    list_file,
+    located,
+    missing,
+    read_lines,
+)
+from gpsweep.data.legend import LARGEST_CLASS, Colours, Legend
 from gpsweep.data.sizing import Wanted
 from gpsweep.errors import GpsweepError, listing
 
 HIDDEN = (".", "__MACOSX")  # the latter is what a Mac adds to an archive
 
 Classes = int | Sequence[str | int]
-Void = int | Sequence[int]
+Mark = int | str  # a number in masks, or a colour: #rrggbb
+Marks = Mark | Sequence[Mark]
+
+ANY = "*"  # the stem of an image, within what its mask is called
+OTHERS = "; masks of other names are stated with the image's stem as *: 'data.masks=masks/*_mask.png'"
+COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 def folder(
@@ -27,7 +43,8 @@ def folder(
     images: str | None = None,
     masks: str | None = None,
     classes: Classes | None = None,
-    void: Void | None = None,
+    values: Sequence[Mark] | None = None,
+    void: Marks | None = None,
     root: str | None = None,
     split: str | None = None,
     limit: int | None = None,
@@ -37,10 +54,13 @@ def folder(
 
     Args:
         images: a folder, searched with its sub-folders, or a glob; ``None`` for ``root`` itself.
-        masks: a folder with a mask of class numbers for each image, of the same relative path and stem.
+        masks: a folder with a mask for each image, of the same relative path and stem; or, where masks are
+            called otherwise, with a last part such as ``*_mask.png``, in which ``*`` is the image's stem.
         classes: names of the classes, or how many. With masks it is required; without, ``None`` takes
             the sorted names of the sub-folders.
-        void: the numbers in masks that carry no truth; they win over classes.
+        values: what stands for each class in masks: numbers, or colours such as ``#ff0000``; ``None``: 0, 1,
+            2 and so on.
+        void: what carries no truth in masks, numbers or colours; it wins over classes.
         root: the folder that ``images``, ``masks`` and ``split`` are relative to; ``None``: the current one.
         split: a list file with a relative path a line, suffix optional; ``None`` for all images.
         limit: how many of the first samples to take; ``None`` for all.
@@ -56,17 +76,25 @@ def folder(
     if images is None and root is None:
         raise GpsweepError("data.images=null: expected a folder or a glob of images, or data.root")
     top = Path() if root is None else existing_folder(root, key="data.root", expected="a folder")
-    truth = None if masks is None else _below(top, masks, key="data.masks", expected="a folder of masks")
+    truth, named = (None, ANY) if masks is None else _mask_folder(top, masks)
     base, names = _images(top, "." if images is None else images, truth)
     where = base if split is None else list_file(base if root is None else top, split)
     if split is not None:
         names = _chosen(names, base, where, checked_limit(limit))
     elif truth is None:
         names = _alternating(names)
+    legend: Legend | None = None
+    reader: MaskReader = read_mask
     if truth is None:
-        labels, legend, items = _labelled(base, names, classes, void)
+        for key, given in (("values", values), ("void", void)):
+            if given is not None:
+                raise GpsweepError(
+                    f"data.{key}={given}: there are no masks; set data.masks too, or data.{key}=null"
+                )
+        labels, items = _labelled(base, names, classes)
     else:
-        labels, legend, items = _masked(base, names, truth, classes, void)
+        labels, items = _masked(base, names, truth, named, classes)
+        legend, reader = _legend(len(labels), values, void)
     return Files(
         name=f"folder-{base.name}",
         classes=labels,
@@ -74,6 +102,7 @@ def folder(
         root=base if truth is None else Path(os.path.commonpath([base, truth])),
         where=where,
         legend=legend,
+        reader=reader,
         limit=limit,
         size=size,
         list_key="data.images" if split is None else "data.split",
@@ -144,6 +173,12 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).with_suffix("").as_posix()
 
 
+def _renamed(stem: str, named: str) -> str:
+    """Return what the mask of an image is called, both without suffix."""
+    path = PurePosixPath(stem)
+    return path.with_name(named.replace(ANY, path.name)).as_posix()
+
+
 def _chosen(found: Sequence[str], base: Path, where: Path, limit: int | None) -> list[str]:
     """Return the images a list file names, in its order; a name may lack its suffix."""
     named = [_relative(line, base) for line in read_lines(where)]
@@ -169,35 +204,43 @@ def _relative(line: str, base: Path) -> str:
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else line
 
 
+def _mask_folder(top: Path, masks: str) -> tuple[Path, str]:
+    """Find the folder of masks, and what their stems are called, ``*`` being that of the image."""
+    given = located(masks)
+    if given.name.count("*") == 1 and not is_folder(top / given):
+        folder, named = str(given.parent), _stem(given.name) if given.suffix.lower() in MASKS else given.name
+    else:
+        folder, named = masks, ANY
+    return _below(top, folder, key="data.masks", expected="a folder of masks"), named
+
+
 def _masked(
-    base: Path, names: Sequence[str], masks: Path, classes: Classes | None, void: Void | None
-) -> tuple[tuple[str, ...], Legend, list[Item]]:
-    """Pair images with the masks of the same relative path and stem."""
+    base: Path, names: Sequence[str], masks: Path, named: str, classes: Classes | None
+) -> tuple[tuple[str, ...], list[Item]]:
+    """Pair images with the masks of the same relative path, and the same or the named stem."""
     if classes is None:
         raise GpsweepError("data.classes=null: masks need the classes: how many, or a list of their names")
     labels = _class_names(classes)
-    legend = Legend(len(labels), _void_numbers(void), "; see data.classes and data.void")
     found = _walk(masks, MASKS, key="data.masks")
     if found:
         check_ids([_stem(name) for name in found], key="data.masks", where=masks)
     known = {_stem(name): name for name in found}
     stems = [_stem(name) for name in names]
-    if known.keys().isdisjoint(stems):
+    wanted = [_renamed(stem, named) for stem in stems]
+    if known.keys().isdisjoint(wanted):
         raise GpsweepError(
-            f"data.masks: {masks} has no mask for any image; expected {stems[0]}.png (or .bmp, .tif) "
-            f"for {names[0]}; it holds {listing(found, 3) or 'none of these'}"
+            f"data.masks: {masks} has no mask for any image; expected {wanted[0]}.png (or .bmp, .tif) "
+            f"for {names[0]}; it holds {listing(found, 3) or 'none of these'}{OTHERS if found else ''}"
         )
-    paths = [masks / known.get(stem, f"{stem}.png") for stem in stems]
+    paths = [masks / known.get(stem, f"{stem}.png") for stem in wanted]
     items = [Item(stem, base / name, path) for stem, name, path in zip(stems, names, paths, strict=True)]
-    return labels, legend, items
+    return labels, items
 
 
 def _labelled(
-    base: Path, names: Sequence[str], classes: Classes | None, void: Void | None
-) -> tuple[tuple[str, ...], None, list[Item]]:
+    base: Path, names: Sequence[str], classes: Classes | None
+) -> tuple[tuple[str, ...], list[Item]]:
     """Give each image the class its sub-folder names."""
-    if void is not None:
-        raise GpsweepError(f"data.void={void}: there are no masks; set data.masks too, or data.void=null")
     stray = [name for name in names if "/" not in name]
     if stray:
         raise GpsweepError(
@@ -219,7 +262,7 @@ def _labelled(
             f"expected {listing(labels)}"
         )
     numbers = {label: number for number, label in enumerate(labels)}
-    return labels, None, [Item(name, base / name, numbers[name.split("/")[0]]) for name in names]
+    return labels, [Item(name, base / name, numbers[name.split("/")[0]]) for name in names]
 
 
 def _alternating(names: Sequence[str]) -> list[str]:
@@ -244,9 +287,36 @@ def _class_names(classes: Classes) -> tuple[str, ...]:
     raise GpsweepError(f"data.classes={classes}: expected how many, or a list of names, each once")
 
 
-def _void_numbers(void: Void | None) -> tuple[int, ...]:
-    """Turn ``data.void`` into numbers."""
-    numbers = () if void is None else tuple(void) if isinstance(void, Sequence) else (void,)
-    if all(type(number) is int and 0 <= number <= LARGEST_CLASS for number in numbers):
-        return numbers
-    raise GpsweepError(f"data.void={void}: expected null or whole numbers from 0 to {LARGEST_CLASS}")
+def _legend(count: int, values: Sequence[Mark] | None, void: Marks | None) -> tuple[Legend, MaskReader]:
+    """Say what stands for which class in masks, and how these are read."""
+    numbers, colours = _marks("data.values", values)
+    void_numbers, void_colours = _marks("data.void", void)
+    given = numbers or colours
+    if values is not None and (len(given) != count or len(set(given)) != count):
+        raise GpsweepError(
+            f"data.values={values}: expected one for each of the {count} classes of data.classes, each once"
+        )
+    if colours and not void_numbers:
+        every = [*colours, *void_colours]
+        known = {code: n for n, code in enumerate(colours)} | dict.fromkeys(void_colours, count)
+        expected = f"{listing([f'#{code:06x}' for code in every])}; see data.values and data.void"
+        return Legend(count, (count,)), partial(read_coloured, colours=Colours(known, expected))
+    if colours or void_colours:
+        as_values = "null" if values is None else values
+        raise GpsweepError(
+            f"data.void={void}: expected {'colours' if colours else 'numbers'}, as data.values={as_values}"
+        )
+    advice = "; see data.classes, data.values and data.void"
+    return Legend(count, void_numbers, advice, numbers), read_mask
+
+
+def _marks(key: str, marks: Marks | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Turn what stands for something in masks into numbers, or into colours: 256 (256 R + G) + B."""
+    listed = [] if marks is None else [marks] if isinstance(marks, int | str) else list(marks)
+    numbers = tuple(mark for mark in listed if type(mark) is int and 0 <= mark <= LARGEST_CLASS)
+    colours = tuple(int(mark[1:], 16) for mark in listed if isinstance(mark, str) and COLOUR.fullmatch(mark))
+    if len(listed) in (len(numbers), len(colours)):
+        return numbers, colours
+    raise GpsweepError(
+        f"{key}={marks}: expected null, whole numbers from 0 to {LARGEST_CLASS}, or colours such as '#ff0000'"
+    )

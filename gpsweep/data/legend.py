@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -81,37 +82,54 @@ def palette(count: int = 256) -> NDArray[np.uint8]:
     return colours.astype(np.uint8)
 
 
-def by_colour(picture: NDArray[np.uint8], path: Path, *, key: str) -> Mask:
-    """Turn a mask in PASCAL VOC's colours into numbers.
+class Colours:
+    """What the colours in masks mean.
 
     Args:
-        picture: uint8 ``(H, W, 3)``, RGB.
-        path: its file.
-        key: the configuration key that led to it.
-
-    Returns:
-        integers ``(H, W)``, 0–255.
-
-    Raises:
-        GpsweepError: when it holds another colour.
+        numbers: the number that each colour stands for, which is 256 (256 R + G) + B.
+        expected: what to call them where another comes.
     """
-    codes, order = _codes()
-    came = picture.astype(np.int64) @ (1 << 16, 1 << 8, 1)
-    place = np.searchsorted(codes, came).clip(max=len(codes) - 1)
-    foreign = codes[place] != came
-    if foreign.any():
-        colours = [f"#{code:06x}" for code in np.unique(came[foreign]).tolist()]
-        raise GpsweepError(f"{key}: mask {path} holds {listing(colours)}; expected the colours of PASCAL VOC")
-    numbers: Mask = order[place]
-    return numbers
+
+    def __init__(self, numbers: Mapping[int, int], expected: str) -> None:
+        self.expected = expected
+        self._codes = np.array(sorted(numbers), dtype=np.int64)
+        self._numbers = np.array([numbers[code] for code in sorted(numbers)], dtype=np.int64)
+
+    def numbers(self, picture: NDArray[np.uint8], path: Path, *, key: str) -> Mask:
+        """Turn a mask in these colours into numbers.
+
+        Args:
+            picture: uint8 ``(H, W, 3)``, RGB.
+            path: its file.
+            key: the configuration key that led to it.
+
+        Returns:
+            integers ``(H, W)``.
+
+        Raises:
+            GpsweepError: when it holds another colour.
+        """
+        came = _codes(picture)
+        place = np.searchsorted(self._codes, came).clip(max=len(self._codes) - 1)
+        foreign = self._codes[place] != came
+        if foreign.any():
+            found = [f"#{code:06x}" for code in np.unique(came[foreign]).tolist()]
+            raise GpsweepError(f"{key}: mask {path} holds {listing(found)}; expected {self.expected}")
+        numbers: Mask = self._numbers[place]
+        return numbers
 
 
 @cache
-def _codes() -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Return the palette's colours as numbers, rising, and which number each stands for."""
-    codes = palette().astype(np.int64) @ (1 << 16, 1 << 8, 1)
-    order = np.argsort(codes)
-    return codes[order], order.astype(np.uint8)
+def voc_colours() -> Colours:
+    """Return what PASCAL VOC's mean."""
+    numbers = {code: number for number, code in enumerate(_codes(palette()).tolist())}
+    return Colours(numbers, "the colours of PASCAL VOC")
+
+
+def _codes(picture: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the colours of a picture ``(…, 3)`` as numbers ``(…)``."""
+    codes: NDArray[np.int64] = picture.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    return codes
 
 
 def _spans(numbers: tuple[int, ...] | range) -> str:

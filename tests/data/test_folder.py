@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 from gpsweep.data.base import VOID
 from gpsweep.data.folder import folder
@@ -126,6 +128,38 @@ def test_images_and_masks_are_cropped_alike(street: Path) -> None:
     assert cut["target"].equal(whole["target"][rows, columns])
 
 
+def test_masks_may_hold_other_numbers_than_those_of_the_classes(street: Path, mask: Maker) -> None:
+    for name in ("a", "b", "more/c"):
+        mask(street / "masks" / f"{name}.png", 255, 0, 7)
+    assert masked(street, values=[0, 255], void=7)[0]["target"][0].tolist() == [1, 0, VOID] * 2
+    with pytest.raises(GpsweepError, match=r"holds 7; expected classes 0, 255 or void \(none set\); see"):
+        masked(street, values=[0, 255], void=None)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_masks_may_hold_colours(street: Path, mode: str) -> None:
+    row = np.array([[(0, 0, 0), (255, 0, 16), (1, 2, 3)]], dtype=np.uint8)
+    for name in ("a", "b", "more/c"):
+        picture = Image.fromarray(np.tile(row, (4, 2, 1)))
+        picture = picture.quantize(4) if mode == "P" else picture.convert(mode)
+        picture.save(street / "masks" / f"{name}.png")
+    colours = ["#FF0010", "#000000"]
+    source = masked(street, values=colours, void="#010203")
+    assert source[2]["target"].tolist() == [[1, 0, VOID] * 2] * 4
+    with pytest.raises(GpsweepError, match=r"holds #010203; expected #ff0010, #000000; see data\.values and"):
+        masked(street, values=colours, void=None)
+
+
+@pytest.mark.parametrize("masks", ["labels/*_mask.png", "labels/*_mask"])
+def test_masks_may_be_called_otherwise(street: Path, mask: Maker, masks: str) -> None:
+    for name, number in (("a", 0), ("b", 1), ("more/c", 0), ("a", 1)):
+        mask(street / "labels" / f"{name}_mask.png", number)
+    assert [int(sample["target"][0, 0]) for sample in masked(street, masks=masks)] == [1, 1, 0]
+    (street / "labels" / "more" / "c_mask.png").unlink()
+    with pytest.raises(GpsweepError, match=r"1 of 3 masks .* missing in .*: labels/more/c_mask\.png$"):
+        masked(street, masks=masks)
+
+
 def test_sixteen_bit_masks(street: Path, mask: Maker) -> None:
     for name in ("a", "b", "more/c"):
         mask(street / "masks" / f"{name}.png", 0, 300, 65535)
@@ -213,12 +247,23 @@ def test_a_stem_of_two_images_needs_its_suffix(street: Path, picture: Maker, lis
         ({"classes": ["a", "a"]}, r"data\.classes=.*each once"),
         (
             {"classes": 1},
-            r"data\.masks: mask .*a\.png holds 1; .* classes 0 or void 255; see data\.classes and",
+            r"data\.masks: mask .*a\.png holds 1; .* classes 0 or void 255; see data\.classes, data\.val",
         ),
         ({"void": None}, r"mask .*a\.png holds 255; expected classes 0–1 or void \(none set\); see data"),
-        ({"void": -1}, r"data\.void=-1: expected null or whole numbers from 0"),
+        (
+            {"void": -1},
+            r"data\.void=-1: expected null, whole numbers from 0 to 65535, or colours such as '#ff",
+        ),
         ({"void": [1.5]}, r"data\.void=\[1\.5\]: expected null"),
         ({"void": "255"}, r"data\.void=255: expected null"),
+        ({"void": "#fff"}, r"data\.void=#fff: expected null"),
+        ({"void": "#ffffff"}, r"data\.void=#ffffff: expected numbers, as data\.values=null"),
+        ({"values": ["#ffffff", "#000000"]}, r"data\.void=255: expected colours, as data\.values=\['#fff"),
+        ({"values": [0, "#000000"]}, r"data\.values=\[0, '#000000'\]: expected null"),
+        ({"values": [True, False]}, r"data\.values=\[True, False\]: expected null"),
+        ({"values": [0, 1, 2]}, r"data\.values=\[0, 1, 2\]: expected one for each of the 2 classes"),
+        ({"values": ["#00ff00", "#00FF00"]}, r"data\.values=.*: expected one for each .*, each once"),
+        ({"values": []}, r"data\.values=\[\]: expected one for each"),
         ({"split": "part"}, r"data\.split=part: no such list file"),
         ({"size": [1]}, r"data\.size=\[1\]: expected null"),
         ({"limit": 0}, r"data\.limit=0: expected null"),

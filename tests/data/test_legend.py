@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from gpsweep.data.base import VOID
-from gpsweep.data.legend import Legend, by_colour, palette
+from gpsweep.data.legend import Legend, palette, voc_colours
 from gpsweep.errors import GpsweepError
 
 PATH = Path("m/a.png")
@@ -37,7 +37,7 @@ def test_palette_is_that_of_the_development_kit() -> None:
 
 @given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9)))
 def test_colours_give_their_numbers_back(mask: np.ndarray) -> None:
-    assert np.array_equal(by_colour(palette()[mask], PATH, key=KEY), mask)
+    assert np.array_equal(voc_colours().numbers(palette()[mask], PATH, key=KEY), mask)
 
 
 def test_other_colours_are_named() -> None:
@@ -46,7 +46,7 @@ def test_other_colours_are_named() -> None:
     with pytest.raises(
         GpsweepError, match=r"data\.masks: mask m/a\.png holds #010203, #ffffff; expected the col"
     ):
-        by_colour(picture, PATH, key=KEY)
+        voc_colours().numbers(picture, PATH, key=KEY)
 
 
 def test_classes_may_have_numbers_of_their_own() -> None:
