@@ -345,7 +345,7 @@ def _state(z: Tensor, anchors: dict[str, list[Tensor]], prediction: Tensor) -> S
         # Of one class the softmax is 1 and the signal 0, whatever the logit.
         raise GpsweepError(
             f"net: expected logits (N, C, …) of two classes at least, came a tensor {tuple(z.shape)}. Of a "
-            "logit for a sigmoid make two, in a subclass: torch.cat([torch.zeros_like(z), z], 1)"
+            "logit for a sigmoid make two: torch.cat([torch.zeros_like(z), z], 1), as model.sigmoid=true does"
         )
     # Softmax and signal stay in 32 bits when the forward pass is in fewer.
     return State(z, widened(z.detach()).softmax(1), anchors, widened(prediction))

@@ -78,7 +78,9 @@ def prepare(
             "leaves on; each pass predicts otherwise, and gains are in part chance",
             stacklevel=2,
         )
-    check_logits(z, source, sample["image"], class_map=class_map, stated=cfg.model.classes)
+    check_logits(
+        z, source, sample["image"], class_map=class_map, stated=None if net.sigmoid else cfg.model.classes
+    )
     lost = [name for n, name in enumerate(source.classes) if class_map is not None and n not in class_map]
     if lost:
         warnings.warn(
@@ -186,5 +188,11 @@ def check_logits(
     if z.min() >= 0 and (z.sum(1) - 1).abs().max() < 1e-3:
         warnings.warn(
             "model: the network seems to return probabilities, expected logits; take its softmax away",
+            stacklevel=2,
+        )
+    elif z.shape[1] == 2 and not z[:, 0].any() and z.min() >= 0 and z.max() <= 1:
+        warnings.warn(
+            "model.sigmoid=true: the network seems to return probabilities, expected a logit; take its "
+            "sigmoid away",
             stacklevel=2,
         )

@@ -173,6 +173,16 @@ class Three(Source):
     name, task, classes, ids = "three", "segmentation", ("a", "b", "c"), ("one",)
 
 
+def test_a_probability_is_no_logit() -> None:
+    class Two(Three):
+        classes = ("a", "b")
+
+    logit = torch.randn(1, 1, 4, 5, generator=torch.Generator().manual_seed(0))
+    check_logits(torch.cat([torch.zeros_like(logit), logit], 1), Two(), torch.zeros(1, 3, 4, 5))
+    with pytest.warns(UserWarning, match=r"^model\.sigmoid=true: the network seems to return probabilities"):
+        check_logits(torch.cat([torch.zeros_like(logit), logit.sigmoid()], 1), Two(), torch.zeros(1, 3, 4, 5))
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

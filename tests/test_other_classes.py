@@ -70,6 +70,38 @@ def test_counts_are_those_of_merging_by_hand(terminal: Terminal) -> None:
     assert {"argmax", "ground_truth"} <= {*changed}
 
 
+SIGMOID = """
+from torch import cat, manual_seed, nn, zeros_like
+
+class One(nn.Sequential):
+    def __init__(self):
+        manual_seed(0)
+        super().__init__(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))
+
+class Two(One):
+    def forward(self, x):
+        z = super().forward(x)
+        return cat([zeros_like(z), z], 1)
+"""
+
+
+def test_a_sigmoid_counts_as_two_classes(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(terminal.folder, classes=2)
+    name = f"sigmoid_{terminal.folder.name}"
+    (terminal.folder / f"{name}.py").write_text(SIGMOID)
+    monkeypatch.syspath_prepend(str(terminal.folder))
+    grid = ["eps=[-8,0.5,8]", "label=[argmax,uniform,top2,ground_truth]", "layer=[input,'0']"]
+    found = []
+    for net in (f"model.net={name}.One model.sigmoid=true", f"model.net={name}.Two"):
+        code, _, err = terminal(*SET, "model=custom", *net.split(), *grid, "hydra.run.dir=run")
+        assert code == 0, err
+        found.append(results.read(terminal.folder / "run"))
+    one, two = found
+    np.testing.assert_array_equal(one.base, two.base)
+    np.testing.assert_array_equal(one.counts, two.counts)
+    assert (np.asarray(one.counts) != one.base).any()
+
+
 def test_a_map_is_part_of_what_is_stored_and_read_again(
     terminal: Terminal, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -226,7 +226,8 @@ class Gallery:
 def _identity_of_net(net: nn.Module) -> str:
     """Hash weights, code, structure, and the preprocessing that a wrapper keeps outside its weights."""
     digest = hashlib.sha256(f"{sha256(net)} {code(net)} {structure(net)}".encode())
-    digest.update(" ".join(str(getattr(net, key, "")) for key in ("channels", "output", "divisor")).encode())
+    kept = ("channels", "output", "sigmoid", "divisor")
+    digest.update(" ".join(str(getattr(net, key, "")) for key in kept).encode())
     return digest.hexdigest()
 
 

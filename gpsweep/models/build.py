@@ -29,7 +29,7 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
 
     Args:
         cfg: the ``model`` group; its ``classes`` is filled in where null, so that ``${model.classes}`` holds:
-            with as many as its ``class_map`` names, or as the data has.
+            with 1 for a ``sigmoid``, else with as many as its ``class_map`` names, or as the data has.
         classes: how many classes the data has.
 
     Returns:
@@ -38,10 +38,13 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
     Raises:
         GpsweepError: the network cannot be built or its checkpoint does not fit; the message names the key.
     """
+    sigmoid = cfg.get("sigmoid", False)
+    if not isinstance(sigmoid, bool):
+        raise GpsweepError(f"model.sigmoid={sigmoid}: expected true or false.")
     if cfg.classes is None:
         named = entries(cfg)
         with read_write(cfg):
-            cfg.classes = classes if named is None else len(named)
+            cfg.classes = 1 if sigmoid else classes if named is None else len(named)
     check_classes(cfg)
     net = _network(cfg).float()  # in how many bits it computes is said by precision
     if cfg.aliases is not None and not isinstance(cfg.aliases, DictConfig):
@@ -63,6 +66,7 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
         scale=cfg.scale,
         channels=cfg.channels,
         output=cfg.output,
+        sigmoid=sigmoid,
         divisor=cfg.divisor,
         aliases={str(alias): str(path) for alias, path in (cfg.aliases or {}).items()},
     )

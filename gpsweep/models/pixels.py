@@ -29,6 +29,8 @@ class PixelNet(nn.Module):
         scale: what grey levels are multiplied with first, ``1 / 255`` for networks trained on 0–1.
         channels: what the network was trained on: ``RGB``, ``BGR`` or ``L`` (luma, one channel).
         output: key or index of the logits where the network returns a dict or tuple; None: the usual one.
+        sigmoid: whether the network gives one logit z, for a sigmoid; as logits of two classes it is (0, z),
+            whose softmax is (1 − σ(z), σ(z)).
         divisor: the input is padded, at right and bottom, to a multiple of it, and the logits are cropped.
         aliases: alias of a layer → module path in the raw network.
 
@@ -54,6 +56,7 @@ class PixelNet(nn.Module):
         scale: float = 1 / 255,
         channels: str = "RGB",
         output: str | int | None = None,
+        sigmoid: bool = False,
         divisor: int = 1,
         aliases: Mapping[str, str] | None = None,
     ) -> None:
@@ -68,6 +71,7 @@ class PixelNet(nn.Module):
         self.net = net
         self.channels = channels
         self.output = output
+        self.sigmoid = sigmoid
         self.divisor = divisor
         self.layer_aliases = _layer_aliases(net, aliases or {})
         fill = (means / factor).expand(3)
@@ -93,7 +97,9 @@ class PixelNet(nn.Module):
             raise GpsweepError(f"x: expected images (N, 3, H, W), RGB, came a tensor {tuple(x.shape)}")
         height, width = x.shape[-2:]
         inside = self._padded(self._normalised(x))
-        logits = pick(self.net(inside), self.output, dims=(2, 4))
+        logits = pick(self.net(inside), self.output, dims=(1, 2, 3, 4) if self.sigmoid else (2, 4))
+        if self.sigmoid:
+            logits = _of_two_classes(logits)
         if logits.ndim == 2:
             return logits
         if logits.shape[-2:] != inside.shape[-2:]:
@@ -115,6 +121,16 @@ class PixelNet(nn.Module):
     def _padded(self, x: Tensor) -> Tensor:
         bottom, right = (-size % self.divisor for size in x.shape[-2:])
         return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
+
+
+def _of_two_classes(logit: Tensor) -> Tensor:
+    """Return one logit ``(N, …)`` or ``(N, 1, …)`` as those of two classes ``(N, 2, …)``."""
+    single = logit.unsqueeze(1) if logit.ndim in (1, 3) else logit
+    if single.shape[1] != 1:
+        raise GpsweepError(
+            f"model.sigmoid=true: expected one output channel, came logits {tuple(logit.shape)}"
+        )
+    return torch.cat([torch.zeros_like(single), single], 1)
 
 
 def _numbers(key: str, value: Any, *, count: int, nonzero: bool = False) -> Tensor:

@@ -103,6 +103,15 @@ def test_classes_that_are_given_stay(nets: str) -> None:
     assert build(cfg, classes=11).net[1].out_channels == 12
 
 
+def test_a_network_for_a_sigmoid_has_one_channel() -> None:
+    cfg = group("smp", "model.sigmoid=true")
+    net = build(cfg, classes=2)
+    assert cfg.classes == 1
+    assert net(torch.rand(1, 3, 40, 33)).shape == (1, 2, 40, 33)
+    with pytest.raises(GpsweepError, match=r"^model\.sigmoid=yes please: expected true or false"):
+        build(group("smp", "model.sigmoid='yes please'"), classes=2)
+
+
 def test_a_configuration_that_is_read_only_is_filled_in(nets: str) -> None:
     cfg = group("custom", f"model.net={nets}.good")
     OmegaConf.set_readonly(cfg, True)

@@ -131,6 +131,33 @@ def test_small_logits_are_enlarged_bilinearly_before_the_crop() -> None:
     torch.testing.assert_close(z, expected)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x[:, :1],
+        lambda x: x[:, 0],
+        lambda x: {"out": x[:, :1]},
+        lambda x: x[:, :1].mean((2, 3)),
+        lambda x: x[:, 0].mean((1, 2)),
+    ],
+)
+def test_one_logit_becomes_two_whose_softmax_is_the_sigmoid(make: Any) -> None:
+    net = PixelNet(Returns(make), sigmoid=True)
+    raw = make(net.eval()._normalised(images()))
+    logit = (raw["out"] if isinstance(raw, dict) else raw).reshape(len(images()), -1)
+    z = net(images())
+    assert z.shape[1] == 2 and z.dim() in (2, 4)
+    torch.testing.assert_close(z.softmax(1)[:, 1].reshape(len(z), -1), logit.sigmoid())
+    assert z.argmax(1).reshape(len(z), -1).equal((logit.sigmoid() > 0.5).long())
+
+
+def test_a_sigmoid_wants_one_logit() -> None:
+    with pytest.raises(
+        GpsweepError, match=r"model\.sigmoid=true: expected one output channel, came .*\(2, 3,"
+    ):
+        PixelNet(Returns(), sigmoid=True)(images())
+
+
 def test_a_classifier_leaves_one_row_an_image() -> None:
     assert PixelNet(Returns(lambda x: x.mean((2, 3))), divisor=4)(images()).shape == (2, 3)
 
