@@ -104,6 +104,7 @@ class Config:
     points_per_forward: Any = "auto"
     memory_format: str = "channels_last"
     progress: bool | None = None
+    pictures: int = 4
     tracker: Any = None
     trainer: Trainer = field(default_factory=Trainer)
 

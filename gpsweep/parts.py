@@ -151,8 +151,10 @@ def grid_of(cfg: DictConfig) -> points.Grid:
     check_precision("precision.forward", cfg.precision.forward)
     if cfg.points_per_forward != "auto":
         _check_whole(cfg, "points_per_forward", 1, "auto or a whole number")
-    for key, least in (("data.batch_size", 1), ("data.workers", 0), ("seed", 0), ("shards", 1), ("shard", 0)):
-        _check_whole(cfg, key, least)
+    for key in ("data.workers", "seed", "shard", "pictures"):
+        _check_whole(cfg, key, 0)
+    for key in ("data.batch_size", "shards"):
+        _check_whole(cfg, key, 1)
     if cfg.seed >= 2**64:
         raise GpsweepError(f"seed={cfg.seed}: expected a whole number below 2**64")
     if cfg.shard >= cfg.shards:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gpsweep import ranks, record
+from gpsweep import metrics, pictures, ranks, record
 from gpsweep.ahead import ahead, loader
 from gpsweep.atomic import check_writable
 from gpsweep.errors import GpsweepError
@@ -89,7 +90,44 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
     if tasks and cfg.shards > 1 and (first := record.claim(claim, folder)):
         tell(f"shard {cfg.shard} of {cfg.shards} is done; the results of all are being written in {first}")
         return None
-    return record.outcome(parts.store, wanted, info, {**spent, "start": before + spent["start"]})
+    outcome = record.outcome(parts.store, wanted, info, {**spent, "start": before + spent["start"]})
+    illustrate(cfg, parts, outcome, folder)
+    return outcome
+
+
+def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) -> None:
+    """Draw what the best point changes on a few images of a segmentation.
+
+    Warns:
+        UserWarning: where that fails; it takes no result along.
+    """
+    pictures.clear(folder)
+    scores = metrics.score(metrics.total(outcome.counts), outcome.task)
+    place = selection.top(outcome.points, scores)
+    if not cfg.pictures or not metrics.is_segmentation(outcome.task) or outcome.points[place].eps == 0:
+        return
+    device = parts.trainer.strategy.root_device
+
+    def options() -> dict[str, Any]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said before the first batch
+            return prepared(cfg, parts)
+
+    try:
+        pictures.draw(
+            folder,
+            outcome.points[place],
+            pictures.choose(outcome.counts[place], outcome.base, cfg.pictures),
+            net=parts.net,
+            source=parts.source,
+            batch_size=cfg.data.batch_size,
+            device=device,
+            options=options,
+            cache=parts.store.folder / pictures.FOLDER,
+            again=cfg.fresh,
+        )
+    except (GpsweepError, RuntimeError) as error:
+        warnings.warn(f"pictures={cfg.pictures}: not all were drawn: {error}", stacklevel=2)
 
 
 def submit(cfg: DictConfig, parts: Parts, spool: Spool, folder: Path) -> None:
@@ -196,16 +234,7 @@ def compute(
     """
     start = perf_counter()
     check_writable(parts.store.folder, "store")  # it may be somebody else's, in a store that all may write to
-    options: dict[str, Any] = prepare(
-        cfg,
-        parts.grid,
-        parts.source,
-        parts.net,
-        class_map=parts.class_map,
-        refinement=parts.refinement,
-        device=parts.trainer.strategy.root_device,
-    )
-    options["guides"] = parts.guides
+    options = prepared(cfg, parts)
     memo = Memo(settle=parts.store.settle)
     total = sum(len(task.points) for task in tasks)
     trainer, device = parts.trainer, parts.trainer.strategy.root_device
@@ -260,6 +289,20 @@ def compute(
             again=cfg.fresh,
         )
     return spent
+
+
+def prepared(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
+    """Check on one sample that the parts fit; return options of :func:`gpsweep.counting.count`."""
+    options = prepare(
+        cfg,
+        parts.grid,
+        parts.source,
+        parts.net,
+        class_map=parts.class_map,
+        refinement=parts.refinement,
+        device=parts.trainer.strategy.root_device,
+    )
+    return {**options, "guides": parts.guides}
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from gpsweep import metrics, results, words
+from gpsweep import metrics, pictures, results, words
 from gpsweep.atomic import save
 from gpsweep.errors import listing
 from gpsweep.report import curves
@@ -58,14 +59,15 @@ def write_page(findings: Findings, worth: str | None, folder: Path) -> Path:
     Returns:
         its path.
     """
-    return save(folder / "report.html", page(findings, worth).encode())
+    return save(folder / "report.html", page(findings, worth, folder).encode())
 
 
-def page(findings: Findings, worth: str | None = None) -> str:
+def page(findings: Findings, worth: str | None = None, folder: Path | None = None) -> str:
     """Return the page as HTML; every name in it is escaped.
 
     Args:
         worth: the content of cost.svg, if there is one.
+        folder: where the run's pictures are, if there are any.
     """
     outcome, rows, held = findings.outcome, findings.rows, findings.held
     style = looks.look(findings)
@@ -108,6 +110,8 @@ def page(findings: Findings, worth: str | None = None) -> str:
         varying=[axis for axis in results.CURVE[1:] if best[axis].nunique() > 1],
         changes=class_changes(found.outcome, found.index),
         strays=strays(found.outcome, found.index),
+        shown=shown(outcome, folder),
+        panels_shown=pictures.PANELS,
         times=times(outcome),
         cost=cost(outcome),
     )
@@ -180,6 +184,19 @@ def strays(outcome: Outcome, index: int | None) -> list[tuple[str, str]]:
     found = (("the base", base & ~point), ("the point", point & ~base))
     names = [(who, [outcome.classes[place] for place in np.flatnonzero(alone)]) for who, alone in found]
     return [(who, listing(own, 3)) for who, own in names if own]
+
+
+def shown(outcome: Outcome, folder: Path | None) -> dict[str, Any]:
+    """Return the point that the run's pictures show, as a row of the table, and the pictures."""
+    if folder is None:
+        return {"pictures": []}
+    point, found = pictures.read(folder, outcome.points, outcome.ids)
+    return {
+        "row": point.asdict(),
+        "pictures": [
+            {**asdict(each), "better": each.right > each.wrong, "png": png} for png, each in found.items()
+        ],
+    }
 
 
 def times(outcome: Outcome) -> list[tuple[str, float]]:

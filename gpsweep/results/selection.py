@@ -54,6 +54,12 @@ def choose(points: Sequence[Point], scores: Sequence[float] | NDArray[np.float64
     return [last[curve] for curve in dict.fromkeys(point.curve() for point in points)]
 
 
+def top(points: Sequence[Point], scores: Sequence[float] | NDArray[np.float64]) -> int:
+    """Return the place of the best point, the oracle aside where there is another; see :func:`ranked`."""
+    rank = ranked(scores, [point.eps for point in points])
+    return next((place for place in rank if points[place].label != ORACLE), rank[0])
+
+
 def best(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the best point of each curve, see :func:`choose`.
 

@@ -1,0 +1,158 @@
+"""Pictures of what a point changes: which images, what they show, and what is kept of them."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Terminal, pictures
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from gpsweep import results
+from gpsweep.errors import GpsweepError
+from gpsweep.metrics import TP
+from gpsweep.pictures import BLANK, NONE, RIGHT, WRONG, choose, marked, painted, predicted, read, strip
+from gpsweep.points import Point
+
+SET = ["data=folder", "data.images=images", "data.masks=masks", "data.classes=5", "data.void=255"]
+NET = ["model=custom", "model.net={_target_: networks.small, name: residual}", "model.mean=0", "model.std=1"]
+RUN = [*SET, *NET, "model.scale=1", "label=[argmax,uniform]", "eps=[-6,6]", "hydra.run.dir=run"]
+
+
+@given(st.lists(st.integers(-9, 9), max_size=8), st.integers(1, 6))
+def test_the_largest_gains_and_losses_are_chosen(gains: list[int], most: int) -> None:
+    base = np.full((len(gains), 2, 3), 50, dtype=np.int64)
+    counts = base.copy()
+    counts[:, 1, TP] += np.array(gains, dtype=np.int64)
+    counts[:, 0, 1:] += 7  # what is no true positive does not matter
+    chosen = [gains[place] for place in choose(counts, base, most)]
+    up, down = sorted((g for g in gains if g > 0), reverse=True), sorted(g for g in gains if g < 0)
+    gained = [g for g in chosen if g > 0]
+    assert chosen == gained + [g for g in chosen if g < 0]
+    assert gained == up[: len(gained)] and chosen[len(gained) :] == down[: len(chosen) - len(gained)]
+    assert len(chosen) == min(most, len(up) + len(down))
+    assert len(gained) >= min(len(up), most - most // 2)
+    assert len(chosen) - len(gained) >= min(len(down), most // 2)
+
+
+def test_colours_tell_classes_and_changes() -> None:
+    classes = np.array([[0, 15, NONE, 256]])
+    assert painted(classes)[0].tolist() == [[0, 0, 0], [192, 128, 128], [*BLANK], [0, 0, 0]]
+    image = np.full((1, 3, 3), 100, dtype=np.uint8)
+    right, wrong = np.array([[True, False, False]]), np.array([[False, False, True]])
+    assert marked(image, right, wrong)[0].tolist() == [[*RIGHT], [205] * 3, [*WRONG]]
+
+
+@pytest.mark.parametrize(("side", "panel"), [(10, 160), (60, 120), (320, 320), (700, 320)])
+def test_panels_of_any_size_stand_beside_each_other(side: int, panel: int) -> None:
+    white, black = (np.full((side, side // 2, 3), level, dtype=np.uint8) for level in (255, 0))
+    image = Image.open(BytesIO(strip([white, black, white])))
+    assert image.size == (3 * (panel // 2) + 8, panel)
+    middle = np.asarray(image)[panel // 2]
+    assert middle[panel // 4].tolist() == [255] * 4
+    assert middle[panel // 2 + 1].tolist() == [0] * 4  # nothing, in a light and in a dark page
+    assert middle[panel // 2 + 4 + panel // 4].tolist() == [0, 0, 0, 255]
+
+
+def run(terminal: Terminal, *arguments: str) -> dict[str, Any]:
+    code, _, err = terminal(*RUN, *arguments)
+    assert (code, [line for line in err.splitlines() if "stored in" not in line]) == (0, [])
+    index = terminal.folder / "run" / "pictures" / "pictures.json"
+    return json.loads(index.read_text()) if index.is_file() else {}
+
+
+@pytest.mark.drawn
+@pytest.mark.filterwarnings("ignore:data.size", "ignore:model.class_map")
+@pytest.mark.parametrize("extra", [[], ["model.class_map={0: 0, 1: 1, 2: 2, 3: null, 4: 4}"]])
+@pytest.mark.parametrize("sizes", [((12, 16),), ((12, 16), (9, 20))])
+def test_pictures_agree_with_the_counts(
+    terminal: Terminal, sizes: tuple[tuple[int, int], ...], extra: list[str]
+) -> None:
+    pictures(terminal.folder, sizes=sizes)
+    code, _, err = terminal(*RUN, *extra, "data.batch_size=2", "pictures=3")
+    assert code == 0, err
+    shown = json.loads((terminal.folder / "run" / "pictures" / "pictures.json").read_text())
+    found = results.read(terminal.folder / "run")
+    rows = results.tables(terminal.folder / "run")[0]
+    point = Point(**shown["point"])
+    assert float(rows["score"].max()) == pytest.approx(float(rows["score"][found.points.index(point)]))
+    counts = np.asarray(found.counts[found.points.index(point)])
+    gain = (counts[..., TP] - found.base[..., TP]).sum(1)
+    assert 1 <= len(shown["pictures"]) <= 3
+    for picture in shown["pictures"]:
+        assert picture["right"] - picture["wrong"] == gain[found.ids.index(picture["id"])] != 0
+        assert max(picture["right"], picture["wrong"]) > 0
+    page = (terminal.folder / "run" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(shown["pictures"])
+    _, read_again = read(terminal.folder / "run", found.points, found.ids)
+    height, width = sizes[found.ids.index(shown["pictures"][0]["id"]) % len(sizes)]
+    image = Image.open(BytesIO(b64decode(next(iter(read_again)).partition(",")[2])))
+    assert image.size == (5 * (160 // width) * width + 16, (160 // width) * height)
+
+
+@pytest.mark.drawn
+def test_predictions_are_kept_and_none_is_made_for_none(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures(terminal.folder)
+    first = run(terminal)
+    assert first["pictures"]
+
+    asked = []
+
+    def counted(net: Any, source: Any, row: int, *arguments: Any, **options: Any) -> Any:
+        asked.append(source.ids[row])
+        return predicted(net, source, row, *arguments, **options)
+
+    monkeypatch.setattr("gpsweep.pictures.predicted", counted)
+    assert run(terminal) == first and not asked
+    one, *_ = (terminal.folder / "outputs" / "store").glob("*/pictures/*.npz")
+    one.write_bytes(b"cut")
+    assert run(terminal) == first and len(asked) == 1
+    assert run(terminal, "fresh=true") == first and len(asked) == 1 + len(first["pictures"])
+    assert run(terminal, "pictures=0") == {}
+    assert not [*(terminal.folder / "run" / "pictures").glob("*.png")]
+    assert "data:image/png" not in (terminal.folder / "run" / "report.html").read_text()
+
+
+@pytest.mark.drawn
+def test_what_fails_takes_no_result_along(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(terminal.folder)
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise GpsweepError("data: it is gone")
+
+    monkeypatch.setattr("gpsweep.pictures.predicted", fail)
+    with pytest.warns(UserWarning, match="pictures=4: not all were drawn: data: it is gone"):
+        code, out, _ = terminal(*RUN)
+    assert code == 0 and "report.html" in out
+
+
+@pytest.mark.drawn
+def test_nothing_is_shown_where_nothing_is_to_be_seen(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    assert run(terminal, "eps=0") == {}
+
+
+def test_pictures_of_another_run_are_none(tmp_path: Path) -> None:
+    point = Point(eps=1.0)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "1.png").write_bytes(strip([np.zeros((4, 4, 3), dtype=np.uint8)]))
+    content = {"point": point.asdict(), "pictures": [{"file": "1.png", "id": "a", "right": 2, "wrong": 1}]}
+    (folder / "pictures.json").write_text(json.dumps(content))
+    assert [each.right for each in read(tmp_path, [point], ["a", "b"])[1].values()] == [2]
+    assert not read(tmp_path, [Point(eps=2.0)], ["a"])[1]
+    assert not read(tmp_path, [point], ["b"])[1]
+    (folder / "1.png").unlink()
+    assert not read(tmp_path, [point], ["a"])[1]
+    (folder / "pictures.json").write_text("{")
+    assert not read(tmp_path, [point], ["a"])[1]
+    assert not read(tmp_path / "elsewhere", [point], ["a"])[1]
