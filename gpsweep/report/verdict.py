@@ -36,7 +36,7 @@ class Verdict:
         held: the row of the held-out table that the verdict is about.
         helpful: how many of the points judged have an interval above zero.
         judged: how many points there are, without those of the oracle beside them.
-        chance: how many chance would put there if no point did anything.
+        chance: how many chance would put there if no point did anything; none at ε = 0.
         bound: the oracle's best, beside others.
         over: the refinement that is the base.
     """
@@ -214,7 +214,8 @@ def _told(findings: Findings) -> Verdict:
     pick = selection.overall(held) if held is not None and len(judged) > 1 else None
     if pick is not None:
         kind, pick = "yes" if pick["helps"] else "no", pick | {"eps": pick["tune_eps"]}
-    chance = round(len(judged) * (1 - metrics.LEVEL) / 2)
+    # At ε = 0 nothing is drawn that chance could put above zero.
+    chance = round(int((judged["eps"] != 0).sum()) * (1 - metrics.LEVEL) / 2)
     few = len(findings.outcome.ids) < LEAST or (len(judged) > 1 and len(above) <= chance)
     p_value = findings.p_value(row["index"]) if kind == "yes" and pick is None else None
     if p_value is not None and (few or p_value >= metrics.ALPHA):

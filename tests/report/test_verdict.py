@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from outcomes import make
 from rich.console import Console
 
 from gpsweep import results
+from gpsweep.counts import Counts
 from gpsweep.report.marks import marks, worth_drawing
 from gpsweep.report.page import page
 from gpsweep.report.terminal import best_table
@@ -206,6 +208,31 @@ def test_an_oracle_that_gains_nothing_lifts_nothing() -> None:
     text = told(make(label="ground_truth", eps=[-0.6, -0.3, 0], images=20))[3]
     assert "At no ε that was run does it score higher than the base." in text
     assert "bounds" not in text
+    for eps in (-0.3, [-0.6, -0.3]):
+        text = told(make(label="ground_truth", eps=eps, images=20))[3]
+        assert "At no ε that was run does it score higher than the base." in text
+        assert "lifts" not in text
+    text = told(make(label="ground_truth", eps=[-0.6, 0], refine="flip", images=20))[3]
+    assert "At no ε that was run does it score higher than a flip alone." in text
+
+
+def test_chance_puts_no_interval_above_zero_where_nothing_is_perturbed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Findings, "p_value", lambda self, place: 0.01)  # as the made-up intervals
+    layers = [f"layer{number}" for number in range(30)]
+    findings = Findings(make(label="random_onehot", eps=[0, 0.5], layer=layers, images=20))
+    findings.rows["delta_low"] = [-1.0, 0.1, -1.0, 0.1, *[-1.0] * 56]
+    found = verdict(findings)
+    assert (found.kind, found.helpful, found.judged, found.chance) == ("yes", 2, 60, 1)
+
+
+def test_an_interval_without_width_is_not_to_be_narrowed() -> None:
+    wide = make(label="top2", eps=0.1, images=20)
+    assert "More images would narrow the interval." in told(wide)[3]
+    same = replace(wide, counts=Counts.of(wide.base[None]))
+    assert "0.00, interval 0.00 to 0.00" in told(same)[3]
+    assert "narrow" not in told(same)[3].partition("<main>")[2]
 
 
 def test_a_refinement_of_unknown_cost_is_a_rival_of_no_perturbation() -> None:
