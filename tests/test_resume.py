@@ -24,6 +24,7 @@ from gpsweep.run import run as evaluate
 from gpsweep.store import Store, chunk
 from gpsweep.store.__main__ import main as store
 from gpsweep.store.chunk import Chunk
+from gpsweep.track import main as track
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
@@ -367,6 +368,36 @@ def test_a_shard_with_the_results_stands_for_all(terminal: Terminal) -> None:
     assert report(["runs"]) == 0
     assert not Path("runs/merged").exists()
     assert Path("runs/1/report.html").exists()
+
+
+def test_what_was_merged_stands_for_its_shards(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(terminal.folder)
+
+    def merge(eps: str, *more: str) -> list[str]:
+        sweep = [*SMALL, eps, "shards=2", "shard=0,1", "hydra.sweep.dir=away/parts", *more]
+        assert terminal("-m", *sweep)[0] == 0
+        for path in Path("away/parts").glob("[01]/counts.npz"):
+            path.unlink()
+        capsys.readouterr()
+        assert report(["away/parts"]) == 0
+        return capsys.readouterr().out.split()
+
+    [path] = merge("eps=[-1,0,1]", "select=half")
+    assert Path(path).with_name("selection.csv").is_file()
+    for folder in ("away/parts", "away/parts/merged"):
+        assert report([folder]) == 0
+        assert capsys.readouterr().out.split() == [path]
+    assert merge("eps=[-2,2]") == [path]
+    assert not Path(path).with_name("selection.csv").exists(), "it was another run's"
+    assert track(["away/parts", "tracker=csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+    Path("away").rename("copied")
+    rmtree("outputs/store")
+    assert report(["copied/parts"]) == 0
+    assert capsys.readouterr().out.split() == [path.replace("away", "copied")]
 
 
 def test_a_run_whose_counts_are_gone_does_not_keep_the_others_from_a_report(

@@ -61,12 +61,14 @@ def render(folder: Path) -> list[Path]:
         except GpsweepError as error:
             missing.append(error)
             continue
+        # With its note it stands for the shards, also where the store is gone.
+        record.note(place, each.store, each.points, each.info)
         reports.append(write(results.write(outcome, place), place))
     if missing and not reports:
         raise missing[0]
     for incomplete in missing:
         warnings.warn(str(incomplete), stacklevel=2)
-    return reports
+    return list(dict.fromkeys(reports))  # what was merged of other points before has made room
 
 
 def places(folder: Path, found: Sequence[record.Record]) -> list[Path]:
