@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpsweep.atomic import check_writable
 from gpsweep.command import FAILED, INTERRUPTED, told
@@ -16,6 +17,9 @@ from gpsweep.tables.calls import TableStoppedError
 from gpsweep.tables.commands import check, jobs, of_training
 from gpsweep.tables.needs import weights_absent
 
+if TYPE_CHECKING:
+    from gpsweep.tables.running import Ended
+
 HELP = """\
 python -m gpsweep.tables NAME [small=true] [KEY=VALUE …]
 
@@ -25,6 +29,9 @@ python -m gpsweep.tables NAME [small=true] [KEY=VALUE …]
   out=FOLDER   where all of it goes; outputs/tables/NAME, or NAME-small
   KEY=VALUE    of python -m gpsweep, for every run: data.limit=20 data.root=…
   fit.KEY=…    of python -m gpsweep.fit, for every training: fit.epochs=1
+
+What lacks weights or data is skipped. The exit code is 1 where a run failed, or
+where all were skipped.
 """
 OWN = ("small", "seeds", "at_once", "out")
 
@@ -94,11 +101,11 @@ def _at_once(text: str | None) -> int | None:
     return int(text)
 
 
-def make(wanted: Asked) -> int:
+def make(wanted: Asked) -> list[Ended]:
     """Run a table's rows, then print and write it.
 
     Returns:
-        how many of its runs there are results of.
+        how its runs ended.
 
     Raises:
         GpsweepError: for a mistake of the user's, before anything is run.
@@ -118,7 +125,7 @@ def make(wanted: Asked) -> int:
     ended = running.run(rows, at_once)
     done = [each for each in ended if each.folder is not None]
     if not done:
-        return 0
+        return ended
     sheet = assembling.sheet(wanted.name, table, ended, small=wanted.small, at_once=at_once)
     paths = formats.write(sheet, wanted.out)
     if table.picture:
@@ -129,7 +136,7 @@ def make(wanted: Asked) -> int:
         paths += draw(table.picture, panels, wanted.name, wanted.out)
     formats.show(sheet)
     print("Written:", *paths, sep="\n")
-    return len(done)
+    return ended
 
 
 def overview() -> None:
@@ -163,9 +170,14 @@ def main(arguments: list[str] | None = None) -> int:
         if not given or {"-h", "--help"} & set(given):
             overview()
             return 0
-        if make(asked(given)):
+        ended = make(asked(given))
+        failed = [each.job.name for each in ended if each.failed]
+        if failed:
+            print(f"gpsweep: {len(failed)} of {len(ended)} runs failed: {'; '.join(failed)}", file=sys.stderr)
+        elif any(each.folder for each in ended):
             return 0
-        print("gpsweep: nothing of this table could be run here", file=sys.stderr)
+        else:
+            print("gpsweep: nothing of this table could be run here", file=sys.stderr)
     except TableStoppedError as error:
         print(f"gpsweep: {error}", file=sys.stderr)
         return INTERRUPTED

@@ -26,11 +26,13 @@ class Ended:
         job: what it was.
         folder: where its results are; None where there are none.
         problem: why there are none.
+        failed: whether it was begun; what lacks weights or data is not.
     """
 
     job: Job
     folder: Path | None = None
     problem: str = ""
+    failed: bool = False
 
 
 def run(jobs: Sequence[Job], at_once: int = 1) -> list[Ended]:
@@ -82,16 +84,16 @@ class _Rows:
                 if self.at_once > 1:
                     tell(f"{label}: done")
                 return Ended(job, folder)
-            problem = f"skipped. {missing}"
+            ended = Ended(job, problem=f"skipped. {missing}")
         except GpsweepError as error:
-            problem = f"failed. {error}"
+            ended = Ended(job, problem=f"failed. {error}", failed=True)
         except BaseException:
             self.calls.stop()
             raise
         finally:
             self.left -= 1
-        tell(f"{label}: {problem}")
-        return Ended(job, problem=problem)
+        tell(f"{label}: {ended.problem}")
+        return ended
 
     def _folder(self, job: Job, label: str) -> Path:
         """Train a job's network where it is not there yet, run it, and return the folder of its results.
