@@ -40,6 +40,8 @@ PROBE = """
     sizes: boxes.map(box => [Math.round(box.width), Math.round(box.height)]),
     wide: document.documentElement.scrollWidth, window: innerWidth, fetched,
     cut: [...document.querySelectorAll('.scroll')].map(box => box.scrollWidth - box.clientWidth),
+    beyond: [...document.querySelectorAll('dt, dd')].map(box => box.scrollWidth - box.clientWidth),
+    lists: [...document.querySelectorAll('dl')].map(box => box.scrollWidth - box.clientWidth),
   });
 });</script>
 """
@@ -52,7 +54,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     outcome = make(
         label=["argmax", "random_onehot", "ground_truth"],
-        layer=["input", "encoder.layer1"],
+        layer=["input", "encoder.backbone.layer4.0.bottleneck_with_a_long_name.conv3_projection"],
         info={"select": {"seed": 0}},
         costs={},
     )
@@ -87,6 +89,7 @@ def test_drawings_have_a_size_and_nothing_is_fetched(html: Path, width: int, tmp
     assert found["wide"] <= found["window"], "the page scrolls sideways"
     assert len(found["cut"]) == 3
     assert not any(found["cut"]), "a table is cut off"
+    assert not any(found["beyond"] + found["lists"]), "a name runs into what stands beside it"
     assert "Guided perturbations help" in dom
 
 
