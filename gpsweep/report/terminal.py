@@ -203,10 +203,11 @@ def _refined(findings: Findings) -> list[str]:
         adds = f"{row['label']} at eps {results.decimal(row['eps'])} adds {_signed(row['added'])}"
         interval = _interval(row["added_low"], row["added_high"])
         chance = "" if row["helps"] else ", no gain beyond chance"
+        tuned = f" on the {row['n_tune']} images to choose on" if "n_tune" in row else ""
         told = (
             f"{adds} ({interval}){chance}, cost {_cost(row['cost'])}"
             if row["eps"]
-            else "no perturbation adds anything"
+            else f"no perturbation adds anything{tuned}"
         )
         lines.append(f"on top of {row['refine']}: {told}")
     return lines

@@ -140,6 +140,15 @@ def test_held_out_gains_are_compared_with_held_out_gains() -> None:
     assert "Gains are held out" in text
 
 
+def test_what_adds_nothing_where_it_is_chosen_may_add_elsewhere(tmp_path: Path) -> None:
+    outcome = make(label="random_onehot", info={"select": {"seed": 0}}, **BOTH)
+    says = "no perturbation adds anything on the 30 images to choose on"
+    assert f"On top of a flip, {says}." in told(outcome)[3]
+    file = StringIO()
+    best_table(Findings(outcome), tmp_path, Console(file=file, width=100))
+    assert f"on top of flip: {says}" in file.getvalue()
+
+
 def test_plain_runs_speak_of_no_refinement() -> None:
     text = told(make(images=30))[3]
     for word in ("refine", "flip", "On top", "Gain against cost", "× forward"):
