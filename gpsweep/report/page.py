@@ -45,7 +45,7 @@ TIMES = {
     "start": "Preparation",
     "shared": "Clean forward and backward passes",
     "points": "Forward passes of the points",
-    "test": "All batches",
+    "test": "Batches that this command computed",
 }
 
 

@@ -438,6 +438,13 @@ def test_one_epsilon_is_no_choice() -> None:
     assert flatters not in page.page(Findings(alone), drawing)
 
 
+def test_the_time_of_one_command_is_not_that_of_all_batches() -> None:
+    stored = {"start": 0.6, "test": 0.0, "shared": 9.4, "points": 171.0}  # all of it by an earlier one
+    text = read(make(images=5, classes=3, label="argmax", eps=1, info={"times": stored})).text
+    assert "All batches" not in text
+    assert "Batches that this command computed 0 ms" in " ".join(text.split())
+
+
 def test_many_curves_are_folded() -> None:
     outcome = make(
         images=5, classes=3, layer=["input", "a", "b", "c"], signal=["eq5", "likelihood"], eps=[0, 1]
