@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from outcomes import make
 from PIL import Image
 
 from gpsweep import report
+from gpsweep.report.page import page
 from gpsweep.results.findings import Findings
 
 pytestmark = pytest.mark.browser
@@ -73,16 +75,19 @@ def picture(path: Path, tmp_path: Path, *options: str) -> np.ndarray:
     return np.asarray(Image.open(target).convert("RGB")).astype(int)
 
 
-@pytest.mark.parametrize("width", [1200, 420])
-def test_drawings_have_a_size_and_nothing_is_fetched(html: Path, width: int, tmp_path: Path) -> None:
-    probed = tmp_path / "probed.html"
-    probed.write_text(
-        html.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8"
-    )
-    dom = chromium(probed, tmp_path / "profile", "--dump-dom", f"--window-size={width},1000")
+def probed(content: str, tmp_path: Path, width: int) -> tuple[dict[str, Any], str]:
+    """Return what a copy of the page says of itself at some width, and what it has become."""
+    path = tmp_path / "probed.html"
+    path.write_text(content.replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    dom = chromium(path, tmp_path / "profile", "--dump-dom", f"--window-size={width},1000")
     match = re.search(r'data-probe="([^"]*)"', dom)
     assert match, "the page did not load"
-    found = json.loads(unescape(match[1]))
+    return json.loads(unescape(match[1])), dom
+
+
+@pytest.mark.parametrize("width", [1200, 420])
+def test_drawings_have_a_size_and_nothing_is_fetched(html: Path, width: int, tmp_path: Path) -> None:
+    found, dom = probed(html.read_text(encoding="utf-8"), tmp_path, width)
     assert len(found["sizes"]) == 5
     assert all(w > 320 and h > 200 for w, h in found["sizes"])
     assert found["fetched"] == []
@@ -91,6 +96,17 @@ def test_drawings_have_a_size_and_nothing_is_fetched(html: Path, width: int, tmp
     assert not any(found["cut"]), "a table is cut off"
     assert not any(found["beyond"] + found["lists"]), "a name runs into what stands beside it"
     assert "Guided perturbations help" in dom
+
+
+def test_on_paper_nothing_of_a_table_is_cut_off(tmp_path: Path) -> None:
+    axes = {"label": ["argmax", "uniform"], "step": ["sign", "rms"], "iterations": [1, 3]}
+    layers = ["input", "encoder.backbone.layer4.0.bottleneck_with_a_long_name.conv3_projection"]
+    more = {"layer": layers, "refine": ["none", "multiscale"], "eps": [0, 0.5]}
+    outcome = make(images=20, info={"select": {"seed": 0}}, costs={}, **axes, **more)
+    a4 = 718  # pixels between its margins; there is nothing to scroll with
+    found, _ = probed(page(Findings(outcome)).replace("@media print", "@media all"), tmp_path, a4)
+    assert len(found["cut"]) == 5, "those of more curves, folded on the screen, as well"
+    assert not any(found["cut"])
 
 
 def test_light_and_dark_are_drawn_and_legible(html: Path, tmp_path: Path) -> None:
