@@ -436,6 +436,8 @@ def test_one_epsilon_is_no_choice() -> None:
     assert flatters in page.page(Findings(make(images=20, label="argmax", costs={})), drawing)
     alone = make(images=20, label="argmax", eps=0.5, costs={})
     assert flatters not in page.page(Findings(alone), drawing)
+    assert "Mean IoU of each point." in page.page(Findings(alone)), "there is no axis of ε"
+    assert "over ε" not in page.page(Findings(alone))
 
 
 def test_the_time_of_one_command_is_not_that_of_all_batches() -> None:
