@@ -251,6 +251,13 @@ def test_the_plain_neighbours_are_told_beside_guided_perturbations() -> None:
     text = read(make(**task, info={"knn": known})).text
     assert "a plain k-NN on the 60,000 training images (k = 5) reaches 98.21 %" in text
     assert "k-NN" not in read(make(**task, info={"knn": {"k": 5}})).text
+    rival = "A plain k-NN on the training images reaches 98.21 %"
+    assert rival not in text, "the verdict is about another label"
+    task |= {"label": "knn", "eps": 4, "labels": ("knn",)}
+    assert f"{rival}, without any perturbation." in read(make(**task, info={"knn": known})).text
+    halves = {"knn": known, "select": {"seed": 0}}
+    held = read(make(**task | {"eps": [2, 4]}, info=halves)).text
+    assert f"{rival} on all 50 images, without any perturbation." in held
 
 
 @pytest.mark.drawn
