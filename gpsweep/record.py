@@ -68,6 +68,8 @@ class Record:
 def note(folder: Path, store: Store, points: Sequence[Point], info: Mapping[str, Any]) -> Path:
     """Write a run's note into its folder; the store is named from there, so that both can move together.
 
+    And as it lies on the disk, so that the folder can move alone.
+
     Results of another run that was in this folder before are removed: they would be taken for this one's.
     """
     place = store.folder.resolve()
@@ -76,6 +78,7 @@ def note(folder: Path, store: Store, points: Sequence[Point], info: Mapping[str,
             (folder / name).unlink(missing_ok=True)
     content = {
         "store": os.path.relpath(place, folder.resolve()),
+        "place": str(place),
         "points": columns(points),
         "info": plain(info),
     }
@@ -159,7 +162,9 @@ def read(path: Path) -> Record:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         points = from_columns(content["points"])
-        place = (path.parent / content["store"]).resolve()
+        beside = (path.parent / content["store"]).resolve()
+        still = Path(content.get("place", beside))  # older notes do not name it
+        place = still if still.is_dir() and not beside.is_dir() else beside
         return Record(path.parent, place, points, content["info"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GpsweepError(f"{path}: expected a run's note about itself: {error}") from None

@@ -332,6 +332,21 @@ def test_the_note_of_a_run_outlives_a_move(terminal: Terminal) -> None:
     assert json.loads((path.parent / "summary.json").read_text())["samples"] == 5
 
 
+def test_a_folder_may_move_away_from_its_store(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(terminal.folder)
+    sweep = [*SMALL, "eps=1", "shards=2", f"store={terminal.folder / 'kept'}"]
+    assert terminal("-m", *sweep, "shard=0,1", "hydra.sweep.dir=parts")[0] == 0
+    for path in Path("parts").glob("*/counts.npz"):
+        path.unlink()
+    Path("far").mkdir()
+    Path("parts").rename("far/parts")
+    capsys.readouterr()
+    assert report(["far/parts"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1, "its shards still know each other"
+
+
 def test_results_of_another_run_do_not_stay_in_the_folder(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
