@@ -18,7 +18,7 @@ from gpsweep.errors import listing
 from gpsweep.report import curves
 from gpsweep.report import look as looks
 from gpsweep.report import marks as gains
-from gpsweep.report.verdict import additions, beside, costs_text, helps, verdict
+from gpsweep.report.verdict import LEAST, additions, beside, costs_text, helps, verdict
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
@@ -84,6 +84,7 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
         base=float(metrics.score(metrics.total(outcome.base), outcome.task)),
         verdict=found,
         alpha=metrics.ALPHA,
+        least=LEAST,
         relative=style.layer_scale == "rms",
         oracle=results.ORACLE,
         colours=style.colours,

@@ -437,6 +437,20 @@ def test_a_loss_on_the_images_held_out_is_called_one() -> None:
     assert "no gain beyond chance" not in text
 
 
+def test_so_few_images_held_out_cannot_tell_a_gain() -> None:
+    says = "no gain beyond chance; so few images cannot tell one."
+    axes: dict[str, Any] = {
+        "label": "argmax",
+        "eps": [0.3, 0.45],
+        "classes": 3,
+        "info": {"select": {"seed": 0}},
+    }
+    for images in (10, 12):
+        row, text = held_out(images=images, **axes)
+        assert row["p_value"] >= 0.05
+        assert (says in text) == (row["n_held"] < 6)
+
+
 def test_one_epsilon_is_no_choice() -> None:
     flatters = "which flatters the gain"
     drawing = "<svg/>"
