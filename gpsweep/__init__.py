@@ -18,8 +18,8 @@ Where things are; which may import which, pyproject.toml says:
   point takes.
 - Many processes: ``jobs`` and ``cluster`` of a sweep, ``ranks`` and ``rank`` of a run on several devices,
   ``interrupts``.
-- What comes of it: ``record``, ``results``, ``pictures``, ``report``, ``trackers``; ``tuning``,
-  ``provenance``, ``words``.
+- What comes of it: ``record``, ``results``, ``drawing`` and ``pictures``, ``report``, ``trackers``;
+  ``tuning``, ``provenance``, ``words``.
 - Further commands: ``fit`` and ``training``, ``track``, ``tables``, ``crf_search``; ``command``,
   ``console``, ``output`` and ``atomic`` serve them all.
 """

@@ -1,42 +1,18 @@
-"""Pictures of what a point changes: image, truth, both predictions, and what was set right or wrong."""
+"""The pictures in a run's folder, of what its best point changes: image, truth, both predictions, changes."""
 
 from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor, nn
 
 from gpsweep.atomic import save
-from gpsweep.counting import evaluate
-from gpsweep.data.base import Source
-from gpsweep.data.batch import batch_of, on_device, rows_of
-from gpsweep.data.legend import palette
-from gpsweep.metrics import TP
 from gpsweep.points import Point
-from gpsweep.views import sizes_of
 
 FOLDER, INDEX = "pictures", "pictures.json"
 PANELS = ("image", "truth", "base", "point", "changes")
-
-NONE = -1  # a pixel without truth, or predicted as no class of the data
-BLANK = (221, 225, 230)
-RIGHT, WRONG = (11, 95, 165), (194, 87, 12)  # the page's colours of gains and losses
-SMALLEST, LARGEST, GAP = 160, 320, 4  # of a panel's longer side; pixels
-
-Classes = NDArray[np.int64]
-Colours = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -56,86 +32,10 @@ class Picture:
     wrong: int
 
 
-def choose(counts: NDArray[Any], base: NDArray[Any], most: int) -> list[int]:
-    """Choose images on which a point changes many pixels: one half where it gains, the other where it loses.
-
-    Args:
-        counts: the point's, ``(images, classes, 3)``.
-        base: those without perturbation.
-        most: how many images at most; where there are too few of one kind, there are more of the other.
-
-    Returns:
-        places of images: the largest gains, then the largest losses; those where nothing changes are left
-        out.
-    """
-    gain = (counts[..., TP].astype(np.int64) - base[..., TP]).sum(1)
-    falling = np.argsort(-gain, kind="stable")
-    gains = [place for place in falling.tolist() if gain[place] > 0]
-    losses = [place for place in falling[::-1].tolist() if gain[place] < 0]
-    first = gains[: max(most - most // 2, most - len(losses))]
-    return first + losses[: most - len(first)]
-
-
-def draw(
-    folder: Path,
-    point: Point,
-    rows: Sequence[int],
-    *,
-    net: nn.Module,
-    source: Source,
-    batch_size: int,
-    device: torch.device,
-    options: Callable[[], Mapping[str, Any]],
-    cache: Path,
-    again: bool = False,
-) -> list[Picture]:
-    """Write pictures of some images into a run's folder, and a list of them.
-
-    Args:
-        folder: the run's.
-        point: what is shown beside the base.
-        rows: which images of the data.
-        net: network in pixel space.
-        source: the data, for segmentation.
-        batch_size: images of a batch of the run.
-        device: what computes.
-        options: returns those of :func:`gpsweep.counting.count`; asked only if something is to be computed.
-        cache: where predictions are kept.
-        again: compute all of them again.
-
-    Returns:
-        the pictures.
-
-    Raises:
-        GpsweepError: if an image cannot be read, or a file not be written.
-    """
-    known: Mapping[str, Any] = {}
-    made = []
-    for number, row in enumerate(rows, 1):
-        place = cache / f"{_key(point, row)}.npz"
-        both = None if again else _kept(place)
-        if both is None:
-            known = known or options()
-            both = predicted(
-                net.to(device), source, row, point, batch_size=batch_size, device=device, options=known
-            )
-            _keep(place, both)
-        sample = source[row]
-        image = sample["image"].permute(1, 2, 0).numpy()
-        truth, count = sample["target"].numpy(), len(source.classes)
-        truth = np.where((truth >= 0) & (truth < count), truth, NONE)
-        base, moved = both
-        known_truth = truth != NONE
-        right = known_truth & (moved == truth) & (base != truth)
-        wrong = known_truth & (moved != truth) & (base == truth)
-        panels = [image, painted(truth), painted(base), painted(moved), marked(image, right, wrong)]
-        picture = Picture(f"{number}.png", source.ids[row], int(right.sum()), int(wrong.sum()))
-        save(folder / FOLDER / picture.file, strip(panels))
-        made.append(picture)
-    if made:
-        content = {"point": point.asdict(), "pictures": [asdict(picture) for picture in made]}
-        save(folder / FOLDER / INDEX, json.dumps(content, indent=1).encode() + b"\n")
-    return made
+def note(folder: Path, point: Point, made: Sequence[Picture]) -> Path:
+    """Write down in a run's folder which point its pictures show, and which they are."""
+    content = {"point": point.asdict(), "pictures": [asdict(picture) for picture in made]}
+    return save(folder / FOLDER / INDEX, json.dumps(content, indent=1).encode() + b"\n")
 
 
 def clear(folder: Path) -> None:
@@ -163,93 +63,3 @@ def read(folder: Path, points: Sequence[Point], ids: Sequence[str]) -> tuple[Poi
         return Point(), {}
     addresses = [f"data:image/png;base64,{b64encode(file).decode()}" for file in files]
     return point, dict(zip(addresses, pictures, strict=True))
-
-
-def predicted(
-    net: nn.Module,
-    source: Source,
-    row: int,
-    point: Point,
-    *,
-    batch_size: int,
-    device: torch.device,
-    options: Mapping[str, Any],
-) -> tuple[Classes, Classes]:
-    """Return the classes of the data that the base and a point predict for an image, each ``(H, W)``.
-
-    The image is alone, but for one that is padded in its batch, which may change what the network sees.
-
-    Args:
-        net: on the device.
-        row: which image.
-        options: those of :func:`gpsweep.counting.count`.
-    """
-    rows = rows_of(row // batch_size, batch_size, len(source))
-    batch, place = batch_of(source, rows), row - rows.start
-    if batch["valid"] is None:
-        batch, place = batch_of(source, [row]), 0
-    height, width = sizes_of(batch)[place]
-    judge = partial(_classes, place=place, classes=len(source.classes), class_map=options.get("class_map"))
-    done = evaluate(net, on_device(batch, device), [point], judge=judge, options=options)
-    found = (done.clean["none"], done.results()[0])
-    base, moved = (each[:height, :width].cpu().numpy() for each in found)
-    return base, moved
-
-
-def _classes(
-    predicted: Tensor, channels: int, *, place: int, classes: int, class_map: Sequence[int] | None
-) -> Tensor:
-    """Return what an image's predicted channels stand for: a class of the data, or ``NONE``."""
-    numbers = torch.tensor(range(channels) if class_map is None else class_map, device=predicted.device)
-    return numbers.where((numbers >= 0) & (numbers < classes), NONE)[predicted[place]]
-
-
-def painted(classes: Classes) -> Colours:
-    """Return classes ``(H, W)`` in colours, ``(H, W, 3)``; neighbouring numbers differ much."""
-    colours: Colours = palette()[classes % 256]
-    colours[classes == NONE] = BLANK
-    return colours
-
-
-def marked(image: Colours, right: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Colours:
-    """Return an image in pale grey with what was set right and wrong in colour."""
-    grey = image.mean(2, keepdims=True).repeat(3, 2)
-    pale: Colours = (175 + 0.3 * grey).astype(np.uint8)
-    pale[right], pale[wrong] = RIGHT, WRONG
-    return pale
-
-
-def strip(panels: Sequence[Colours]) -> bytes:
-    """Return panels of one size beside each other, as a PNG; small ones are enlarged by a whole number."""
-    height, width = panels[0].shape[:2]
-    longer = max(height, width)
-    scale = max(1, SMALLEST // longer) if longer <= LARGEST else LARGEST / longer
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    whole = Image.new("RGBA", (len(panels) * (size[0] + GAP) - GAP, size[1]))
-    for number, panel in enumerate(panels):
-        # The photograph alone has colours in between.
-        way = Image.Resampling.LANCZOS if number == 0 and scale < 1 else Image.Resampling.NEAREST
-        whole.paste(Image.fromarray(panel).resize(size, way), (number * (size[0] + GAP), 0))
-    file = BytesIO()
-    whole.save(file, "PNG", optimize=True)
-    return file.getvalue()
-
-
-def _key(point: Point, row: int) -> str:
-    return f"{sha256(repr(point).encode()).hexdigest()[:16]}-{row}"
-
-
-def _kept(path: Path) -> tuple[Classes, Classes] | None:
-    """Read predictions; a file that cannot be read counts as none."""
-    try:
-        with np.load(path) as arrays:
-            return arrays["base"].astype(np.int64), arrays["point"].astype(np.int64)
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
-
-
-def _keep(path: Path, both: tuple[Classes, Classes]) -> None:
-    file = BytesIO()
-    base, moved = (each.astype(np.int32) for each in both)
-    np.savez_compressed(file, base=base, point=moved)
-    save(path, file.getvalue())

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from gpsweep import cost
+from gpsweep import cost, pictures
 from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError
 from gpsweep.points import Point, columns, from_columns
@@ -76,6 +76,7 @@ def note(folder: Path, store: Store, points: Sequence[Point], info: Mapping[str,
     if (folder / RECORD).is_file() and not _same(folder, Record(folder, place, list(points), plain(info))):
         for name in OUTPUTS:
             (folder / name).unlink(missing_ok=True)
+        pictures.clear(folder)
     content = {
         "store": os.path.relpath(place, folder.resolve()),
         "place": str(place),

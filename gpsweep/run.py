@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gpsweep import metrics, pictures, ranks, record
+from gpsweep import drawing, metrics, pictures, ranks, record
 from gpsweep.ahead import ahead, loader
 from gpsweep.atomic import check_writable
 from gpsweep.errors import GpsweepError
@@ -114,10 +114,10 @@ def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) ->
             return prepared(cfg, parts)
 
     try:
-        pictures.draw(
+        drawing.draw(
             folder,
             outcome.points[place],
-            pictures.choose(outcome.counts[place], outcome.base, cfg.pictures),
+            drawing.choose(outcome.counts[place], outcome.base, cfg.pictures),
             net=parts.net,
             source=parts.source,
             batch_size=cfg.data.batch_size,

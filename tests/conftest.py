@@ -49,7 +49,7 @@ def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr("gpsweep.report.curves.draw", lambda *findings: None)
         monkeypatch.setattr("gpsweep.report.curves.panels", lambda *rows: [])
         monkeypatch.setattr("gpsweep.report.worth.draw", lambda *findings: None)
-        monkeypatch.setattr("gpsweep.pictures.draw", lambda *arguments, **options: [])
+        monkeypatch.setattr("gpsweep.drawing.draw", lambda *arguments, **options: [])
 
 
 @pytest.fixture

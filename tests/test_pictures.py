@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gpsweep import results
+from gpsweep.drawing import BLANK, NONE, RIGHT, WRONG, choose, marked, painted, predicted, strip
 from gpsweep.errors import GpsweepError
 from gpsweep.metrics import TP
-from gpsweep.pictures import BLANK, NONE, RIGHT, WRONG, choose, marked, painted, predicted, read, strip
+from gpsweep.pictures import read
 from gpsweep.points import Point
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", "data.classes=5", "data.void=255"]
@@ -111,7 +112,7 @@ def test_predictions_are_kept_and_none_is_made_for_none(
         asked.append(source.ids[row])
         return predicted(net, source, row, *arguments, **options)
 
-    monkeypatch.setattr("gpsweep.pictures.predicted", counted)
+    monkeypatch.setattr("gpsweep.drawing.predicted", counted)
     assert run(terminal) == first and not asked
     one, *_ = (terminal.folder / "outputs" / "store").glob("*/pictures/*.npz")
     one.write_bytes(b"cut")
@@ -129,7 +130,7 @@ def test_what_fails_takes_no_result_along(terminal: Terminal, monkeypatch: pytes
     def fail(*arguments: Any, **options: Any) -> None:
         raise GpsweepError("data: it is gone")
 
-    monkeypatch.setattr("gpsweep.pictures.predicted", fail)
+    monkeypatch.setattr("gpsweep.drawing.predicted", fail)
     with pytest.warns(UserWarning, match="pictures=4: not all were drawn: data: it is gone"):
         code, out, _ = terminal(*RUN)
     assert code == 0 and "report.html" in out
