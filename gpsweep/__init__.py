@@ -24,6 +24,14 @@ Where things are; which may import which, pyproject.toml says:
   ``console``, ``output`` and ``atomic`` serve them all.
 """
 
+import sys
+
+# A command of ours, whose modules are still to be imported: Ctrl-C ends it as it does later.
+if sys.argv[:1] == ["-m"] or "".join(sys.argv[:1]).endswith(__name__):
+    from gpsweep.command import interrupted
+
+    sys.excepthook = interrupted
+
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gpsweep import config, trackers
-from gpsweep.command import though_unread, typed, within_hydra
+from gpsweep.command import stays, though_unread, typed, within_hydra
 
 config.register()
 
@@ -44,8 +44,7 @@ def one(cfg: DictConfig) -> float | None:
         findings = results.write(outcome, folder)
         report.write(findings, folder)
     except StoppedError as stop:
-        again = "the same command without fresh=true" if cfg.fresh else "the same command"
-        print(f"gpsweep: {stop}; what is stored stays, and {again} goes on", file=sys.stderr)
+        print(f"gpsweep: {stop}; {stays(fresh=cfg.fresh)}", file=sys.stderr)
         hand_on(stop.signum)
         sys.exit(128 + stop.signum)
     with though_unread():

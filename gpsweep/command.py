@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from functools import wraps
 from pathlib import Path
+from types import TracebackType
 
 from gpsweep.errors import GpsweepError, unknown_key
 
@@ -65,6 +66,23 @@ def stopped() -> int:
     """Say that Ctrl-C has ended a command, and return its exit code."""
     print("gpsweep: stopped", file=sys.stderr)
     return INTERRUPTED
+
+
+def stays(*, fresh: bool) -> str:
+    """Say what there is of a command that has not come to its end, and how it goes on.
+
+    Args:
+        fresh: whether it computes afresh what is stored, as it would once more.
+    """
+    return f"what is stored stays, and the same command{' without fresh=true' if fresh else ''} goes on"
+
+
+def interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say what nobody has caught: of Ctrl-C a line, and of that the first process of a run alone."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    elif os.environ.get("LOCAL_RANK", "0") == "0":
+        sys.exit(stopped())
 
 
 def full_errors() -> bool:

@@ -21,7 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from gpsweep import cluster, config, interrupts
-from gpsweep.command import INTERRUPTED, though_unread
+from gpsweep.command import INTERRUPTED, stays, though_unread
 
 LOG, REPORT = "gpsweep.log", "report.html"
 SHOWN = 20
@@ -64,10 +64,11 @@ class EveryJob(Launcher):
 
     Args:
         launcher: what runs the jobs.
+        fresh: whether they compute all again.
     """
 
-    def __init__(self, launcher: Launcher) -> None:
-        self.launcher = launcher
+    def __init__(self, launcher: Launcher, *, fresh: bool = False) -> None:
+        self.launcher, self.fresh = launcher, fresh
         self.overrides: list[Sequence[str]] = []
         self.ended: list[JobReturn] = []
 
@@ -84,14 +85,13 @@ class EveryJob(Launcher):
             with cluster.awaiting_all(self.launcher):
                 ended = self.launched(job_overrides, initial_job_idx)
         except KeyboardInterrupt:
-            print("gpsweep: stopped; what is stored stays, and the same command goes on", file=sys.stderr)
+            print(f"gpsweep: stopped; {stays(fresh=self.fresh)}", file=sys.stderr)
             sys.exit(INTERRUPTED)
         except (RuntimeError, ValueError) as error:  # a submission refused
             raise CompactHydraException(f"gpsweep: hydra/launcher: {' '.join(str(error).split())}") from error
         except OSError as error:  # such as a full disk, on which Hydra cannot write down what a job is
             raise CompactHydraException(
-                f"gpsweep: a job could not be started: {error}; what is stored stays, and the same command "
-                "goes on from there"
+                f"gpsweep: a job could not be started: {error}; {stays(fresh=self.fresh)} from there"
             ) from error
         self.overrides += job_overrides
         self.ended += ended
@@ -108,8 +108,8 @@ class EveryJob(Launcher):
                 )
                 return [JobReturn(status=JobStatus.FAILED, _return_value=died)]
         print(
-            "gpsweep: a process has died, for want of memory perhaps; the jobs go on one at a time from what "
-            "is stored",
+            "gpsweep: a process has died, for want of memory perhaps; the jobs go on one at a time"
+            + ("" if self.fresh else " from what is stored"),
             file=sys.stderr,
         )
         return [job for n, own in enumerate(job_overrides, first) for job in self.launched([own], n)]
@@ -137,7 +137,7 @@ class EveryJob(Launcher):
         if bad:
             raise CompactHydraException(
                 "\n".join([f"gpsweep: {len(bad)} of {len(self.ended)} jobs failed", *shown(bad)])
-                + "\nWhat is stored stays, and the same command goes on from there."
+                + f"\nW{stays(fresh=self.fresh)[1:]} from there."
             )
 
 

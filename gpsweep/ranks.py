@@ -19,6 +19,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from torch import distributed
 
+from gpsweep.command import stays
 from gpsweep.config import Config
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import INTERRUPT, StoppedError
@@ -35,10 +36,13 @@ class Ranks:
     Args:
         processes: one a rank, from rank 1 on.
         folder: where each says that it is ready.
+        fresh: whether the run computes all of it again.
     """
 
-    def __init__(self, processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
-        self.processes, self.folder = processes, folder
+    def __init__(
+        self, processes: list[subprocess.Popen[bytes]], folder: Path, *, fresh: bool = False
+    ) -> None:
+        self.processes, self.folder, self.fresh = processes, folder, fresh
 
     def wait(self) -> None:
         """Wait until all are ready to meet: a process that waits for one that is dead waits for half an hour.
@@ -61,7 +65,7 @@ class Ranks:
             if code:
                 raise GpsweepError(
                     f"trainer.devices: process {rank} of {len(self.processes) + 1} ended with code {code}; "
-                    "what is stored stays, and the same command goes on from there"
+                    f"{stays(fresh=self.fresh)} from there"
                 )
 
     def ask_to_end(self) -> None:
@@ -113,7 +117,8 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
         path.write_text(OmegaConf.to_yaml(OmegaConf.create(known)), encoding="utf-8")
         command = [sys.executable, "-m", "gpsweep.rank", str(path), str(folder)]
         own = [os.environ | {"LOCAL_RANK": str(rank)} for rank in range(1, count)]
-        ranks = Ranks([subprocess.Popen(command, env=each) for each in own], path.parent)
+        processes = [subprocess.Popen(command, env=each) for each in own]
+        ranks = Ranks(processes, path.parent, fresh=cfg.fresh)
         try:
             yield ranks
             ranks.end(PATIENCE)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from gpsweep import drawing, metrics, pictures, ranks, record
 from gpsweep.ahead import ahead, loader
 from gpsweep.atomic import check_writable
+from gpsweep.command import stays
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import worker_lost
 from gpsweep.interrupts import Interrupts, StoppedError, requeued, terminated_at_once
@@ -325,7 +326,7 @@ def ended_well(cfg: DictConfig, interrupts: Interrupts, others: ranks.Ranks) -> 
         if worker_lost(error):
             raise GpsweepError(
                 f"data.workers={cfg.data.workers}: a worker process has died, for want of memory perhaps; "
-                "what is stored stays, and the same command goes on from there"
+                f"{stays(fresh=cfg.fresh)} from there"
             ) from error
         raise
     finally:

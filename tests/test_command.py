@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -63,6 +64,41 @@ def test_ctrl_c_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -
 
     assert other() == 130
     assert capsys.readouterr().err == "gpsweep: stopped\n"
+
+
+INTERRUPTED = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+
+
+@pytest.mark.parametrize(
+    ("begun", "env", "said"),
+    [
+        (["-m", "gpsweep"], {}, "gpsweep: stopped\n"),
+        (["-m", "gpsweep.report", "folder"], {}, "gpsweep: stopped\n"),
+        (["-c", "import sys; sys.argv = ['bin/gpsweep']; import gpsweep.__main__"], {}, "gpsweep: stopped\n"),
+        (["-m", "gpsweep.rank"], {"LOCAL_RANK": "1"}, ""),
+    ],
+)
+def test_ctrl_c_while_modules_are_imported_ends_a_command_in_one_line(
+    begun: list[str], env: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    for name in ("hydra", "numpy", "omegaconf"):
+        (tmp_path / f"{name}.py").write_text(INTERRUPTED)
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, *begun],
+        env=os.environ | {"PYTHONPATH": path} | env,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    # Where the import of a module was running code of its own, Python ends by the signal itself.
+    assert done.returncode in (130, -signal.SIGINT)
+    assert done.stderr == said
+
+
+def test_whoever_imports_the_package_keeps_their_own_hook() -> None:
+    code = "import sys, gpsweep.engine; sys.exit(sys.excepthook is not sys.__excepthook__)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 0
 
 
 def test_hydra_prints_mistakes_and_warnings_are_whose_they_were_after() -> None:

@@ -14,7 +14,7 @@ from gpsweep.interrupts import Interrupts, StoppedError
 from gpsweep.ranks import Ranks
 from gpsweep.run import ended_well
 
-CFG = OmegaConf.create({"data": {"workers": 2}})
+CFG = OmegaConf.create({"data": {"workers": 2}, "fresh": False})
 DEAD: Any = SimpleNamespace(poll=lambda: 1)
 
 
@@ -61,3 +61,12 @@ def test_the_cause_is_named(
 def test_any_other_fault_stays_what_it_is(tmp_path: Any) -> None:
     with pytest.raises(RuntimeError, match="shape"), ended_well(CFG, Interrupts(), others(tmp_path)):
         raise RuntimeError("shape mismatch")
+
+
+def test_a_run_that_computes_afresh_says_how_it_goes_on(tmp_path: Any) -> None:
+    lost = "the same command without fresh=true goes on from there"
+    with pytest.raises(GpsweepError, match=lost):
+        Ranks([DEAD], tmp_path, fresh=True).check()
+    cfg = OmegaConf.create({"data": {"workers": 2}, "fresh": True})
+    with pytest.raises(GpsweepError, match=lost), ended_well(cfg, Interrupts(), others(tmp_path)):
+        raise RuntimeError("DataLoader worker (pid 7) exited")

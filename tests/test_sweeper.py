@@ -377,6 +377,17 @@ def test_ctrl_c_while_jobs_run_elsewhere_is_one_message(capsys: pytest.CaptureFi
     assert "stopped; what is stored stays" in capsys.readouterr().err
 
 
+def test_of_a_sweep_that_computes_afresh_it_is_said_how_it_goes_on(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = terminal("-m", "fresh=true", "layer=nowhere", "data.limit=1,2")
+    assert code == 1
+    assert "What is stored stays, and the same command without fresh=true goes on from there." in err
+    launcher = jobs.EveryJob(Fragile("b"), fresh=True)
+    launcher.launch([["a"], ["b"]], 0)
+    assert "the jobs go on one at a time\n" in capsys.readouterr().err
+
+
 def test_a_launcher_that_is_not_installed_names_its_extra(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpsweep.atomic import check_writable
-from gpsweep.command import FAILED, INTERRUPTED, told
+from gpsweep.command import FAILED, INTERRUPTED, stays, told
 from gpsweep.console import standard_output
 from gpsweep.errors import GpsweepError
 from gpsweep.tables import definition
@@ -178,8 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         else:
             print("gpsweep: nothing of this table could be run here", file=sys.stderr)
-    except TableStoppedError as error:
-        print(f"gpsweep: {error}", file=sys.stderr)
+    except TableStoppedError:
+        print(f"gpsweep: stopped; {stays(fresh='fresh=true' in given)}", file=sys.stderr)
         return INTERRUPTED
     return FAILED
 

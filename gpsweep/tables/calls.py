@@ -20,7 +20,6 @@ from gpsweep.jobs import LOG
 
 SIGNALLED = 128
 REPORT = "Report:"  # what stands above the path of a run's report
-STOPPED = "stopped; what is stored stays, and the same command goes on"
 
 
 class TableStoppedError(Exception):
@@ -73,7 +72,7 @@ class Calls:
         if code < 0 or code >= SIGNALLED:
             self.stop()
         if self.stopped:
-            raise TableStoppedError(STOPPED)
+            raise TableStoppedError
         if code:
             raise GpsweepError(_said(folder) or f"It ended with code {code}; see above")
         for line in below_table(text):
@@ -84,7 +83,7 @@ class Calls:
         errors = subprocess.PIPE if self.labelled else None
         with self.lock:
             if self.stopped:
-                raise TableStoppedError(STOPPED)
+                raise TableStoppedError
             process = subprocess.Popen(
                 command, stdout=printed, stderr=errors, text=True, errors="replace", env=env
             )

@@ -41,7 +41,7 @@ class FusedSweeper(BasicSweeper):
             launcher = config.hydra.runtime.choices["hydra/launcher"]
             raise CompactHydraException(f"gpsweep: {jobs.not_made(launcher, error)}") from None
         assert self.launcher is not None
-        self.launcher = self.every_job = jobs.EveryJob(self.launcher)
+        self.launcher = self.every_job = jobs.EveryJob(self.launcher, fresh=bool(config.get("fresh")))
 
     def sweep(self, arguments: list[str]) -> Any:
         """Rewrite the overrides and sweep over what is left."""
