@@ -30,12 +30,16 @@ from gpsweep.models.weights import published
 SAFE = ".safetensors"
 ENDINGS = (".pt", ".pth", ".ckpt", SAFE, caffe.SUFFIX, ".bin", ".tar")  # the last as in model_best.pth.tar
 NESTED = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
+STATISTICS = ("running_mean", "running_var")  # of batch normalisation
 TRAINING_ONLY = "aux_classifier."  # torchvision's auxiliary head
 CORES = ("core", "_core")  # where NumPy 1 and 2 keep what makes scalars and arrays
 
 
 class Array:
-    """Stands for an array of NumPy's: none is made, so that no file can ask for one that is too large."""
+    """Stands for an array of NumPy's: none is made, so that no file can ask for one that is too large.
+
+    And for the histories of losses that OpenMMLab's training loop keeps beside weights.
+    """
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -55,6 +59,7 @@ DATA: list[Any] = [
     *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"},
     *((np.float64(0).__reduce__()[0], f"numpy.{at}.multiarray.scalar") for at in CORES),
     *((Array, f"numpy.{name}") for name in ("ndarray", *(f"{at}.multiarray._reconstruct" for at in CORES))),
+    (Array, "mmengine.logging.history_buffer.HistoryBuffer"),
     (typing.Any, "typing.Any"),
     *((kind, f"builtins.{kind.__name__}") for kind in (dict, list, int, float, str, bool)),
     collections.defaultdict,
@@ -64,6 +69,7 @@ DATA: list[Any] = [
     omegaconf.base.Metadata,
     *(getattr(omegaconf.nodes, f"{kind}Node") for kind in ("Any", "Boolean", "Float", "Integer", "String")),
 ]
+POINTER = b"version https://"
 MAGIC = (b"PK\x03\x04", b"\x80")  # what torch.save writes: a zip archive, or a bare pickle before PyTorch 1.6
 
 
@@ -124,8 +130,8 @@ def restore(net: nn.Module, path: str | Path) -> None:
         path: as in :func:`load`.
 
     Raises:
-        GpsweepError: as in :func:`load`; or names or shapes do not fit, weights are NaN, or some that the
-            network shares differ.
+        GpsweepError: as in :func:`load`; or names or shapes do not fit, weights are NaN or infinite, or some
+            that the network shares differ.
     """
     file = _found(path)
     own: dict[str, Tensor] = net.state_dict()
@@ -151,9 +157,7 @@ def restore(net: nn.Module, path: str | Path) -> None:
     _check_names(file, own, state)
     _check_kinds(file, own, state)
     _check_shapes(file, own, state)
-    nan = [name for name, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]
-    if nan:
-        raise _error(file, f"weights that are NaN: {listing(nan)}.")
+    _check_values(net, file, own, state)
     if apart := torn(own, state):
         raise _error(
             file, f"weights that this network shares, but that differ from each other: {listing(apart)}."
@@ -251,6 +255,8 @@ def _unreadable(file: Path, error: Exception) -> str:
             "c.state_dict() where c is a network."
         )
     size = file.stat().st_size
+    if head.startswith(POINTER):
+        return "what Git LFS keeps in place of the file; git lfs pull fetches it."
     return f"not a {file.suffix} checkpoint, or cut short ({size} bytes, beginning with {head!r})."
 
 
@@ -301,6 +307,23 @@ def _check_kinds(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tens
     ]
     if wrong:
         raise _error(file, f"expected dense weights of real numbers, came {listing(wrong)}.")
+
+
+def _check_values(net: nn.Module, file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Refuse what is no number; buffers may be infinite, as masks are, and what is so as built."""
+    real = {name: value for name, value in state.items() if value.is_floating_point()}
+    if nan := [name for name, value in real.items() if bool(value.isnan().any())]:
+        raise _error(file, f"weights that are NaN: {listing(nan)}.")
+    learnt = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+    odd = [
+        name
+        for name, value in real.items()
+        if (name in learnt or name.endswith(STATISTICS))
+        and bool(value.isinf().any())
+        and not bool(own[name].isinf().any())
+    ]
+    if odd:
+        raise _error(file, f"weights that are infinite: {listing(odd)}.")
 
 
 def _kind_of(tensor: Tensor) -> str:

@@ -6,9 +6,11 @@ import argparse
 import os
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path, PosixPath
 from threading import Lock
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -407,6 +409,52 @@ def test_other_shapes_give_no_such_hint(tmp_path: Path) -> None:
 def test_nan_weights_are_named(tmp_path: Path, trained: State) -> None:
     torch.save(trained | {"2.bias": torch.tensor([0.0, float("nan")])}, tmp_path / "a.pt")
     assert_refused(tmp_path / "a.pt", r"NaN: 2\.bias")
+
+
+@pytest.mark.parametrize("name", ["0.weight", "1.running_var"])
+def test_infinite_weights_are_named(tmp_path: Path, trained: State, name: str) -> None:
+    trained[name] = trained[name].clone()
+    trained[name].view(-1)[1] = -torch.inf
+    torch.save(trained, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", rf"infinite: {name}\.$")
+
+
+class Masked(nn.Module):
+    """A mask of attention is infinite, as a buffer or, where it is built so, as a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.zeros(2, 2))
+        self.bound = nn.Parameter(torch.full((2,), torch.inf), requires_grad=False)
+
+
+def test_what_may_be_infinite_is_taken(tmp_path: Path) -> None:
+    state = {"mask": torch.full((2, 2), -torch.inf).triu(1), "bound": torch.tensor([1.0, torch.inf])}
+    torch.save(state, tmp_path / "a.pt")
+    net = Masked()
+    restore(net, tmp_path / "a.pt")
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+
+
+def test_histories_of_losses_are_looked_through(
+    tmp_path: Path, trained: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenMMLab's training loop saves them."""
+    place = "mmengine.logging.history_buffer"
+    kind = type("HistoryBuffer", (), {"__module__": place})
+    for module in ("mmengine", place):
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(HistoryBuffer=kind))
+    history = kind()
+    vars(history).update(max_length=10, _log_history=np.array([0.5]), _count_history=np.array([1]))
+    torch.save({"message_hub": {"log_scalars": {"loss": history}}, "state_dict": trained}, tmp_path / "a.pth")
+    monkeypatch.undo()
+    assert_restored(tmp_path / "a.pth", trained)
+
+
+def test_a_file_that_git_lfs_has_not_fetched(tmp_path: Path) -> None:
+    for name in ("a.pt", "a.safetensors"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        assert_refused(tmp_path / name, "git lfs pull fetches it")
 
 
 def test_permission(tmp_path: Path, trained: State, monkeypatch: pytest.MonkeyPatch) -> None:
