@@ -116,7 +116,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
             "ids": _digest(*(name.encode() for name in source.ids)),
             "files": files(source),
             "first": content([read(source, 0)]),
-            "code": code_of(type(source).__mro__, targets_of(cfg.data.source)),
+            "code": code_of(_kind(source).__mro__, targets_of(cfg.data.source)),
             "settings": _of_source(cfg.data.source),
         },
         "batch_size": cfg.data.batch_size,
@@ -144,9 +144,14 @@ def files(source: Source) -> str | None:
         GpsweepError: naming a sample that cannot be read.
     """
     said = stamp(source)
-    if said is not None or type(source).__module__.partition(".")[0] == PACKAGE.name:
+    if said is not None or _kind(source).__module__.partition(".")[0] == PACKAGE.name:
         return said
     return _digest(*(content([read(source, number)]).encode() for number in range(len(source))))
+
+
+def _kind(source: Source) -> type:
+    """Return the class of a source, of the first samples of one that of the whole."""
+    return type(getattr(source, "whole", source))
 
 
 def code(net: nn.Module, targets: Iterable[str] = ()) -> str:

@@ -38,7 +38,8 @@ def tune_ids(cfg: DictConfig, source: Source) -> list[str] | None:
     # A list of other words than ids, such as pairs of files, is left to the data's own reading of it.
     ids = lines if own.intersection(lines) else _ids_of_split(cfg, split)
     strange = [name for name in ids if name not in own]
-    if (strange and cfg.source.get("limit") is None) or len(strange) == len(ids):
+    limited = cfg.get("limit") is not None or cfg.source.get("limit") is not None
+    if (strange and not limited) or len(strange) == len(ids):
         raise GpsweepError(
             f"{KEY}={split}: {len(strange)} of its {len(ids)} images are not among the {len(own)} of "
             f"data={source.name}: {listing(strange, 3)}; expected some of those, such as {source.ids[0]}"

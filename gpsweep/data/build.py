@@ -8,7 +8,15 @@ from typing import Any
 from omegaconf import DictConfig, read_write
 
 from gpsweep.config import instance, target_node
-from gpsweep.data.base import CLASSIFICATION, SEGMENTATION, Source, check_choice, check_ids
+from gpsweep.data.base import (
+    CLASSIFICATION,
+    SEGMENTATION,
+    Sample,
+    Source,
+    check_choice,
+    check_ids,
+    checked_limit,
+)
 from gpsweep.data.batch import read
 from gpsweep.errors import GpsweepError, listing
 
@@ -16,12 +24,35 @@ KEY = "data.source"
 MEMBERS = ("name", "task", "classes", "ids", "__len__", "__getitem__")
 
 
+class First:
+    """The first samples of data that know no limit themselves, such as a user's own.
+
+    Args:
+        whole: the data.
+        count: how many.
+    """
+
+    def __init__(self, whole: Source, count: int) -> None:
+        self.whole = whole
+        self.name, self.task, self.classes = whole.name, whole.task, whole.classes
+        self.ids = list(whole.ids)[:count]
+        if hasattr(whole, "stamp"):
+            self.stamp = whole.stamp
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.whole[index]
+
+
 def source_of(cfg: DictConfig) -> Source:
     """Make the data that the ``data`` group names.
 
     Args:
         cfg: the ``data`` group; its ``source`` is a dict with a ``_target_`` and its arguments, or becomes
-            one where it is the dotted name alone.
+            one where it is the dotted name alone. Of data that do not take its ``limit`` themselves, only so
+            many samples are taken.
 
     Returns:
         The data, with one sample at least.
@@ -38,7 +69,8 @@ def source_of(cfg: DictConfig) -> Source:
         check_source(source)
     if len(source) == 0:
         raise GpsweepError(f"data: expected at least one sample, {source.name} has none")
-    return source
+    limit = checked_limit(cfg.get("limit"))
+    return source if limit is None or len(source) <= limit else First(source, limit)
 
 
 def check_source(source: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -92,6 +93,17 @@ def test_a_name_alone_is_what_to_call(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cfg.source == {"_target_": "own_data.Own"}
 
 
+def test_the_first_samples_alone() -> None:
+    node = {"_target_": f"{__name__}.Own"}
+    cfg = OmegaConf.create({"source": node, "limit": 1})
+    first = source_of(cfg)
+    assert (len(first), list(first.ids), first[0]["id"], first.name) == (1, ["x"], "x", "own")
+    assert len(source_of(OmegaConf.create({"source": node, "limit": 3}))) == 2
+    for limit in (0, "2"):
+        with pytest.raises(GpsweepError, match=f"data.limit={limit}: expected null"):
+            source_of(OmegaConf.create({"source": node, "limit": limit}))
+
+
 def test_the_data_of_ones_own_runs(terminal: Terminal) -> None:
     found = re.search(r"```python\n(# my_data\.py\n.*?)```", README, re.DOTALL)
     assert found
@@ -107,9 +119,15 @@ def test_the_data_of_ones_own_runs(terminal: Terminal) -> None:
     assert code == 0, err
     assert "custom on scans: mIoU base" in out
     assert "5 of 5 points × batches are stored" in terminal(*run)[2]
+    assert terminal(*run, "data.limit=2", "hydra.run.dir=two")[::2] == (0, "")
+    assert json.loads(Path("two/summary.json").read_text())["samples"] == 2
+    Path("tune.txt").write_text("00\n03\n")
+    assert terminal(*run, "data.limit=2", "select=half", "data.tune_split=tune.txt")[0] == 0
     Path("scans/02.png").rename("scans/04.png")
     Path("scans/02.png").write_bytes(Path("scans/01.png").read_bytes())
     assert terminal(*run)[::2] == (0, "")
+    Path("scans/01.png").write_bytes(Path("scans/00.png").read_bytes())
+    assert terminal(*run, "data.limit=2")[::2] == (0, "")  # what has changed is counted anew
     for name in ("03", "00"):
         Path(f"scans/{name}.png").write_text("no picture")
         code, _, err = terminal(*run)
