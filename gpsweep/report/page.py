@@ -59,7 +59,8 @@ def write_page(findings: Findings, worth: str | None, folder: Path) -> Path:
     Returns:
         its path.
     """
-    return save(folder / "report.html", page(findings, worth, folder).encode())
+    html = page(findings, worth, folder)
+    return save(folder / "report.html", html.encode(errors="backslashreplace"))
 
 
 def page(findings: Findings, worth: str | None = None, folder: Path | None = None) -> str:

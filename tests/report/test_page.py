@@ -268,6 +268,14 @@ def test_a_bare_outcome_makes_a_page() -> None:
     assert "None" not in text
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_folder_whose_name_is_no_text_may_be_in_the_command(tmp_path: Path) -> None:
+    command = {"command": "python -m gpsweep hydra.run.dir=r\udcff"}
+    findings = Findings(replace(make(images=5, classes=3, eps=[0, 1]), info=command))
+    path = report.write(findings, tmp_path)
+    assert r"hydra.run.dir=r\udcff" in path.read_text(encoding="utf-8")
+
+
 def test_the_legend_shows_the_shapes_and_lines_that_are_drawn() -> None:
     labels = ["argmax", "random_onehot", "uniform", "top2", "ground_truth"]
     html = page.page(Findings(make(images=5, classes=3, label=labels, eps=[0, 1], iterations=2)))
