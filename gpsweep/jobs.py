@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -38,13 +39,16 @@ class Noted:
     Args:
         task: what a job runs.
         command: the command line of the sweep, which a job on a cluster would not know.
+        failed: the errors of jobs of this process, which the sweep keeps to its end.
     """
 
     task: Callable[[DictConfig], Any]
     command: list[str] = field(default_factory=lambda: list(sys.argv))
+    failed: list[BaseException] = field(default_factory=list)
 
     def __call__(self, cfg: DictConfig) -> Any:
         """Run the task."""
+        self._free()
         sys.argv = list(self.command)
         if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
             signal.signal(interrupts.TERMINATE, interrupts.leave)  # submitit would not listen
@@ -56,7 +60,17 @@ class Noted:
             # On a full disk, where this may fail as well, the reason itself is still told.
             with suppress(OSError), (folder / LOG).open("a", encoding="utf-8") as log:
                 log.write(f"{error}\n" if expected else traceback.format_exc())
+            self.failed.append(error)
             raise
+
+    def _free(self) -> None:
+        """Free what this process's earlier jobs held: an error keeps all that led to it."""
+        while self.failed:
+            error = self.failed.pop()
+            error.__traceback__ = None
+            chain = (error.__cause__, error.__context__)
+            self.failed.extend(each for each in chain if each is not None and each.__traceback__ is not None)
+        gc.collect()  # a network and its Trainer refer to each other
 
 
 class EveryJob(Launcher):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import networks
 import numpy as np
 import pandas as pd
 import pytest
@@ -218,6 +220,25 @@ def test_where_the_disk_is_full_the_reason_is_still_told(terminal: Terminal) -> 
     assert code == 1
     assert err.startswith("gpsweep: a job could not be started: [Errno 28] No space left on device; what is")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_job_does_not_hold_the_memory_of_those_before(terminal: Terminal, fails: bool) -> None:
+    """Nor where they have failed: the sweep keeps their errors, and these all that was at hand."""
+    pictures(terminal.folder)
+    made: list[weakref.ref[Any]] = []
+    alive = []
+
+    def small() -> Any:
+        alive.append(sum(net() is not None for net in made))
+        net = networks.Skips()
+        net.forward = (lambda x: 1 / 0) if fails else net.forward  # type: ignore[method-assign,assignment,misc]
+        made.append(weakref.ref(net))
+        return net
+
+    terminal.patch.setattr("networks.small", small)
+    assert terminal("-m", *SMALL, "model.net=networks.small", "seed=0,1,2")[0] == int(fails)
+    assert alive == [0, 0, 0]
 
 
 def test_a_single_job_says_only_what_is_wrong(terminal: Terminal) -> None:
