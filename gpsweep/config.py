@@ -27,6 +27,8 @@ NOT_NAMES = re.compile(
     r"(?<![\w'\"./-])(null|true|false|inf|nan|\d[\d_]*(\.\d+)?(e[+-]?\d+)?)(?![\w'\"./-])", re.IGNORECASE
 )
 
+# A list of ranges, which Hydra cannot read; without the brackets it is the sweep that is meant.
+LIST_OF_RANGES = re.compile(r"^(\w+)=\[((?:[^\[\]]*,)?range\([^\[\]]*)\]$")
 # A minus as it is printed, before a number.
 PRINTED_MINUS = re.compile(r"(?<=[=,(\[])\N{MINUS SIGN}(?=[\d.])")
 
@@ -123,10 +125,13 @@ def quoted(arguments: Sequence[str]) -> list[str]:
     """Quote the choices of a group that Hydra would take for something else than names.
 
     They are the numbers of ``precision``, and mistakes such as ``model=null``, of which Hydra would tell by a
-    traceback. A minus that was copied from a report becomes one that Hydra can read.
+    traceback. A minus that was copied from a report becomes one that Hydra can read, and a list of ranges a
+    sweep over them.
 
     >>> quoted(["precision=16", "precision.gradient=16", "eps=16", "model=null", "+sweeps=8"])
     ["precision='16'", 'precision.gradient=16', 'eps=16', "model='null'", "+sweeps='8'"]
+    >>> quoted(["eps=[-1,range(0,1,0.5)]"])
+    ['eps=-1,range(0,1,0.5)']
     """
     groups = {path.name for path in Path(conf_folder()).iterdir() if path.is_dir()}
 
@@ -137,7 +142,8 @@ def quoted(arguments: Sequence[str]) -> list[str]:
             return name + equals + NOT_NAMES.sub(r"'\g<0>'", value)
         return argument
 
-    return [one(PRINTED_MINUS.sub("-", argument)) for argument in arguments]
+    plain = (PRINTED_MINUS.sub("-", argument) for argument in arguments)
+    return [one(LIST_OF_RANGES.sub(r"\1=\2", argument)) for argument in plain]
 
 
 def check_keys(cfg: DictConfig) -> None:

@@ -123,6 +123,16 @@ def test_files_that_are_sweeps_themselves_are_not_swept_over(terminal: Terminal)
     assert "gpsweep: +sweeps=fig8: is itself a sweep, by hydra.sweeper.params; expected a command for" in err
 
 
+def test_a_list_of_ranges_is_the_sweep_that_is_meant(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    swept = ["eps=[-1,range(1,3)]", "model.net=networks.small", *SET, "model=custom"]
+    assert terminal("-m", *swept, "hydra.sweep.dir=out")[0] == 0
+    assert pd.read_csv("out/0/results.csv")["eps"].tolist() == [-1, 1, 2]
+    code, _, err = terminal(*swept)
+    assert code == 1
+    assert "add --multirun" in err
+
+
 def test_a_glob_has_no_points(terminal: Terminal) -> None:
     code, _, err = terminal("-m", "label=glob(*)")
     assert code == 1
