@@ -47,4 +47,6 @@ def follow_parent() -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("gpsweep: expected CONFIG FOLDER; trainer.devices=2 starts this beside python -m gpsweep")
     sys.exit(main(*sys.argv[1:]))

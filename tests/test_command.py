@@ -96,6 +96,13 @@ def test_ctrl_c_while_modules_are_imported_ends_a_command_in_one_line(
     assert done.stderr == said
 
 
+def test_a_further_process_that_is_typed_says_what_it_is() -> None:
+    command = [sys.executable, "-m", "gpsweep.rank", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1
+    assert done.stderr.startswith("gpsweep: expected CONFIG FOLDER; trainer.devices=2")
+
+
 def test_whoever_imports_the_package_keeps_their_own_hook() -> None:
     code = "import sys, gpsweep.engine; sys.exit(sys.excepthook is not sys.__excepthook__)"
     assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 0
