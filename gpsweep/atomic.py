@@ -15,6 +15,15 @@ from gpsweep.errors import GpsweepError
 TEMPORARY, DAMAGED = ".writing-", ".damaged"
 
 
+def located(path: object) -> Path:
+    """Return the path that a user gave, ``~`` expanded: of a number its digits, as of a folder ``2012``."""
+    given = Path(str(path))
+    try:
+        return given.expanduser()
+    except RuntimeError:  # nobody has such a home
+        return given
+
+
 def is_file(path: Path) -> bool:
     """Tell whether there is a file at ``path`` that may be looked at."""
     try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import layers, points, predict
-from gpsweep.atomic import check_writable
+from gpsweep.atomic import check_writable, located
 from gpsweep.config import check_keys, instance
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
@@ -76,7 +75,7 @@ def parts_of(cfg: DictConfig) -> Parts:
     grid = grid_of(cfg)
     if not cfg.store:
         raise GpsweepError("store=: expected a folder, came nothing (store=…, or $GPSWEEP_STORE)")
-    check_writable(Path(cfg.store), "store")
+    check_writable(located(cfg.store), "store")
     source = source_of(cfg.data)
     crf = Crf(**cfg.crf)
     refining = refinement(grid.refine, task=source.task, scales=cfg.multiscale.scales, crf=crf)
@@ -102,7 +101,7 @@ def parts_of(cfg: DictConfig) -> Parts:
     known = identity(cfg, source, net, kind) | refining.identity()
     for name, guide in guides.items():
         known[name] = guide.identity(kind)
-    store = Store(Path(cfg.store), known)
+    store = Store(located(cfg.store), known)
     spool = predict.Spool(store.folder / "predictions", source.ids, cfg.data.batch_size) if blind else None
     return Parts(grid, source, net, store, guides, trainer, refining, mapped, spool)
 
@@ -121,7 +120,7 @@ def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
         net,
         training,
         features=cfg.model.get("features"),
-        cache=Path(cfg.knn.cache) if cfg.knn.cache else None,
+        cache=located(cfg.knn.cache) if cfg.knn.cache else None,
         fresh=cfg.fresh,
         memory_format=cfg.memory_format,
         workers=cfg.data.workers,

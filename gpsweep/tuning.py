@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig, OmegaConf
 
-from gpsweep.atomic import is_file
+from gpsweep.atomic import is_file, located
 from gpsweep.config import instance
 from gpsweep.data.base import Source
 from gpsweep.data.files import read_lines
@@ -33,7 +31,7 @@ def tune_ids(cfg: DictConfig, source: Source) -> list[str] | None:
     if split is None:
         return None
     own = set(source.ids)
-    path = Path(str(split)).expanduser()
+    path = located(split)
     lines = read_lines(path, key=KEY) if is_file(path) else []
     # A list of other words than ids, such as pairs of files, is left to the data's own reading of it.
     ids = lines if own.intersection(lines) else _ids_of_split(cfg, split)

@@ -70,6 +70,17 @@ def test_a_finished_run_computes_nothing(terminal: Terminal, counted: list[tuple
     assert len(counted) == 6
 
 
+def test_a_store_may_lie_in_the_home_folder(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no shell has written it out, as in quotes."""
+    pictures(terminal.folder)
+    monkeypatch.setenv("HOME", str(terminal.folder / "home"))
+    monkeypatch.setenv("GPSWEEP_STORE", "~/counts")
+    assert terminal(*SMALL, "eps=1")[0] == 0
+    assert not Path("~").exists()
+    assert any(Path("home/counts").iterdir())
+    assert store(["ls"]) == 0
+
+
 def test_a_run_with_more_points_computes_only_those(
     terminal: Terminal, counted: list[tuple[int, int]]
 ) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from gpsweep.atomic import is_file, is_folder
+from gpsweep.atomic import is_file, is_folder, located
 from gpsweep.data.archive import from_tar, from_zip, opened, opened_zip
 from gpsweep.data.arrays import Arrays
 from gpsweep.data.base import (
@@ -24,7 +24,7 @@ from gpsweep.data.base import (
 )
 from gpsweep.data.cifar_batches import SIDE, Labelled, binary_batch, python_batch
 from gpsweep.data.decode import Picture, read_image, to_tensor
-from gpsweep.data.files import Files, Item, located
+from gpsweep.data.files import Files, Item
 from gpsweep.data.sizing import Wanted, sizing
 from gpsweep.errors import GpsweepError, listing
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gpsweep.atomic import is_file
+from gpsweep.atomic import is_file, located
 from gpsweep.data.base import Source, check_choice
 from gpsweep.data.decode import read_mask
-from gpsweep.data.files import Files, Item, existing_folder, list_file, located, read_lines, read_names
+from gpsweep.data.files import Files, Item, existing_folder, list_file, read_lines, read_names
 from gpsweep.data.legend import Legend, Mask
 from gpsweep.data.matlab import read_label_map
 from gpsweep.data.sizing import Wanted

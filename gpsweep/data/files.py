@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from gpsweep.atomic import is_file, is_folder
+from gpsweep.atomic import is_file, is_folder, located
 from gpsweep.data.base import (
     CLASSIFICATION,
     SEGMENTATION,
@@ -217,15 +217,6 @@ def stamp(samples: Iterable[tuple[str, Sequence[Path], Sequence[Path]]], *, key:
     except OSError as error:
         raise GpsweepError(f"{key}: {error.filename} cannot be looked at: {error.strerror}") from error
     return digest.hexdigest()[:16]
-
-
-def located(path: object) -> Path:
-    """Return the path that a user gave, ``~`` expanded: of a number its digits, as of a folder ``2012``."""
-    given = Path(str(path))
-    try:
-        return given.expanduser()
-    except RuntimeError:  # nobody has such a home
-        return given
 
 
 def existing_folder(path: object, *, key: str, expected: str) -> Path:

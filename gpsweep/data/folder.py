@@ -10,19 +10,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from gpsweep.atomic import is_file, is_folder
+from gpsweep.atomic import is_file, is_folder, located
 from gpsweep.data.base import Source, check_ids, checked_limit
 from gpsweep.data.decode import IMAGES, MASKS, read_coloured, read_mask
-from gpsweep.data.files import (
-    Files,
-    Item,
-    MaskReader,
-    existing_folder,
-    list_file,
-    located,
-    missing,
-    read_lines,
-)
+from gpsweep.data.files import Files, Item, MaskReader, existing_folder, list_file, missing, read_lines
 from gpsweep.data.legend import LARGEST_CLASS, Colours, Legend
 from gpsweep.data.sizing import Wanted
 from gpsweep.errors import GpsweepError, listing

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpsweep.atomic import is_file
+from gpsweep.atomic import is_file, located
 from gpsweep.data.base import Source
-from gpsweep.data.files import Files, Item, home, list_file, located, read_names
+from gpsweep.data.files import Files, Item, home, list_file, read_names
 from gpsweep.data.legend import Legend
 from gpsweep.data.sizing import Wanted
 from gpsweep.errors import GpsweepError

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from gpsweep.atomic import is_file
+from gpsweep.atomic import is_file, located
 from gpsweep.config import instance, target_node
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.models.checkpoint import restore
@@ -50,7 +50,7 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
     if cfg.aliases is not None and not isinstance(cfg.aliases, DictConfig):
         raise GpsweepError(f"model.aliases={cfg.aliases}: expected a dict, alias → module path.")
     if cfg.checkpoint is not None:
-        if cfg.get("recipe") and not is_file(Path(str(cfg.checkpoint)).expanduser()):
+        if cfg.get("recipe") and not is_file(located(cfg.checkpoint)):
             raise GpsweepError(
                 f"model.checkpoint={cfg.checkpoint}: no such file. Train the network first: "
                 f"python -m gpsweep.fit fit={cfg.recipe}"

@@ -21,7 +21,7 @@ import omegaconf
 import torch
 from torch import Tensor, nn
 
-from gpsweep.atomic import is_file
+from gpsweep.atomic import is_file, located
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.models import caffe
 from gpsweep.models.names import COUNTER, fitted, shared, torn, translated, with_versions
@@ -171,7 +171,7 @@ def _error(file: Path, what: str) -> GpsweepError:
 
 def _found(path: str | Path) -> Path:
     """Return the file that a path names, if it is there and its ending is known."""
-    file = Path(path).expanduser()
+    file = located(path)
     if _ending(file) not in ENDINGS:
         raise _error(file, f"unknown ending; expected {listing(ENDINGS)}.")
     if not is_file(file):

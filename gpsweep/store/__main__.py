@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
-from gpsweep.atomic import DAMAGED, TEMPORARY
+from gpsweep.atomic import DAMAGED, TEMPORARY, located
 from gpsweep.command import told
 from gpsweep.console import standard_output
 from gpsweep.errors import GpsweepError
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|gc")
     listing = commands.add_parser("ls", help="list what is stored")
     pruning = commands.add_parser("gc", help="remove leftovers of killed runs and damaged files")
-    default = Path(os.environ.get("GPSWEEP_STORE", "outputs/store"))  # as in conf/config.yaml
+    default = located(os.environ.get("GPSWEEP_STORE", "outputs/store"))  # as in conf/config.yaml
     for command in (listing, pruning):
         where = "the store; $GPSWEEP_STORE, or outputs/store, if left out"
         command.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=default, help=where)

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import config
+from gpsweep.atomic import located
 from gpsweep.errors import GpsweepError
 from gpsweep.models.weights import published
 from gpsweep.tables.commands import Job
@@ -24,7 +25,7 @@ def weights_absent(job: Job) -> str:
     model = _model(job)
     if job.row.fit is not None or model.checkpoint is None:
         return ""
-    path = Path(model.checkpoint).expanduser()
+    path = located(model.checkpoint)
     if path.is_file():
         return ""
     recipe = model.get("recipe")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpsweep.atomic import located
 from gpsweep.trackers.content import flat, place, tracked
 
 
@@ -27,7 +28,7 @@ class Csv:
         from pytorch_lightning.loggers import CSVLogger
 
         content = tracked(folder)
-        target = Path(self.dir).expanduser() / place(folder, sweep) if self.dir else folder / "csv"
+        target = located(self.dir) / place(folder, sweep) if self.dir else folder / "csv"
         for left in ("metrics.csv", "hparams.yaml"):
             (target / left).unlink(missing_ok=True)
         steps = content.steps()

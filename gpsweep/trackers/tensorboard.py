@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpsweep.atomic import located
 from gpsweep.trackers import client
 from gpsweep.trackers.content import Tracked, below, flat, place, tracked
 
@@ -42,7 +43,7 @@ class TensorBoard:
         from pytorch_lightning.loggers import TensorBoardLogger
 
         content = tracked(folder)
-        root = Path(self.dir).expanduser() if self.dir else (sweep or folder) / "tensorboard"
+        root = located(self.dir) if self.dir else (sweep or folder) / "tensorboard"
         # A folder of one's own choice may be that of other sweeps too, whose jobs have the same numbers.
         target = root / (place(folder, sweep) if self.dir else below(folder, sweep))
         # Sent again, a run takes the place of itself; Lightning writes no hparams.yaml where there is one.

@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
+from gpsweep.atomic import located
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.points import AXES
 from gpsweep.trackers import client
@@ -90,7 +91,7 @@ class Wandb:
         """Show a finished run: all curves as one W&B run, or one W&B run a point."""
         self.check()
         content, full = tracked(folder), self.filled()
-        root = Path(self.dir).expanduser() if self.dir else sweep or folder
+        root = located(self.dir) if self.dir else sweep or folder
         with staging(root):
             if self.per_point:
                 return full._log_points(content, root, full.group or place(folder, sweep).as_posix())

@@ -516,5 +516,6 @@ def test_paths_that_cannot_be_looked_at_are_missing_files(
     monkeypatch.setenv("HOME", str(tmp_path))
     torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "own.pt")
     assert load("~/own.pt").keys() == {"weight", "bias"}
-    with pytest.raises(GpsweepError, match="no such file"):
-        load("x" * 300 + ".pt")
+    for path in ("x" * 300 + ".pt", "~of nobody/own.pt"):
+        with pytest.raises(GpsweepError, match="no such file"):
+            load(path)
