@@ -39,6 +39,7 @@ def by_rms(gradient: Tensor, valid: Tensor | None = None) -> Tensor:
         ``(N, …)``, of RMS 1 over each image's own pixels; 0 where a pixel is padding and for an image whose g
         is 0.
     """
+    kind, gradient = gradient.dtype, _wide(gradient)
     if valid is not None:
         gradient = gradient * valid.unsqueeze(1)
     # The gradient of a very certain image is so small that its squares would be rounded to 0. A power of two
@@ -49,7 +50,7 @@ def by_rms(gradient: Tensor, valid: Tensor | None = None) -> Tensor:
     if valid is not None:
         share = valid.flatten(1).float().mean(1)
         size = size / share.sqrt().view(-1, *[1] * (gradient.dim() - 1))
-    return torch.where(size > 0, gradient / size, 0)
+    return torch.where(size > 0, gradient / size, 0).to(kind)
 
 
 STEPS: dict[str, Step] = {"sign": sign, "rms": by_rms}
@@ -66,7 +67,12 @@ def rms(activation: Tensor) -> Tensor:
     """
     # One dimension after the other: a mean that is one number is split among threads, and their count would
     # change its last digit.
-    squares = activation.square()
+    squares = _wide(activation).square()
     for dimension in range(activation.dim() - 1, 0, -1):
         squares = squares.mean(dimension, keepdim=True)
-    return squares.sqrt()
+    return squares.sqrt().to(activation.dtype)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Return a tensor in 32 bits at least: those of a network in float16 have squares that it cannot hold."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1058,6 +1058,15 @@ def test_a_small_gradient_has_an_rms(shape: tuple[int, ...], small: float) -> No
     assert by_rms(gradient * small).equal(by_rms(gradient))
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_the_rms_of_16_bits_is_taken_in_32(kind: torch.dtype) -> None:
+    # In float16 the squares of the former are 0, and those of the latter infinite.
+    normal = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    small, large = (normal * 1e-4).to(kind), (normal * 1e3).to(kind)
+    assert by_rms(small).equal(by_rms(small.float()).to(kind))
+    assert rms(large).equal(rms(large.float()).to(kind))
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_a_scripted_part_runs_as_it_is() -> None:
     plain = build("residual")
