@@ -67,18 +67,21 @@ def read(source: Source, index: int) -> Sample:
         raise GpsweepError(
             f"data: {source.ids[index]} cannot be read: {type(error).__name__}: {error}"
         ) from error
-    return _checked(sample, source, f"data: {source.ids[index]}: expected")
+    return _checked(sample, source, source.ids[index])
 
 
-def _checked(sample: Any, source: Source, expected: str) -> Sample:
-    """Return a sample whose tensors are of the shapes and types that all that follows takes for granted."""
-    tensors = isinstance(sample, Mapping) and all(isinstance(sample.get(name), Tensor) for name in TENSORS)
+def _checked(sample: Any, source: Source, name: str) -> Sample:
+    """Return a sample with the id, and tensors of the shapes and types, that all else takes for granted."""
+    expected = f"data: {name}: expected"
+    tensors = isinstance(sample, Mapping) and all(isinstance(sample.get(key), Tensor) for key in TENSORS)
     if not tensors or "id" not in sample:
         came = f"dict of {listing(list(sample))}" if isinstance(sample, Mapping) else type(sample).__name__
         raise GpsweepError(
             f"{expected} samples as dicts of the tensors image and target, and of id, came {came}"
         )
-    image, target = (sample[name] for name in TENSORS)
+    if sample["id"] != name:
+        raise GpsweepError(f"{expected} {name} as id of the sample, as in ids, came {sample['id']}")
+    image, target = (sample[key] for key in TENSORS)
     if image.dtype != torch.uint8 or image.dim() != 3 or len(image) != 3:
         raise GpsweepError(f"{expected} image as uint8 (3, H, W), RGB, came {_described(image)}")
     shape = tuple(image.shape[1:]) if source.task == SEGMENTATION else ()

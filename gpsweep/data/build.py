@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -90,11 +91,9 @@ def check_source(source: Any) -> None:
     if len(source.ids) != len(source):
         raise GpsweepError(f"{KEY}: expected an id for each of {len(source)} samples, came {len(source.ids)}")
     check_ids(source.ids, key=KEY, where=kind)
-    sample = read(source, 0)
-    if sample["id"] != source.ids[0]:
-        raise GpsweepError(
-            f"{KEY}: expected {source.ids[0]} as id of the first sample, as in ids, came {sample['id']}"
-        )
+    if repeated := [name for name, times in Counter(source.classes).items() if times > 1]:
+        raise GpsweepError(f"{KEY}: expected classes each once, came more than once: {listing(repeated)}")
+    read(source, 0)
 
 
 def _check_names(name: str, names: Any) -> None:

@@ -15,6 +15,7 @@ import torch
 from commands import Terminal, pictures
 from omegaconf import OmegaConf
 
+from gpsweep.data.batch import read
 from gpsweep.data.build import check_source, source_of
 from gpsweep.errors import GpsweepError
 
@@ -48,7 +49,7 @@ class Own:
         ({"ids": ["x", "x"]}, "Own holds samples more than once: x"),
         ({"sample": (1, 2)}, "expected samples as dicts of the tensors image and target, .* came tuple"),
         ({"image": 3}, "expected samples as dicts .* came dict of id, image, target"),
-        ({"id": "z"}, "expected x as id of the first sample, as in ids, came z"),
+        ({"id": "z"}, "expected x as id of the sample, as in ids, came z"),
         ({"image": torch.zeros(3, 4, 5)}, r"image as uint8 \(3, H, W\), RGB, came float32 \(3, 4, 5\)"),
         ({"target": torch.zeros(5, 4).long()}, r"target as int64 \(4, 5\), came int64 \(5, 4\)"),
         ({"task": "classification"}, r"target as int64 \(\), came int64 \(4, 5\)"),
@@ -57,6 +58,7 @@ class Own:
         ({"ids": range(2)}, "expected ids as a list of str, came int 0 in it"),
         ({"ids": ["x", Path("y")]}, "expected ids as a list of str, came PosixPath y in it"),
         ({"classes": np.arange(3)}, "expected classes as a list of str, came int64 0 in it"),
+        ({"classes": ("a", "b", "a")}, "expected classes each once, came more than once: a"),
         ({"classes": 3}, "expected classes as a list of str, came int 3"),
     ],
 )
@@ -64,6 +66,15 @@ def test_what_is_no_data_is_named(changes: dict[str, Any], says: str) -> None:
     check_source(Own())
     with pytest.raises(GpsweepError, match=says):
         check_source(Own(**changes))
+
+
+def test_ids_in_another_order_than_the_samples_are_named() -> None:
+    mixed = Own()
+    mixed.ids = ["x", "z"]
+    mixed.sample = dict(mixed.sample, id="x")
+    assert read(mixed, 0)["id"] == "x"
+    with pytest.raises(GpsweepError, match="data: z: expected z as id of the sample, as in ids, came x"):
+        read(mixed, 1)
 
 
 def test_names_may_stand_in_an_array() -> None:
