@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -79,6 +80,7 @@ OVERRIDES = {
     "cpu": ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
     "cuda": ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
 }
+AGAIN = 8  # samples of a user's own data are read once more: a flip is drawn half of the time
 OPTIONS = (
     "seed",
     "random_unit",
@@ -142,11 +144,22 @@ def files(source: Source) -> str | None:
 
     Raises:
         GpsweepError: naming a sample that cannot be read.
+
+    Warns:
+        UserWarning: where the first samples are others when they are read once more.
     """
     said = stamp(source)
     if said is not None or _kind(source).__module__.partition(".")[0] == PACKAGE.name:
         return said
-    return _digest(*(content([read(source, number)]).encode() for number in range(len(source))))
+    known = [content([read(source, number)]) for number in range(len(source))]
+    again = [content([read(source, number)]) for number in range(min(AGAIN, len(source)))]
+    if again != known[: len(again)]:
+        warnings.warn(
+            "data.source: an image or target is another each time it is read, as with random crops or flips; "
+            "expected the same, or no run goes on from stored counts, and shards never meet",
+            stacklevel=2,
+        )
+    return _digest(*(each.encode() for each in known))
 
 
 def _kind(source: Source) -> type:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from gpsweep import identity
+from gpsweep.data.base import Sample
 from gpsweep.identity import ENGINE, OVERRIDES, PACKAGE, arithmetic, code
 
 
@@ -176,6 +177,23 @@ def test_a_library_that_lies_elsewhere_is_not_the_users_own(
 def test_what_a_users_network_is_told_is_part_of_it() -> None:
     told = {"name": "a", "checkpoint": "b", "net": {"_target_": "nets.net", "name": "c", "root": "d"}}
     assert identity._settings(told, identity.OF_MODELS) == {"net": told["net"]}
+
+
+def test_data_that_change_from_one_read_to_the_next_are_said_to() -> None:
+    class Crops:
+        name, task, classes, ids = "crops", "classification", ("a", "b"), [str(n) for n in range(12)]
+        drawn = 0
+
+        def __len__(self) -> int:
+            return len(self.ids)
+
+        def __getitem__(self, index: int) -> Sample:
+            self.drawn += index == 7
+            image = torch.full((3, 4, 4), self.drawn, dtype=torch.uint8)
+            return Sample(image=image, target=torch.tensor(0), id=self.ids[index])
+
+    with pytest.warns(UserWarning, match=r"data\.source: an image or target is another each time"):
+        identity.files(Crops())
 
 
 def test_the_code_of_a_source_is_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
