@@ -46,6 +46,15 @@ class Noisy(nn.Conv2d):
     def forward(self, x):
         return super().forward(F.dropout(x, 0.1, training=True))
 
+class Keeping(nn.Conv2d):
+    before = 0
+    def forward(self, x):
+        x, self.before = x + self.before, x.detach() / 2
+        return super().forward(x)
+
+def keeping():
+    return Keeping(3, {CLASSES}, 1)
+
 def noisy():
     return Noisy(3, {CLASSES}, 1)
 
@@ -137,6 +146,13 @@ def test_a_network_that_predicts_by_chance_is_told_of(nets: Terminal) -> None:
     pictures(nets.folder)
     run = [*FOLDER, "model=custom", "model.net=failing_nets.noisy", "eps=1"]
     with pytest.warns(UserWarning, match="model: the network draws random numbers in a forward pass"):
+        assert nets(*run)[0] == 0
+
+
+def test_a_network_that_keeps_what_it_has_seen_is_told_of(nets: Terminal) -> None:
+    pictures(nets.folder)
+    run = [*FOLDER, "model=custom", "model.net=failing_nets.keeping", "data.batch_size=1", "eps=1"]
+    with pytest.warns(UserWarning, match="model: the network predicts otherwise after another image"):
         assert nets(*run)[0] == 0
 
 
