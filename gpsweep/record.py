@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from gpsweep import cost, pictures
+from gpsweep import cost, metrics, pictures
 from gpsweep.atomic import save
 from gpsweep.errors import GpsweepError
 from gpsweep.points import Point, columns, from_columns
@@ -184,6 +185,9 @@ def outcome(
 
     Raises:
         GpsweepError: if batches are missing, or no image has a truth.
+
+    Warns:
+        UserWarning: where all masks are of one class.
     """
     merged = store.merge(points)
     data = store.identity["data"]
@@ -191,6 +195,14 @@ def outcome(
         raise GpsweepError(
             f"data: all {len(merged.ids)} masks of {info.get('dataset', 'the data')} are void throughout; "
             "there is nothing to score"
+        )
+    present = merged.base[..., [0, 2]].sum((0, 2)).nonzero()[0].tolist()
+    alone = len(present) == 1 < len(data["classes"])
+    if alone and len(merged.ids) > 1 and metrics.is_segmentation(data["task"]):
+        warnings.warn(
+            f"data: all {len(merged.ids)} masks of {info.get('dataset', 'the data')} hold class "
+            f"{data['classes'][present[0]]} alone, and void; in masks of 0 and 255, 255 must first become 1",
+            stacklevel=2,
         )
     spent = {"shared": merged.shared, "points": sum(merged.seconds)}
     return Outcome(

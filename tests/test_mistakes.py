@@ -294,3 +294,12 @@ def test_masks_that_are_void_throughout(terminal: Terminal) -> None:
         Image.new("L", (16, 12), 255).save(path)
     message = refused(terminal, *SMALL, "eps=1")
     assert "data: all 5 masks of folder-images are void throughout; there is nothing to score" in message
+
+
+def test_masks_of_two_classes_that_are_0_and_255(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    for path in (terminal.folder / "masks").iterdir():
+        image = Image.open(path)
+        image.point([0, 0, 0] + [255] * 253).save(path)
+    with pytest.warns(UserWarning, match="all 5 masks of folder-images hold class 0 alone"):
+        assert terminal(*SMALL, "eps=1")[0] == 0
