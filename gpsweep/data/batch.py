@@ -75,7 +75,11 @@ def _checked(sample: Any, source: Source, name: str) -> Sample:
     expected = f"data: {name}: expected"
     tensors = isinstance(sample, Mapping) and all(isinstance(sample.get(key), Tensor) for key in TENSORS)
     if not tensors or "id" not in sample:
-        came = f"dict of {listing(list(sample))}" if isinstance(sample, Mapping) else type(sample).__name__
+        came = type(sample).__name__
+        if isinstance(sample, Mapping):
+            other = [key for key in TENSORS if key in sample and not isinstance(sample[key], Tensor)]
+            came = f"dict of {listing(list(sample))}"
+            came += "".join(f", {key} as {type(sample[key]).__name__}" for key in other)
         raise GpsweepError(
             f"{expected} samples as dicts of the tensors image and target, and of id, came {came}"
         )
