@@ -126,14 +126,14 @@ def restore(net: nn.Module, path: str | Path) -> None:
     translated where the network does so itself, and of tensors that share memory one name is enough.
 
     Args:
-        net: the raw network; it is changed only if everything fits.
+        net: the raw network, compiled or in ``DataParallel`` as well; it is changed only if everything fits.
         path: as in :func:`load`.
 
     Raises:
         GpsweepError: as in :func:`load`; or names or shapes do not fit, weights are NaN or infinite, or some
             that the network shares differ.
     """
-    file = _found(path)
+    file, net = _found(path), _unwrapped(net)
     own: dict[str, Tensor] = net.state_dict()
     if odd := [f"{name} ({_kind(value)})" for name, value in own.items() if not isinstance(value, Tensor)]:
         raise _error(
@@ -163,6 +163,13 @@ def restore(net: nn.Module, path: str | Path) -> None:
             file, f"weights that this network shares, but that differ from each other: {listing(apart)}."
         )
     net.load_state_dict(with_versions(own, state), strict=True)
+
+
+def _unwrapped(net: nn.Module) -> nn.Module:
+    """Return the network within what puts a prefix before all its names."""
+    while isinstance(net, nn.DataParallel) or hasattr(net, "_orig_mod"):  # the latter of torch.compile
+        net = net.module if isinstance(net, nn.DataParallel) else net.get_submodule("_orig_mod")
+    return net
 
 
 def _error(file: Path, what: str) -> GpsweepError:

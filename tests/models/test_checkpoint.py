@@ -8,6 +8,7 @@ import pickle
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PosixPath
 from threading import Lock
 from types import SimpleNamespace
@@ -83,6 +84,17 @@ def test_state_dict_among_what_a_training_loop_saves(tmp_path: Path, trained: St
 def test_prefixes_of_wrappers(tmp_path: Path, trained: State, prefix: str) -> None:
     torch.save(prefixed(trained, prefix), tmp_path / "a.pt")
     assert_restored(tmp_path / "a.pt", trained)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, partial(torch.compile, backend="eager")])
+@pytest.mark.parametrize("prefix", ["", "model.", "module.", "_orig_mod."])
+def test_a_network_in_a_wrapper(
+    tmp_path: Path, trained: State, wrap: Callable[[nn.Module], nn.Module], prefix: str
+) -> None:
+    torch.save(prefixed(trained, prefix), tmp_path / "a.pt")
+    net = network()
+    restore(wrap(net), tmp_path / "a.pt")
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in net.state_dict().items())
 
 
 def test_a_submodule_compiled_alone(tmp_path: Path, trained: State) -> None:
