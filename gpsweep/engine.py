@@ -110,9 +110,10 @@ def curve(
 
     Raises:
         GpsweepError: at the call, for an unknown name, an axis without values, a number that does not fit,
-            what is no module or tensor, an ``x`` of whole numbers, ``sample_ids`` that are not one a
-            sample, a network any module of which is in training mode, a call in inference mode or an ``x``
-            from there, or a layer that does not run, or runs several times while no ``@k`` says which run.
+            what is no module or tensor, an ``x`` of whole numbers, a ``valid`` of numbers, ``sample_ids``
+            that are not one a sample, a network any module of which is in training mode, a call in inference
+            mode or an ``x`` from there, or a layer that does not run, or runs several times while no ``@k``
+            says which run.
             While points are asked for, for a ``target`` or ``class_map`` that ``ground_truth`` lacks or
             that does not fit the logits, a ``valid`` that does not, logits that are not found, have fewer
             than two classes or are not one a sample, a layer that they do not depend on or whose first
@@ -184,6 +185,10 @@ def _check_called(net: object, x: object, **tensors: object) -> None:
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor | None):
             raise GpsweepError(f"{name}: expected a tensor, came {type(tensor).__name__}")
+    valid = tensors["valid"]
+    if isinstance(valid, Tensor) and valid.dtype != torch.bool:
+        # As numbers it would be a factor of every step.
+        raise GpsweepError(f"valid: expected a tensor of bool, came {valid.dtype}; use valid > 0")
 
 
 def check_choices(chosen: Mapping[str, Any]) -> None:
