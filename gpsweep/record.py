@@ -201,7 +201,8 @@ def outcome(
     if alone and len(merged.ids) > 1 and metrics.is_segmentation(data["task"]):
         warnings.warn(
             f"data: all {len(merged.ids)} masks of {info.get('dataset', 'the data')} hold class "
-            f"{data['classes'][present[0]]} alone, and void; in masks of 0 and 255, 255 must first become 1",
+            f"{data['classes'][present[0]]} alone, and void; masks of 0 and 255 take data.values=[0,255] and "
+            "data.void=null",
             stacklevel=2,
         )
     spent = {"shared": merged.shared, "points": sum(merged.seconds)}
