@@ -182,7 +182,7 @@ def strip(panels: Sequence[Colours]) -> bytes:
         way = Image.Resampling.LANCZOS if number == 0 and scale < 1 else Image.Resampling.NEAREST
         whole.paste(Image.fromarray(panel).resize(size, way), (number * (size[0] + GAP), 0))
     file = BytesIO()
-    whole.save(file, "PNG", optimize=True)
+    whole.save(file, "PNG")
     return file.getvalue()
 
 
