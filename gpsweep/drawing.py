@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from gpsweep import pictures
 from gpsweep.atomic import save
 from gpsweep.counting import evaluate
-from gpsweep.data.base import Source
-from gpsweep.data.batch import batch_of, on_device, rows_of
+from gpsweep.data.base import Sample, Source
+from gpsweep.data.batch import batch_of, on_device, read, rows_of
 from gpsweep.data.legend import palette
 from gpsweep.metrics import TP
 from gpsweep.pictures import Picture
@@ -99,21 +99,31 @@ def draw(
                 net.to(device), source, row, point, batch_size=batch_size, device=device, options=known
             )
             _keep(place, both)
-        sample = source[row]
-        image = sample["image"].permute(1, 2, 0).numpy()
-        truth, count = sample["target"].numpy(), len(source.classes)
-        truth = np.where((truth >= 0) & (truth < count), truth, NONE)
-        base, moved = both
-        known_truth = truth != NONE
-        right = known_truth & (moved == truth) & (base != truth)
-        wrong = known_truth & (moved != truth) & (base == truth)
-        panels = [image, painted(truth), painted(base), painted(moved), marked(image, right, wrong)]
-        picture = Picture(f"{number}.png", source.ids[row], int(right.sum()), int(wrong.sum()))
-        save(folder / pictures.FOLDER / picture.file, strip(panels))
-        made.append(picture)
+        panels, right, wrong = compared(read(source, row), *both, classes=len(source.classes))
+        made.append(Picture(f"{number}.png", source.ids[row], right, wrong))
+        save(folder / pictures.FOLDER / made[-1].file, strip(panels))
     if made:
         pictures.note(folder, point, made)
     return made
+
+
+def compared(
+    sample: Sample, base: Classes, moved: Classes, *, classes: int
+) -> tuple[list[Colours], int, int]:
+    """Return the panels of an image, and how many pixels a point sets right and wrong.
+
+    Args:
+        sample: the image and its truth.
+        base: what the network predicts, ``(H, W)``.
+        moved: what it predicts at the point.
+        classes: how many classes the data has.
+    """
+    image, truth = sample["image"].permute(1, 2, 0).numpy(), sample["target"].numpy()
+    told = (truth >= 0) & (truth < classes)
+    truth = np.where(told, truth, NONE)
+    right, wrong = told & (moved == truth) & (base != truth), told & (moved != truth) & (base == truth)
+    panels = [image, painted(truth), painted(base), painted(moved), marked(image, right, wrong)]
+    return panels, int(right.sum()), int(wrong.sum())
 
 
 def predicted(
