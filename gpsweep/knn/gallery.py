@@ -83,6 +83,8 @@ class Gallery:
                 "model.features: label=knn expects the layer to find neighbours by its output, came none; "
                 "python -m gpsweep.layers lists them"
             )
+        if features == layers.INPUT:
+            raise GpsweepError("model.features=input: expected a layer within the network, came its input")
         try:
             self.call = layers.find(net, features)
         except GpsweepError as error:
@@ -112,7 +114,7 @@ class Gallery:
 
         Raises:
             GpsweepError: for an image that cannot be read or has no class, for sizes that differ, and for
-                features that are not finite.
+                features that are not one row an image, or not finite.
         """
         if self.device == device:
             return
@@ -155,7 +157,8 @@ class Gallery:
             ``(N, D)``, float32.
 
         Raises:
-            GpsweepError: if the layer gives more than one tensor, or numbers that are not finite.
+            GpsweepError: if the layer gives more than one tensor, one that is not a row an image, or numbers
+                that are not finite.
         """
         x = self.formatted(x)
         with torch.autocast(x.device.type, enabled=False), torch.no_grad(), layers.submodules_run():
@@ -164,7 +167,7 @@ class Gallery:
             site = layers.Replay(self._site, frozenset(), frozenset())
             with layers.recorded(self.net, [site]) as recording:
                 self.net(x.clone())
-        return self._checked(layers.tensors_of(recording.activations[self._site]))
+        return self._checked(layers.tensors_of(recording.activations[self._site]), len(x))
 
     def passed(self, batch: Batch, device: torch.device, names: Sequence[str] = ()) -> tuple[Passes, State]:
         """Run a block, ready for gradients at layers; the state's anchors hold the features as well."""
@@ -208,15 +211,21 @@ class Gallery:
         features, classes = [], []
         for number, batch in enumerate(self._blocks()):
             passes, state = self.passed(batch, device, names)
-            features.append(self._checked(state.anchors[self.layer]).cpu().numpy())
+            features.append(self._checked(state.anchors[self.layer], len(batch["ids"])).cpu().numpy())
             classes.append(batch["target"].numpy())
             if beside:
                 beside(number, batch, passes, state)
         return {"features": np.concatenate(features), "classes": np.concatenate(classes)}
 
-    def _checked(self, tensors: Sequence[Tensor]) -> Tensor:
+    def _checked(self, tensors: Sequence[Tensor], images: int) -> Tensor:
         if len(tensors) != 1:
             raise GpsweepError(f"model.features={self.layer}: expected one tensor, came {len(tensors)}")
+        if tensors[0].dim() < 2 or len(tensors[0]) != images:
+            # As attention within windows gives, each of which would be taken for an image.
+            raise GpsweepError(
+                f"model.features={self.layer}: gives {tuple(tensors[0].shape)} for a batch of {images}, "
+                "expected features of each image, the batch first; take another layer"
+            )
         features = tensors[0].detach().flatten(1).float()
         if not features.isfinite().all():
             raise GpsweepError(f"model.features={self.layer}: expected finite numbers, came NaN or infinity")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from digits import Digits, Net, digits, trained, wrapped
+from torch import nn
 from torch.utils.data import get_worker_info
 
 from gpsweep.errors import GpsweepError
@@ -144,6 +145,7 @@ def unnamed() -> Digits:
         (Digits(torch.zeros(1), torch.zeros(1), task="segmentation"), {}, "digits is segmentation"),
         (digits(0, 9), {"features": None}, r"model\.features: label=knn expects the layer"),
         (digits(0, 9), {"features": "hiden"}, r"model\.features=hiden: unknown\. Did you mean hidden"),
+        (digits(0, 9), {"features": "input"}, r"model\.features=input: expected a layer within the network"),
         (mixed(), {}, r"data\.size: .* one size; 0000 has 8×8 pixels, .* among 0256 … 0279"),
         (unnamed(), {}, "label=knn: expected a class for each training image, .* among 0256 … 0279"),
     ],
@@ -165,6 +167,24 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GpsweepError, match=r"model\.features=hidden: expected finite numbers"):
         found.prepare(CPU)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_features_that_are_not_a_row_an_image_are_refused() -> None:
+    class Quarters(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut, self.head = nn.Unflatten(0, (-1, 1)), nn.Linear(16, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            parts = self.cut(torch.cat([part for half in x.chunk(2, 2) for part in half.chunk(2, 3)]))
+            return self.head(parts.flatten(1)).unflatten(0, (4, -1)).mean(0)
+
+    found = Gallery(wrapped(Quarters()), digits(0, 9), features="cut")
+    says = r"model\.features=cut: gives \(36, 1, 1, 4, 4\) for a batch of 9, expected features of each image"
+    with pytest.raises(GpsweepError, match=says):
+        found.prepare(CPU)
+    with pytest.raises(GpsweepError, match=r"gives \(8, 1, 1, 4, 4\) for a batch of 2"):
+        found.describe(digits(0, 2).images.float())
 
 
 def test_the_key_knows_what_an_alias_stands_for_and_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
