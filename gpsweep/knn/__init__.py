@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.knn.gallery import Gallery
-from gpsweep.knn.gradients import Gradients
+from gpsweep.knn.gradients import Gradients, of_each
 from gpsweep.knn.neighbours import WEIGHTS, nearest, vote
 from gpsweep.points import Point
 from gpsweep.walk import Pull, Step
@@ -112,7 +112,8 @@ class KnnGuide:
         """Return the direction in which to move a layer, see :class:`gpsweep.walk.Guide`.
 
         Raises:
-            GpsweepError: if gradients are taken at the neighbours and these are of another size.
+            GpsweepError: if gradients are taken at the neighbours and these are of another size, or the
+                layer's first dimension is not the batch's.
         """
         signs = point.step == "sign" and self.combine == "sum_of_signs"
         if self.at == "neighbour":
@@ -122,7 +123,8 @@ class KnnGuide:
         found = self.neighbours(x, sample_ids)
         if self.at == "input":
             one_hot = torch.zeros_like(logits, dtype=torch.float32)
-            gradients = (pull(one_hot.scatter(1, classes.unsqueeze(1), 1)) for classes in found.classes.T)
+            pulled = (pull(one_hot.scatter(1, classes.unsqueeze(1), 1)) for classes in found.classes.T)
+            gradients = (of_each(each, len(x), point.layer) for each in pulled)
         else:
             gradients = (
                 self.gradients(rows, signal=point.signal, layer=point.layer, signs=signs)

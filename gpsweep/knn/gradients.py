@@ -16,6 +16,7 @@ from torch.nn.functional import one_hot
 
 from gpsweep import layers
 from gpsweep.data.batch import Batch
+from gpsweep.errors import GpsweepError
 from gpsweep.knn.cache import Arrays
 from gpsweep.knn.gallery import Gallery
 from gpsweep.passes import Passes, State
@@ -137,6 +138,7 @@ class Gradients:
         label = one_hot(batch["target"].to(y.device), y.shape[1]).double()
         alone = replace(state, anchors={layer: state.anchors[layer]})
         found = passes.pull(alone, SIGNALS[signal](y, label), keep_graph=False)[layer]
+        found = of_each(found, len(batch["ids"]), layer)
         self._shapes[which] = [tuple(part.shape[1:]) for part in found]
         self._unsaved |= {which} if signs else set()
         return [packed(part) if signs else part.cpu().numpy() for part in found]
@@ -148,6 +150,21 @@ class Gradients:
         while self._bytes > KEPT_BYTES and len(self._blocks) > 1:
             _, oldest = self._blocks.popitem(last=False)
             self._bytes -= sum(part.nbytes for part in oldest)
+
+
+def of_each(gradients: list[Tensor], images: int, layer: str) -> list[Tensor]:
+    """Return gradients that are weighted image by image, as they are.
+
+    Raises:
+        GpsweepError: if their first dimension is not the batch's, as that of windows.
+    """
+    for gradient in gradients:
+        if gradient.dim() == 0 or len(gradient) != images:
+            raise GpsweepError(
+                f"layer={layer}: gives {tuple(gradient.shape)} for a batch of {images}; label=knn expects "
+                "the batch first, to tell images apart. Take another layer"
+            )
+    return gradients
 
 
 def packed(gradient: Tensor) -> NDArray[np.uint8]:

@@ -259,6 +259,25 @@ def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
         guide(source=digits(0, 40), **options)
 
 
+@pytest.mark.parametrize("at", AT)
+def test_a_layer_whose_first_dimension_is_not_the_batchs_is_refused(at: str) -> None:
+    class Windows(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut, self.hidden = torch.nn.Unflatten(1, (4, 48)), torch.nn.Identity()
+            self.attend, self.scores = torch.nn.Linear(48, 6), torch.nn.Linear(24, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            windows = self.attend(self.cut(x.flatten(1) / 255).flatten(0, 1))
+            return self.scores(self.hidden(windows.unflatten(0, (-1, 4)).flatten(1)))
+
+    net = Windows().eval().requires_grad_(False)
+    own = KnnGuide(Gallery(net, digits(0, 40), features="hidden"), at=at)
+    walk = curve(net, few(1), [1], "knn", layer="attend", layer_scale="absolute", guides={"knn": own})
+    with pytest.raises(GpsweepError, match=r"layer=attend: gives \(\d+, 6\) .* expects the batch first"):
+        list(walk)
+
+
 def test_other_sizes_are_refused() -> None:
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:
