@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -44,7 +45,8 @@ def one(cfg: DictConfig) -> float | None:
         findings = results.write(outcome, folder)
         report.write(findings, folder)
     except StoppedError as stop:
-        print(f"gpsweep: {stop}; {stays(fresh=cfg.fresh)}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"gpsweep: {stop}; {stays(fresh=cfg.fresh)}", file=sys.stderr)
         hand_on(stop.signum)
         sys.exit(128 + stop.signum)
     with though_unread():

@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
@@ -18,20 +18,34 @@ FAILED, INTERRUPTED = 1, 130  # exit codes; the second where Ctrl-C has ended a 
 
 
 def printable() -> None:
-    """Print what the terminal's encoding has no letter for as an escape, as standard error does."""
+    """Print what the terminal's encoding has no letter for as an escape, as standard error does.
+
+    Where there is no standard output at all, what is printed goes nowhere.
+    """
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
-def though_unread() -> Iterator[None]:
-    """Print, and go on where nobody reads any more, as behind ``| head``: a sweep has further jobs to do."""
+def though_unread(lost: type[OSError] = OSError) -> Iterator[None]:
+    """Print, and go on where nobody reads any more: a sweep has further jobs to do.
+
+    So it is behind ``| head``, where the terminal has been closed, and where the disk of a log is full.
+
+    Args:
+        lost: what errors mean so; any where nothing but printing is done.
+    """
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
         with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    except lost as error:
+        with suppress(OSError):
+            print(f"gpsweep: what is printed is lost: {error.strerror}", file=sys.stderr)
     except SystemExit as stop:
         # Rich has done the same, and would end the process.
         if not isinstance(stop.__context__, BrokenPipeError):
@@ -44,7 +58,7 @@ def typed(main: Callable[[], object]) -> None:
     Of a misspelt key, the nearest ones are named; flags that do not fit and Ctrl-C end in one line.
     """
     printable()
-    with though_unread():
+    with though_unread(BrokenPipeError):
         try:
             main()
         except SystemExit as stop:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import (
@@ -39,6 +39,14 @@ def bar(wanted: bool | None, total: int, what: str = "points") -> Iterator[Calla
         TextColumn("· left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
+    progress = Progress(*columns, console=console, transient=True)
+    task, begun = progress.add_task(what, total=total), False
+    with suppress(OSError):  # such as of a terminal that has been closed
+        progress.start()
+        begun = True
+    try:
         yield lambda: progress.advance(task)
+    finally:
+        with suppress(OSError):
+            if begun:
+                progress.stop()

@@ -335,4 +335,5 @@ def ended_well(cfg: DictConfig, interrupts: Interrupts, others: ranks.Ranks) -> 
 
 def tell(message: str) -> None:
     """Say something to the person at the terminal."""
-    print(f"gpsweep: {message}", file=sys.stderr)
+    with suppress(OSError):  # such as of a terminal that has been closed
+        print(f"gpsweep: {message}", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
 import signal
@@ -17,7 +19,9 @@ from gpsweep import config, points
 from gpsweep.command import though_unread, told, typed, within_hydra
 from gpsweep.errors import GpsweepError
 from gpsweep.layers.__main__ import main as layers
+from gpsweep.progress import bar
 from gpsweep.report.__main__ import main as report
+from gpsweep.run import tell
 from gpsweep.store.__main__ import main as store
 from gpsweep.tables.__main__ import main as tables
 
@@ -106,6 +110,42 @@ def test_a_further_process_that_is_typed_says_what_it_is() -> None:
 def test_whoever_imports_the_package_keeps_their_own_hook() -> None:
     code = "import sys, gpsweep.engine; sys.exit(sys.excepthook is not sys.__excepthook__)"
     assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 0
+
+
+class Closed(io.StringIO):
+    """A terminal that is there no more."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_what_cannot_be_printed_does_not_end_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Closed())
+        with though_unread():
+            print("lost")
+    assert capsys.readouterr().err == "gpsweep: what is printed is lost: Input/output error\n"
+    with pytest.raises(FileNotFoundError), though_unread(BrokenPipeError):
+        Path("nowhere").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Closed())
+        tell("lost")
+        with bar(True, 2) as on_point:
+            on_point()
+
+
+def test_a_command_needs_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+
+    @told()
+    def main() -> int:
+        print("nobody reads this", flush=True)
+        return 0
+
+    assert main() == 0
+    sys.stdout.close()
 
 
 def test_hydra_prints_mistakes_and_warnings_are_whose_they_were_after() -> None:
