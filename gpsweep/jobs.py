@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -104,6 +105,11 @@ class EveryJob(Launcher):
         except (RuntimeError, ValueError) as error:  # a submission refused
             raise CompactHydraException(f"gpsweep: hydra/launcher: {' '.join(str(error).split())}") from error
         except OSError as error:  # such as a full disk, on which Hydra cannot write down what a job is
+            if error.errno == errno.ENAMETOOLONG:
+                raise CompactHydraException(
+                    f"gpsweep: hydra.sweep.subdir: {error.strerror}, as with all values of a sweep in it; "
+                    "expected a shorter one, such as ${hydra.job.num}"
+                ) from error
             raise CompactHydraException(
                 f"gpsweep: a job could not be started: {error}; {stays(fresh=self.fresh)} from there"
             ) from error

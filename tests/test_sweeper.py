@@ -156,6 +156,15 @@ def test_jobs_that_would_share_a_folder_are_refused(terminal: Terminal, more: li
     assert terminal.results() == []
 
 
+def test_a_folder_whose_name_is_too_long_is_named_by_its_key(terminal: Terminal) -> None:
+    code, _, err = terminal(
+        "-m", "eps=range(-5,5,0.1)", "hydra.sweep.dir=out", "hydra.sweep.subdir=${hydra.job.override_dirname}"
+    )
+    assert code == 1
+    assert "gpsweep: hydra.sweep.subdir: File name too long" in err
+    assert "Traceback" not in err
+
+
 def test_folders_may_bear_what_a_launcher_calls_a_job(terminal: Terminal) -> None:
     pictures(terminal.folder)
     net = ["model=custom", "model.net=networks.small"]
