@@ -21,6 +21,7 @@ from gpsweep.counting import evaluate
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import batch_of, on_device, read, rows_of
 from gpsweep.data.legend import palette
+from gpsweep.memo import Memo
 from gpsweep.metrics import TP
 from gpsweep.pictures import Picture
 from gpsweep.points import Point
@@ -89,14 +90,21 @@ def draw(
         GpsweepError: if an image cannot be read, or a file not be written.
     """
     known: Mapping[str, Any] = {}
-    made = []
+    memo, made = Memo(), []
     for number, row in enumerate(rows, 1):
         place = cache / f"{_key(point, row)}.npz"
         both = None if again else _kept(place)
         if both is None:
             known = known or options()
             both = predicted(
-                net.to(device), source, row, point, batch_size=batch_size, device=device, options=known
+                net.to(device),
+                source,
+                row,
+                point,
+                batch_size=batch_size,
+                device=device,
+                options=known,
+                memo=memo,
             )
             _keep(place, both)
         panels, right, wrong = compared(read(source, row), *both, classes=len(source.classes))
@@ -135,6 +143,7 @@ def predicted(
     batch_size: int,
     device: torch.device,
     options: Mapping[str, Any],
+    memo: Memo | None = None,
 ) -> tuple[Classes, Classes]:
     """Return the classes of the data that the base and a point predict for an image, each ``(H, W)``.
 
@@ -144,6 +153,7 @@ def predicted(
         net: on the device.
         row: which image.
         options: those of :func:`gpsweep.counting.count`.
+        memo: what is known of the network.
     """
     rows = rows_of(row // batch_size, batch_size, len(source))
     batch, place = batch_of(source, rows), row - rows.start
@@ -151,7 +161,7 @@ def predicted(
         batch, place = batch_of(source, [row]), 0
     height, width = sizes_of(batch)[place]
     judge = partial(_classes, place=place, classes=len(source.classes), class_map=options.get("class_map"))
-    done = evaluate(net, on_device(batch, device), [point], judge=judge, options=options)
+    done = evaluate(net, on_device(batch, device), [point], judge=judge, options=options, memo=memo)
     found = (done.clean["none"], done.results()[0])
     base, moved = (each[:height, :width].cpu().numpy() for each in found)
     return base, moved
