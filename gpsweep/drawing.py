@@ -108,7 +108,7 @@ def draw(
             )
             _keep(place, both)
         panels, right, wrong = compared(read(source, row), *both, classes=len(source.classes))
-        made.append(Picture(f"{number}.png", source.ids[row], right, wrong))
+        made.append(Picture(f"changes-{number}.png", source.ids[row], right, wrong))
         save(folder / pictures.FOLDER / made[-1].file, strip(panels))
     if made:
         pictures.note(folder, point, made)

@@ -39,9 +39,10 @@ def note(folder: Path, point: Point, made: Sequence[Picture]) -> Path:
 
 
 def clear(folder: Path) -> None:
-    """Remove the pictures of a run that was in the folder before."""
-    for path in [*(folder / FOLDER).glob("*.png"), folder / FOLDER / INDEX]:
-        path.unlink(missing_ok=True)
+    """Remove the pictures of a run that was in the folder before, and nothing else that lies there."""
+    for picture in _noted(folder)[1]:
+        (folder / FOLDER / Path(picture.file).name).unlink(missing_ok=True)
+    (folder / FOLDER / INDEX).unlink(missing_ok=True)
 
 
 def read(folder: Path, points: Sequence[Point], ids: Sequence[str]) -> tuple[Point, dict[str, Picture]]:
@@ -52,14 +53,24 @@ def read(folder: Path, points: Sequence[Point], ids: Sequence[str]) -> tuple[Poi
         points: those of the run; pictures of any other are not its own.
         ids: of its images.
     """
+    point, pictures = _noted(folder)
+    if point not in points or not {picture.id for picture in pictures} <= set(ids):
+        return Point(), {}
     try:
-        content = json.loads((folder / FOLDER / INDEX).read_text(encoding="utf-8"))
-        point = Point(**content["point"])
-        pictures = [Picture(**each) for each in content["pictures"]]
-        if point not in points or not {picture.id for picture in pictures} <= set(ids):
-            return Point(), {}
         files = [(folder / FOLDER / Path(picture.file).name).read_bytes() for picture in pictures]
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError:
         return Point(), {}
     addresses = [f"data:image/png;base64,{b64encode(file).decode()}" for file in files]
     return point, dict(zip(addresses, pictures, strict=True))
+
+
+def _noted(folder: Path) -> tuple[Point, list[Picture]]:
+    """Return what a run's folder says of its pictures; none where that cannot be read."""
+    try:
+        content = json.loads((folder / FOLDER / INDEX).read_text(encoding="utf-8"))
+        return Point(**content["point"]), [
+            Picture(str(each["file"]), str(each["id"]), int(each["right"]), int(each["wrong"]))
+            for each in content["pictures"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return Point(), []

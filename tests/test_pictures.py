@@ -118,7 +118,11 @@ def test_predictions_are_kept_and_none_is_made_for_none(
     one.write_bytes(b"cut")
     assert run(terminal) == first and len(asked) == 1
     assert run(terminal, "fresh=true") == first and len(asked) == 1 + len(first["pictures"])
+    own = terminal.folder / "run" / "pictures" / "1.png"
+    own.write_bytes(b"of somebody else")
     assert run(terminal, "pictures=0") == {}
+    assert own.read_bytes() == b"of somebody else"
+    own.unlink()
     assert not [*(terminal.folder / "run" / "pictures").glob("*.png")]
     assert "data:image/png" not in (terminal.folder / "run" / "report.html").read_text()
 
