@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from gpsweep import pictures
 from gpsweep.atomic import save
+from gpsweep.cache import Cache
 from gpsweep.counting import evaluate
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import batch_of, on_device, read, rows_of
@@ -32,7 +32,7 @@ BLANK = (221, 225, 230)
 RIGHT, WRONG = (11, 95, 165), (194, 87, 12)  # the page's colours of gains and losses
 SMALLEST, LARGEST, GAP = 160, 320, 4  # of a panel's longer side; pixels
 
-Classes = NDArray[np.int64]
+Classes = NDArray[np.integer[Any]]
 Colours = NDArray[np.uint8]
 
 
@@ -66,8 +66,7 @@ def draw(
     batch_size: int,
     device: torch.device,
     options: Callable[[], Mapping[str, Any]],
-    cache: Path,
-    again: bool = False,
+    cache: Cache,
 ) -> list[Picture]:
     """Write pictures of some images into a run's folder, and a list of them.
 
@@ -81,7 +80,6 @@ def draw(
         device: what computes.
         options: returns those of :func:`gpsweep.counting.count`; asked only if something is to be computed.
         cache: where predictions are kept.
-        again: compute all of them again.
 
     Returns:
         the pictures.
@@ -92,11 +90,11 @@ def draw(
     known: Mapping[str, Any] = {}
     memo, made = Memo(), []
     for number, row in enumerate(rows, 1):
-        place = cache / f"{_key(point, row)}.npz"
-        both = None if again else _kept(place)
-        if both is None:
+        name, key = str(row), {"point": repr(point)}
+        kept = cache.read(name, key)
+        if kept is None:
             known = known or options()
-            both = predicted(
+            base, moved = predicted(
                 net.to(device),
                 source,
                 row,
@@ -106,8 +104,10 @@ def draw(
                 options=known,
                 memo=memo,
             )
-            _keep(place, both)
-        panels, right, wrong = compared(read(source, row), *both, classes=len(source.classes))
+            kept = {"base": base, "point": moved}
+            cache.write(name, key, kept)
+        classes = len(source.classes)
+        panels, right, wrong = compared(read(source, row), kept["base"], kept["point"], classes=classes)
         made.append(Picture(f"changes-{number}.png", source.ids[row], right, wrong))
         save(folder / pictures.FOLDER / made[-1].file, strip(panels))
     if made:
@@ -163,7 +163,7 @@ def predicted(
     judge = partial(_classes, place=place, classes=len(source.classes), class_map=options.get("class_map"))
     done = evaluate(net, on_device(batch, device), [point], judge=judge, options=options, memo=memo)
     found = (done.clean["none"], done.results()[0])
-    base, moved = (each[:height, :width].cpu().numpy() for each in found)
+    base, moved = (each[:height, :width].to(torch.int32).cpu().numpy() for each in found)
     return base, moved
 
 
@@ -204,23 +204,3 @@ def strip(panels: Sequence[Colours]) -> bytes:
     file = BytesIO()
     whole.save(file, "PNG")
     return file.getvalue()
-
-
-def _key(point: Point, row: int) -> str:
-    return f"{sha256(repr(point).encode()).hexdigest()[:16]}-{row}"
-
-
-def _kept(path: Path) -> tuple[Classes, Classes] | None:
-    """Read predictions; a file that cannot be read counts as none."""
-    try:
-        with np.load(path) as arrays:
-            return arrays["base"].astype(np.int64), arrays["point"].astype(np.int64)
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
-
-
-def _keep(path: Path, both: tuple[Classes, Classes]) -> None:
-    file = BytesIO()
-    base, moved = (each.astype(np.int32) for each in both)
-    np.savez_compressed(file, base=base, point=moved)
-    save(path, file.getvalue())

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from gpsweep import drawing, metrics, pictures, ranks, record
 from gpsweep.ahead import ahead, loader
 from gpsweep.atomic import check_writable
+from gpsweep.cache import Cache
 from gpsweep.command import stays
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import worker_lost
@@ -103,11 +104,12 @@ def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) ->
         UserWarning: where that fails; it takes no result along.
     """
     pictures.clear(folder)
+    if not cfg.pictures or not metrics.is_segmentation(outcome.task):
+        return
     scores = metrics.score(metrics.total(outcome.counts), outcome.task)
     place = selection.top(outcome.points, scores)
-    if not cfg.pictures or not metrics.is_segmentation(outcome.task) or outcome.points[place].eps == 0:
+    if outcome.points[place].eps == 0:
         return
-    device = parts.trainer.strategy.root_device
 
     def options() -> dict[str, Any]:
         with warnings.catch_warnings():
@@ -122,10 +124,9 @@ def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) ->
             net=parts.net,
             source=parts.source,
             batch_size=cfg.data.batch_size,
-            device=device,
+            device=parts.trainer.strategy.root_device,
             options=options,
-            cache=parts.store.folder / pictures.FOLDER,
-            again=cfg.fresh,
+            cache=Cache(parts.store.folder / pictures.FOLDER, "store", cfg.fresh),
         )
     except (GpsweepError, RuntimeError) as error:
         warnings.warn(f"pictures={cfg.pictures}: not all were drawn: {error}", stacklevel=2)

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from gpsweep import layers
 from gpsweep.ahead import loader, one_ahead
+from gpsweep.cache import Arrays, Cache
 from gpsweep.data.base import CLASSIFICATION, Source
 from gpsweep.data.batch import Batch, batch_of, content, read, rows_of
 from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError
 from gpsweep.identity import arithmetic, code, code_of, engine, files, structure
-from gpsweep.knn.cache import Arrays, Cache
 from gpsweep.memo import Memo
 from gpsweep.models.build import sha256
 from gpsweep.passes import Passes, State

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from gpsweep import layers
+from gpsweep.cache import Arrays
 from gpsweep.data.batch import Batch
 from gpsweep.errors import GpsweepError
-from gpsweep.knn.cache import Arrays
 from gpsweep.knn.gallery import Gallery
 from gpsweep.passes import Passes, State
 from gpsweep.signals import SIGNALS

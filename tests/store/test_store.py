@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from gpsweep.atomic import DAMAGED, TEMPORARY
+from gpsweep.cache import Cache
 from gpsweep.counts import Counts
 from gpsweep.errors import GpsweepError
-from gpsweep.knn.cache import Cache
 from gpsweep.points import Point, grid
 from gpsweep.store import SUFFIX, Chunk, Store
 from gpsweep.store.__main__ import main

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpsweep.cache import Cache
 from gpsweep.errors import GpsweepError
-from gpsweep.knn.cache import Cache
 
 KEY = {"weights": "abc", "data": "digits"}
 ARRAYS = {"features": np.arange(3000, dtype=np.float32).reshape(300, 10), "classes": np.arange(300)}
