@@ -196,7 +196,7 @@ def outcome(
             f"data: all {len(merged.ids)} masks of {info.get('dataset', 'the data')} are void throughout; "
             "there is nothing to score"
         )
-    present = merged.base[..., [0, 2]].sum((0, 2)).nonzero()[0].tolist()
+    present = merged.base[..., [metrics.TP, metrics.FN]].sum((0, 2)).nonzero()[0].tolist()
     alone = len(present) == 1 < len(data["classes"])
     if alone and len(merged.ids) > 1 and metrics.is_segmentation(data["task"]):
         warnings.warn(
@@ -230,5 +230,7 @@ def _neighbours(info: Mapping[str, Any], merged: Merged) -> dict[str, Any]:
     """Return what is known of the nearest neighbours, and how often they alone tell the class, in %."""
     if "knn" not in info or merged.neighbours is None:
         return {}
-    known = int(merged.base[..., [0, 2]].sum())  # each image with a truth is right or missed, once
+    known = int(
+        merged.base[..., [metrics.TP, metrics.FN]].sum()
+    )  # each image with a truth is right or missed, once
     return {"knn": {"accuracy": 100 * sum(merged.neighbours) / max(known, 1), **info["knn"]}}
