@@ -191,12 +191,13 @@ def outcome(
     """
     merged = store.merge(points)
     data = store.identity["data"]
-    if not merged.base[..., [0, 2]].any():
+    truth = merged.base[..., [metrics.TP, metrics.FN]].sum((0, 2))  # how much of each class
+    if not truth.any():
         raise GpsweepError(
             f"data: all {len(merged.ids)} masks of {info.get('dataset', 'the data')} are void throughout; "
             "there is nothing to score"
         )
-    present = merged.base[..., [metrics.TP, metrics.FN]].sum((0, 2)).nonzero()[0].tolist()
+    present = truth.nonzero()[0].tolist()
     alone = len(present) == 1 < len(data["classes"])
     if alone and len(merged.ids) > 1 and metrics.is_segmentation(data["task"]):
         warnings.warn(
@@ -230,7 +231,6 @@ def _neighbours(info: Mapping[str, Any], merged: Merged) -> dict[str, Any]:
     """Return what is known of the nearest neighbours, and how often they alone tell the class, in %."""
     if "knn" not in info or merged.neighbours is None:
         return {}
-    known = int(
-        merged.base[..., [metrics.TP, metrics.FN]].sum()
-    )  # each image with a truth is right or missed, once
+    # Each image with a truth is right or missed, once.
+    known = int(merged.base[..., [metrics.TP, metrics.FN]].sum())
     return {"knn": {"accuracy": 100 * sum(merged.neighbours) / max(known, 1), **info["knn"]}}
