@@ -22,12 +22,13 @@ from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import batch_of, on_device, read, rows_of
 from gpsweep.data.legend import palette
 from gpsweep.memo import Memo
-from gpsweep.metrics import TP
+from gpsweep.metrics import FP, TP
 from gpsweep.pictures import Picture
 from gpsweep.points import Point
 from gpsweep.views import sizes_of
 
 NONE = -1  # a pixel without truth, or predicted as no class of the data
+NO_CLASS = "no class of the data"
 BLANK = (221, 225, 230)
 RIGHT, WRONG = (11, 95, 165), (194, 87, 12)  # the page's colours of gains and losses
 SMALLEST, LARGEST, GAP = 160, 320, 4  # of a panel's longer side; pixels
@@ -37,7 +38,7 @@ Colours = NDArray[np.uint8]
 
 
 def choose(counts: NDArray[Any], base: NDArray[Any], most: int) -> list[int]:
-    """Choose images on which a point changes many pixels: one half where it gains, the other where it loses.
+    """Choose images on which a point changes most: one half where it gains, the other where it loses.
 
     Args:
         counts: the point's, ``(images, classes, 3)``.
@@ -110,9 +111,50 @@ def draw(
         panels, right, wrong = compared(read(source, row), kept["base"], kept["point"], classes=classes)
         made.append(Picture(f"changes-{number}.png", source.ids[row], right, wrong))
         save(folder / pictures.FOLDER / made[-1].file, strip(panels))
-    if made:
-        pictures.note(folder, point, made)
+    pictures.note(folder, point, made)
     return made
+
+
+def show(
+    folder: Path,
+    point: Point,
+    rows: Sequence[int],
+    *,
+    counts: NDArray[Any],
+    base: NDArray[Any],
+    source: Source,
+) -> list[Picture]:
+    """Write images that are classified otherwise at a point into a run's folder, and a list of them.
+
+    Args:
+        folder: the run's.
+        point: what is shown beside the base.
+        rows: which images of the data.
+        counts: the point's, ``(images, classes, 3)``; of an image they tell the class that is predicted.
+        base: those without perturbation.
+        source: the data, for classification.
+
+    Returns:
+        the pictures.
+
+    Raises:
+        GpsweepError: if an image cannot be read, or a file not be written.
+    """
+    made = []
+    for number, row in enumerate(rows, 1):
+        right, wrong = (int(each[row, :, TP].any()) for each in (counts, base))
+        names = (named(each[row], source.classes) for each in (base, counts))
+        made.append(Picture(f"changes-{number}.png", source.ids[row], right, wrong, *names))
+        image = read(source, row)["image"].permute(1, 2, 0).numpy()
+        save(folder / pictures.FOLDER / made[-1].file, strip([image]))
+    pictures.note(folder, point, made)
+    return made
+
+
+def named(counts: NDArray[Any], classes: Sequence[str]) -> str:
+    """Return the class that is predicted for an image, from its counts ``(classes, 3)``."""
+    predicted = counts[:, TP] | counts[:, FP]
+    return classes[int(predicted.argmax())] if predicted.any() else NO_CLASS
 
 
 def compared(

@@ -1,4 +1,7 @@
-"""The pictures in a run's folder, of what its best point changes: image, truth, both predictions, changes."""
+"""The pictures in a run's folder, of what its best point changes.
+
+Of a segmentation a picture is a row of panels, of a classification the image alone, beside which names stand.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +20,30 @@ PANELS = ("image", "truth", "base", "point", "changes")
 
 @dataclass(frozen=True)
 class Picture:
-    """One image's row of panels.
+    """One image, and what the point changes in it.
 
     Args:
         file: its PNG in the folder of pictures.
         id: the image's.
-        right: how many pixels the point sets right that the base has wrong.
+        right: how many pixels the point sets right that the base has wrong; of a classification, 1 or 0.
         wrong: how many it is the other way round.
+        base: of a classification, the class that is predicted without perturbation.
+        point: the one that is predicted at the point.
     """
 
     file: str
     id: str
     right: int
     wrong: int
+    base: str = ""
+    point: str = ""
 
 
-def note(folder: Path, point: Point, made: Sequence[Picture]) -> Path:
-    """Write down in a run's folder which point its pictures show, and which they are."""
+def note(folder: Path, point: Point, made: Sequence[Picture]) -> None:
+    """Write down in a run's folder which point its pictures show, and which they are, if there are any."""
     content = {"point": point.asdict(), "pictures": [asdict(picture) for picture in made]}
-    return save(folder / FOLDER / INDEX, json.dumps(content, indent=1).encode() + b"\n")
+    if made:
+        save(folder / FOLDER / INDEX, json.dumps(content, indent=1).encode() + b"\n")
 
 
 def clear(folder: Path) -> None:
@@ -69,7 +77,13 @@ def _noted(folder: Path) -> tuple[Point, list[Picture]]:
     try:
         content = json.loads((folder / FOLDER / INDEX).read_text(encoding="utf-8"))
         return Point(**content["point"]), [
-            Picture(str(each["file"]), str(each["id"]), int(each["right"]), int(each["wrong"]))
+            Picture(
+                str(each["file"]),
+                str(each["id"]),
+                int(each["right"]),
+                int(each["wrong"]),
+                *(str(each.get(key, "")) for key in ("base", "point")),
+            )
             for each in content["pictures"]
         ]
     except (OSError, ValueError, KeyError, TypeError):

@@ -98,18 +98,19 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
 
 
 def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) -> None:
-    """Draw what the best point changes on a few images of a segmentation.
+    """Draw what the best point changes on a few images.
 
     Warns:
         UserWarning: where that fails; it takes no result along.
     """
     pictures.clear(folder)
-    if not cfg.pictures or not metrics.is_segmentation(outcome.task):
+    if not cfg.pictures:
         return
-    scores = metrics.score(metrics.total(outcome.counts), outcome.task)
-    place = selection.top(outcome.points, scores)
-    if outcome.points[place].eps == 0:
+    place = selection.top(outcome.points, metrics.score(metrics.total(outcome.counts), outcome.task))
+    point, counts = outcome.points[place], outcome.counts[place]
+    if point.eps == 0:
         return
+    rows = drawing.choose(counts, outcome.base, cfg.pictures)
 
     def options() -> dict[str, Any]:
         with warnings.catch_warnings():
@@ -117,10 +118,13 @@ def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) ->
             return prepared(cfg, parts)
 
     try:
+        if not metrics.is_segmentation(outcome.task):
+            drawing.show(folder, point, rows, counts=counts, base=outcome.base, source=parts.source)
+            return
         drawing.draw(
             folder,
-            outcome.points[place],
-            drawing.choose(outcome.counts[place], outcome.base, cfg.pictures),
+            point,
+            rows,
             net=parts.net,
             source=parts.source,
             batch_size=cfg.data.batch_size,

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from commands import Terminal, pictures
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import build
 from PIL import Image
 
 from gpsweep import results
-from gpsweep.drawing import BLANK, NONE, RIGHT, WRONG, choose, marked, painted, predicted, strip
+from gpsweep.drawing import BLANK, NO_CLASS, NONE, RIGHT, WRONG, choose, marked, painted, predicted, strip
+from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
 from gpsweep.metrics import TP
 from gpsweep.pictures import read
@@ -126,6 +129,43 @@ def test_predictions_are_kept_and_none_is_made_for_none(
     own.unlink()
     assert not [*(terminal.folder / "run" / "pictures").glob("*.png")]
     assert "data:image/png" not in (terminal.folder / "run" / "report.html").read_text()
+
+
+@pytest.mark.drawn
+@pytest.mark.filterwarnings("ignore:model.class_map")
+@pytest.mark.parametrize("void", [None, 1])
+def test_images_of_a_classification_are_named_as_the_engine_predicts(
+    terminal: Terminal, void: int | None
+) -> None:
+    names, generator = ["ant", "bee", "cat", "dog", "elk"], np.random.default_rng(0)
+    for number in range(25):
+        path = terminal.folder / "images" / names[number % 5] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (9, 14, 3), dtype=np.uint8)).save(path)
+    ours = "{0: 0, 1: 1, 2: 2, 3: 3, 4: 4}".replace(f"{void}: {void}", f"{void}: null")
+    net = [
+        "model=custom",
+        "model.net={_target_: networks.small, name: classifier}",
+        f"model.class_map={ours}",
+    ]
+    plain = ["model.mean=0", "model.std=1", "model.scale=1", "data=folder", "data.images=images"]
+    code, _, err = terminal(*net, *plain, "eps=-99", "pictures=6", RUN[-1])
+    assert code == 0, err
+    shown = json.loads((terminal.folder / "run" / "pictures" / "pictures.json").read_text())
+    point = Point(**shown["point"])
+    kept = [name if place != void else NO_CLASS for place, name in enumerate(names)]
+    assert shown["pictures"]
+    for picture in shown["pictures"]:
+        path = terminal.folder / "images" / picture["id"]
+        x = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None].float()
+        found = dict(curve(build("classifier"), x, eps=[0, point.eps], label=point.label))
+        predicted = [kept[int(logits.argmax())] for logits in found.values()]
+        assert predicted == [picture["base"], picture["point"]]
+        truth = path.parent.name
+        assert [picture["wrong"], picture["right"]] == [int(each == truth) for each in predicted]
+    page = (terminal.folder / "run" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(shown["pictures"])
+    assert f"{picture['base']} → {picture['point']}" in page
 
 
 @pytest.mark.drawn
