@@ -103,6 +103,15 @@ class Counts:
         columns = (np.asarray(places, dtype=np.intp)[:, None] * width + np.arange(width)).ravel()
         return Counts(self.rows[:, columns], self.classes)
 
+    def grouped(self, groups: NDArray[np.intp]) -> Counts:
+        """Sum the images of each group, whose numbers from 0 on stand in their places."""
+        width = self.classes * KINDS
+        image, within = np.divmod(self.rows.indices, width)
+        parts = (self.rows.data.astype(np.int64), groups[image] * width + within, self.rows.indptr)
+        rows = sparse.csr_array(parts, shape=(len(self), (int(groups.max(initial=-1)) + 1) * width))
+        rows.sum_duplicates()
+        return Counts(rows, self.classes)
+
     def total(self) -> NDArray[np.int64]:
         """Sum over the images: ``(points, classes, 3)``."""
         _, images, classes, kinds = self.shape

@@ -125,9 +125,10 @@ def search(cfg: DictConfig) -> pd.DataFrame:
     if len(points) != 1 or points[0].refine != "crf":
         raise GpsweepError(f"eps, label, …: expected one point with refine=crf, came {len(points)} points")
     tune = tune_ids(cfg.data, parts.source)
-    plan = selection.plan("half", ids=parts.source.ids, seed=cfg.seed, tune=tune)
+    ids, groups = parts.source.ids, cfg.data.get("groups")
+    plan = selection.plan("half", ids=ids, seed=cfg.seed, tune=tune, groups=groups)
     assert plan is not None
-    places, _ = selection.halves(parts.source.ids, plan)
+    places, _ = selection.halves(ids, plan)
     totals = tally(cfg, parts, points[0], places.tolist(), tried)
     scores = metrics.score(totals, parts.source.task)
     table = ranked(tried, scores)

@@ -47,9 +47,9 @@ class Record:
     info: Mapping[str, Any]
 
     def same_as(self, other: Record) -> bool:
-        """Say whether another is a shard of the same run, which ε is chosen in in the same way."""
+        """Say whether another is a shard of the same run, whose points are judged in the same way."""
         same = self.place == other.place and self.points == other.points
-        return same and self.info.get("select") == other.info.get("select")
+        return same and _judged(self.info) == _judged(other.info)
 
     @property
     def store(self) -> Store:
@@ -64,6 +64,11 @@ class Record:
     def finished(self) -> bool:
         """Whether the results of the whole run lie in this folder."""
         return (self.folder / COUNTS).is_file()
+
+
+def _judged(info: Mapping[str, Any]) -> list[Any]:
+    """Return what a run's results depend on besides its counts."""
+    return [plain(info.get(key)) for key in ("select", "groups")]
 
 
 def note(folder: Path, store: Store, points: Sequence[Point], info: Mapping[str, Any]) -> Path:
@@ -105,8 +110,8 @@ def finished_beside(folder: Path) -> Path | None:
 
 
 def claim_of(store: Store, points: Sequence[Point], info: Mapping[str, Any]) -> Path:
-    """Return where the shard is named that writes the results of these points, chosen among in this way."""
-    key = json.dumps([columns(points), plain(info.get("select"))], sort_keys=True)
+    """Return where the shard is named that writes the results of these points, judged in this way."""
+    key = json.dumps([columns(points), *_judged(info)], sort_keys=True)
     return store.folder / f"results-{sha256(key.encode()).hexdigest()[:KEY_LENGTH]}{CLAIM}"
 
 

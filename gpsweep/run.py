@@ -29,6 +29,7 @@ from gpsweep.prepare import prepare
 from gpsweep.progress import bar
 from gpsweep.provenance import provenance
 from gpsweep.results import selection
+from gpsweep.results.groups import check_groups
 from gpsweep.results.outcome import Outcome
 from gpsweep.trainer import device_name, quiet_lightning, rank
 from gpsweep.tuning import tune_ids
@@ -58,6 +59,8 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
         return None
     wanted = parts.wanted
     tune = None if cfg.select == "none" else tune_ids(cfg.data, parts.source)
+    groups = cfg.data.get("groups")
+    check_groups(groups, parts.source.ids)
     info = {
         **provenance(),
         "dataset": parts.source.name,
@@ -67,8 +70,10 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
         "command": command,
         "config": OmegaConf.to_yaml(cfg, resolve=True),
         "memory_format": cfg.memory_format,
-        "select": selection.plan(cfg.select, ids=parts.source.ids, seed=cfg.seed, tune=tune),
+        "select": selection.plan(cfg.select, ids=parts.source.ids, seed=cfg.seed, tune=tune, groups=groups),
     }
+    if groups is not None:
+        info["groups"] = groups
     if parts.guides:
         info["knn"] = parts.guides["knn"].about()
     parts.store.describe({"model": info["model"], "dataset": info["dataset"]})

@@ -379,11 +379,11 @@ def test_results_of_another_run_do_not_stay_in_the_folder(
 
 def test_runs_that_choose_otherwise_are_no_shards_of_each_other(terminal: Terminal) -> None:
     pictures(terminal.folder)
-    for select in ("none", "half"):
-        assert terminal(*SMALL, "eps=[-1,0,1]", f"select={select}", f"hydra.run.dir=runs/{select}")[0] == 0
-        Path("runs", select, "report.html").unlink()
+    for number, choice in enumerate(["select=none", "select=half", "data.groups='^0[0-2]|^'"]):
+        assert terminal(*SMALL, "eps=[-1,0,1]", choice, f"hydra.run.dir=runs/{number}")[0] == 0
+        Path("runs", str(number), "report.html").unlink()
     assert report(["runs"]) == 0
-    assert len(list(Path("runs").glob("*/report.html"))) == 2
+    assert len(list(Path("runs").glob("*/report.html"))) == 3
 
 
 def test_a_shard_with_the_results_stands_for_all(terminal: Terminal) -> None:

@@ -22,7 +22,7 @@ from gpsweep.report.verdict import LEAST, additions, beside, costs_text, helps, 
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
-from gpsweep.results.significance import TESTS
+from gpsweep.results.significance import name_of
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 SHOWN = (*results.KEPT, "config")  # what the page shows of the run's info, where it is known
@@ -78,6 +78,9 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
     html: str = template().render(
         info={**dict.fromkeys(SHOWN), **outcome.info},
         images=len(outcome.ids),
+        units=len(outcome.units.ids),
+        grouped=outcome.units is not outcome,
+        over=outcome.over,
         points=len(rows),
         classes=len(outcome.classes),
         segmentation=metrics.is_segmentation(outcome.task),
@@ -86,6 +89,7 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
         verdict=found,
         alpha=metrics.ALPHA,
         least=LEAST,
+        held_units=_held_units(outcome),
         relative=style.layer_scale == "rms",
         oracle=results.ORACLE,
         colours=style.colours,
@@ -106,7 +110,7 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
         if held is None
         else results.records(held.sort_values("same_delta", ascending=False, kind="stable")),
         split="" if held is None else selection.split_text(outcome),
-        test=TESTS[outcome.task],
+        test=name_of(outcome),
         curves_shown=CURVES_SHOWN,
         shared=[a for a in results.CURVE[1:] if best[a].nunique() == 1 and best[a].iloc[0] != "none"],
         varying=[axis for axis in results.CURVE[1:] if best[axis].nunique() > 1],
@@ -199,6 +203,12 @@ def shown(outcome: Outcome, folder: Path | None) -> dict[str, Any]:
             {**asdict(each), "better": each.right > each.wrong, "png": png} for png, each in found.items()
         ],
     }
+
+
+def _held_units(outcome: Outcome) -> int:
+    """Return how many images, or groups of them, ε is judged on where it was chosen on others."""
+    select = outcome.info.get("select")
+    return len(outcome.of(selection.halves(outcome.ids, select)[1]).units.ids) if select else 0
 
 
 def times(outcome: Outcome) -> list[tuple[str, float]]:

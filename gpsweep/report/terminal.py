@@ -52,6 +52,7 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
         f"{_name(outcome, 'model')} on {_name(outcome, 'dataset')}: {score} {base}",
         _fixed(chosen, varying),
         *([] if held is None else _explained(held)),
+        *_grouped(outcome),
         *(["cost: of an image alone, in forward passes"] if outcome.info.get("cost") else []),
     ):
         console.print(line, markup=False, soft_wrap=True)
@@ -146,6 +147,12 @@ def _held_cells(held: pd.DataFrame, rows: pd.DataFrame) -> list[tuple[str, ...]]
     ]
 
 
+def _grouped(outcome: Outcome) -> list[str]:
+    groups = len(outcome.units.ids)
+    over = f"intervals: over {groups} group{'s' if groups > 1 else ''} of images"
+    return [] if outcome.units is outcome else [over]
+
+
 def _explained(held: pd.DataFrame) -> list[str]:
     tune, rest, samples = (held[key].iloc[0] for key in ("n_tune", "n_held", "samples"))
     return [
@@ -172,9 +179,10 @@ def _notes(findings: Findings, chosen: pd.DataFrame) -> list[str]:
 
 def _doubt(found: Verdict) -> str:
     """Say why a gain is not told from chance."""
-    images = len(found.outcome.ids)
+    units = found.outcome.units
+    word, few = "image" if units is found.outcome else "group", len(units.ids)
     if found.doubt == "few":
-        return f"{images} image{'s are' if images > 1 else ' is'} too few"
+        return f"{few} {word}{'s are' if few > 1 else ' is'} too few"
     if found.doubt == "test" and found.p_value is not None:
         point = f"{found.row['label']} at eps {results.decimal(found.row['eps'])}"
         return f"of {point}, an exact test says p = {words.p(found.p_value)}"

@@ -66,7 +66,7 @@ class Verdict:
         """
         if self.kind != "chance":
             return None
-        if len(self.outcome.ids) < LEAST:
+        if len(self.outcome.units.ids) < LEAST:
             return "few"
         return "test" if self.p_value is not None and self.p_value >= metrics.ALPHA else "count"
 
@@ -216,7 +216,7 @@ def _told(findings: Findings) -> Verdict:
         kind, pick = "yes" if pick["helps"] else "no", pick | {"eps": pick["tune_eps"]}
     # At ε = 0 nothing is drawn that chance could put above zero.
     chance = round(int((judged["eps"] != 0).sum()) * (1 - metrics.LEVEL) / 2)
-    few = len(findings.outcome.ids) < LEAST or (len(judged) > 1 and len(above) <= chance)
+    few = len(findings.outcome.units.ids) < LEAST or (len(judged) > 1 and len(above) <= chance)
     p_value = findings.p_value(row["index"]) if kind == "yes" and pick is None else None
     if p_value is not None and (few or p_value >= metrics.ALPHA):
         kind = "chance"

@@ -14,7 +14,7 @@ from gpsweep.results.findings import GAINS, Findings, per_class, table
 from gpsweep.results.loading import PER_CLASS, RESULTS, SELECTION, SUMMARY, class_column, load, runs, tables
 from gpsweep.results.outcome import COUNTS, Outcome, pack, plain, read
 from gpsweep.results.selection import CURVE, ORACLE, best
-from gpsweep.results.significance import TESTS
+from gpsweep.results.significance import name_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,10 +90,11 @@ def summary(findings: Findings) -> dict[str, Any]:
         "task": outcome.task,
         **known,
         "samples": len(outcome.ids),
+        "groups": None if outcome.units is outcome else len(outcome.units.ids),
         "points": len(outcome.points),
         "classes": list(outcome.classes),
         "base": float(metrics.score(metrics.total(outcome.base), outcome.task)),
-        "interval": {"level": metrics.LEVEL, "draws": metrics.DRAWS, "over": "images, paired"},
+        "interval": {"level": metrics.LEVEL, "draws": metrics.DRAWS, "over": f"{outcome.over}, paired"},
         "cost": outcome.info.get("cost"),
         "best": records(findings.best.drop(columns=left_out)),
         "held_out": None if held is None else _held_out(outcome, held),
@@ -105,7 +106,7 @@ def summary(findings: Findings) -> dict[str, Any]:
 def _held_out(outcome: Outcome, held: pd.DataFrame) -> dict[str, Any]:
     return {
         "split": selection.split_text(outcome),
-        "test": TESTS[outcome.task],
+        "test": name_of(outcome),
         "chosen": selection.overall(held),
         "curves": records(held),
     }

@@ -71,7 +71,8 @@ class Findings:
     def p_value(self, place: int) -> float:
         """Return the p-value of a point's gain over the base, see :mod:`gpsweep.results.significance`."""
         if place not in self._p_values:
-            self._p_values[place] = p_value(self.outcome.counts[place], self.outcome.base, self.outcome.task)
+            units = self.outcome.units
+            self._p_values[place] = p_value(units.counts[place], units.base, units.task)
         return self._p_values[place]
 
     @cached_property
@@ -168,8 +169,9 @@ def table(outcome: Outcome) -> pd.DataFrame:
 
     totals, base = metrics.total(outcome.counts), metrics.total(outcome.base)
     scores, clean = metrics.score(totals, outcome.task), float(metrics.score(base, outcome.task))
-    weights = metrics.resample_weights(len(outcome.ids))
-    bounds = metrics.paired_intervals(outcome.counts, outcome.base, weights, outcome.task)
+    units = outcome.units
+    weights = metrics.resample_weights(len(units.ids))
+    bounds = metrics.paired_intervals(units.counts, units.base, weights, units.task)
     content = {
         **columns(outcome.points),
         "samples": len(outcome.ids),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from gpsweep.counts import Counts
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.points import AXES, Point, columns, from_columns
+from gpsweep.results.groups import groups_of
 
 COUNTS = "counts.npz"
 
@@ -37,10 +39,11 @@ class Outcome:
         seconds: wall time of each point's own forward passes.
         info: ``dataset``, ``model``, ``weights_sha256``, ``versions`` (name → version), ``git_commit``,
             ``command``, ``config`` (YAML text), ``select`` (see :func:`gpsweep.results.selection.plan`),
-            ``device``, ``layer_scale``, ``memory_format``, ``points_per_forward``, ``finished`` (when),
-            ``knn`` (``accuracy`` in % of what the nearest training images alone tell, and how these are
-            found), ``times`` (``start``, ``shared``, ``points``, ``test``: seconds), ``cost`` (see
-            :func:`gpsweep.cost.summary`); what is missing is left out.
+            ``groups`` (see :func:`gpsweep.results.groups.groups_of`), ``device``, ``layer_scale``,
+            ``memory_format``, ``points_per_forward``, ``finished`` (when), ``knn`` (``accuracy`` in % of what
+            the nearest training images alone tell, and how these are found), ``times`` (``start``,
+            ``shared``, ``points``, ``test``: seconds), ``cost`` (see :func:`gpsweep.cost.summary`); what is
+            missing is left out.
 
     Raises:
         ValueError: if the lengths and shapes do not agree.
@@ -61,6 +64,27 @@ class Outcome:
             raise ValueError(f"counts: expected {expected}, came {self.counts.shape}; base {self.base.shape}")
         if len(self.seconds) != len(self.points):
             raise ValueError(f"seconds: expected {len(self.points)} values, came {len(self.seconds)}")
+
+    @cached_property
+    def units(self) -> Outcome:
+        """What counts as independent, in the images' place: their groups, with the counts summed.
+
+        It is the outcome itself where no image shares a group.
+        """
+        names = groups_of(self.info.get("groups"), self.ids)
+        number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        if len(number) == len(self.ids):
+            return self
+        groups = np.array([number[name] for name in names], dtype=np.intp)
+        base = np.zeros((len(number), *self.base.shape[1:]), dtype=np.int64)
+        np.add.at(base, groups, self.base)
+        info = {**self.info, "groups": None}
+        return replace(self, counts=self.counts.grouped(groups), base=base, ids=list(number), info=info)
+
+    @property
+    def over(self) -> str:
+        """What intervals and tests are over, in words."""
+        return "images" if self.units is self else "groups of images"
 
     def at(self, points: Sequence[int]) -> Outcome:
         """Return the outcome of some points, given by their places in the grid, in the order given."""

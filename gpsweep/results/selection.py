@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpsweep import metrics
 from gpsweep.errors import GpsweepError, listing, unknown
 from gpsweep.points import AXES, Point, from_columns
+from gpsweep.results.groups import groups_of
 from gpsweep.results.outcome import Outcome
 from gpsweep.results.significance import p_value
 
@@ -76,7 +77,12 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def plan(
-    select: str, *, ids: Sequence[str], seed: int = 0, tune: Iterable[str] | None = None
+    select: str,
+    *,
+    ids: Sequence[str],
+    seed: int = 0,
+    tune: Iterable[str] | None = None,
+    groups: str | None = None,
 ) -> dict[str, Any] | None:
     """Return what an outcome's ``info["select"]`` says of how ε is chosen, checked against the images.
 
@@ -86,9 +92,10 @@ def plan(
         seed: of the split into halves.
         tune: the names of the images to choose on, in place of a random half; those of other images, such as
             a limit leaves out, do no harm.
+        groups: which images stay together, see :func:`gpsweep.results.groups.groups_of`.
 
     Returns:
-        ``seed``, or ``tune`` with the names; None for ``select=none``.
+        ``seed``, or ``tune`` with the names, and ``groups`` where there are some; None for ``select=none``.
 
     Raises:
         GpsweepError: for an unknown ``select``, or where one of the two parts has no image.
@@ -99,6 +106,7 @@ def plan(
         return None
     known = set(ids)
     kept: dict[str, Any] = {"seed": seed} if tune is None else {"tune": [n for n in tune if n in known]}
+    kept |= {} if groups is None else {"groups": groups}
     halves(ids, kept)
     return kept
 
@@ -114,8 +122,10 @@ def halves(ids: Sequence[str], select: Mapping[str, Any]) -> tuple[Places, Place
         The places of the two parts among ``ids``, ascending.
 
     Raises:
-        GpsweepError: if one of them has no image.
+        GpsweepError: if one of them has no image, or both have images of a group.
     """
+    names = groups_of(select.get("groups"), ids)
+    groups = list(dict.fromkeys(names))
     if "tune" in select:
         named = set(select["tune"])
         tunes = np.array([name in named for name in ids], dtype=bool)
@@ -124,11 +134,19 @@ def halves(ids: Sequence[str], select: Mapping[str, Any]) -> tuple[Places, Place
                 f"data.tune_split: expected the names of some of the images, came those of {tunes.sum()} of "
                 f"{len(ids)}; the images are {listing(ids, 3)}"
             )
+        ours, others = ({names[place] for place in np.flatnonzero(side)} for side in (tunes, ~tunes))
+        if ours & others:
+            raise GpsweepError(
+                f"data.tune_split: expected all images of a group of data.groups={select['groups']} or none, "
+                f"came some of {listing(sorted(ours & others), 3)}"
+            )
     else:
-        if len(ids) < 2:
-            raise GpsweepError(f"select=half: expected at least two images to split, came {len(ids)}")
-        tunes = np.zeros(len(ids), dtype=bool)
-        tunes[np.random.default_rng(select["seed"]).permutation(len(ids))[: len(ids) // 2]] = True
+        if len(groups) < 2:
+            what = "images" if "groups" not in select else f"groups of data.groups={select['groups']}"
+            raise GpsweepError(f"select=half: expected at least two {what} to split, came {len(groups)}")
+        order = np.random.default_rng(select["seed"]).permutation(len(groups))
+        chosen = {groups[place] for place in order[: len(groups) // 2]}
+        tunes = np.array([name in chosen for name in names], dtype=bool)
     return np.flatnonzero(tunes), np.flatnonzero(~tunes)
 
 
@@ -158,10 +176,11 @@ def held_out(outcome: Outcome, rows: pd.DataFrame) -> pd.DataFrame | None:
     clean = float(metrics.score(metrics.total(tuned.base), outcome.task))
     same, chosen = choose(outcome.points, rows["score"].tolist()), choose(outcome.points, scores)
 
-    judged = outcome.at(chosen).of(held)
+    judged = outcome.at(chosen).of(held).units
     points, base = judged.counts, judged.base
     after, before = (metrics.score(metrics.total(part), outcome.task) for part in (points, base))
-    bounds = metrics.paired_intervals(points, base, metrics.resample_weights(len(held)), outcome.task)
+    weights = metrics.resample_weights(len(base))
+    bounds = metrics.paired_intervals(points, base, weights, outcome.task)
     content = {
         **{axis: rows[axis].iloc[same].tolist() for axis in CURVE},
         "samples": len(outcome.ids),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpsweep import metrics
+from gpsweep.results.outcome import Outcome
 
 Integers = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -17,6 +18,7 @@ Floats = NDArray[np.float64]
 TESTS = {
     "segmentation": "paired permutation test over images",
     "classification": "exact McNemar test over images",
+    "groups": "paired permutation test over groups of images",
 }
 DRAWS = 10_000
 BLOCK = 1000  # draws at a time: their totals stay small
@@ -24,20 +26,26 @@ FEW = 14  # so many images can be swapped in few enough ways to try them all: 2�
 ROUNDING = 1e-9  # scores in % that differ by less are equal
 
 
-def p_value(point: Integers, base: Integers, task: str, draws: int = DRAWS, seed: int = 0) -> float:
-    """Return the two-sided p-value of score(point) − score(base) over paired images.
+def name_of(outcome: Outcome) -> str:
+    """Name the test that an outcome's p-values are of."""
+    return TESTS[outcome.task if outcome.units is outcome else "groups"]
 
-    Classification: :func:`mcnemar` on the images that one of the two has right; segmentation:
-    :func:`permutation`. Where no image differs it is 1.
+
+def p_value(point: Integers, base: Integers, task: str, draws: int = DRAWS, seed: int = 0) -> float:
+    """Return the two-sided p-value of score(point) − score(base) over paired images, or groups of them.
+
+    Classification: :func:`mcnemar` on the images that one of the two has right; segmentation, and groups of
+    images: :func:`permutation`. Where nothing differs it is 1.
 
     Args:
-        point: counts of a point, ``(images, classes, 3)``.
+        point: counts of a point, ``(images, classes, 3)``; of a group its images' sum.
         base: counts of the unperturbed run, ``(images, classes, 3)``.
         task: a name of :data:`gpsweep.metrics.TASKS`.
         draws: of the permutation test.
         seed: of the draws.
     """
-    if metrics.is_segmentation(task):
+    labelled = base[..., [metrics.TP, metrics.FN]].sum(axis=(1, 2))
+    if metrics.is_segmentation(task) or (labelled > 1).any():
         return permutation(point, base, task, draws, seed)
     before, after = (counts[..., metrics.TP].any(axis=-1) for counts in (base, point))
     return mcnemar(int((after & ~before).sum()), int((before & ~after).sum()))

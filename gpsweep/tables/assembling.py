@@ -9,7 +9,7 @@ from pathlib import Path
 from gpsweep import words
 from gpsweep.errors import GpsweepError
 from gpsweep.results.outcome import Outcome, read
-from gpsweep.results.significance import TESTS
+from gpsweep.results.significance import name_of
 from gpsweep.tables.commands import Job
 from gpsweep.tables.definition import Definition, Variant
 from gpsweep.tables.entries import SPREAD, Entry, averaged, by_class, curve_of, gains, knn_accuracy, risen
@@ -100,7 +100,8 @@ def _explained(variant: Variant, done: Sequence[Done], entries: Sequence[Entry],
     """Say what the columns mean, and what they come from."""
     if not done:
         return []
-    notes = ["gain: of GP over our base, with its 95 % paired bootstrap interval over images"]
+    over = " or ".join(dict.fromkeys(outcome.over for _, _, outcome in done))
+    notes = [f"gain: of GP over our base, with its 95 % paired bootstrap interval over {over}"]
     if any(SPREAD in entry for entry in entries):
         notes.append("mean of seeds: ± standard deviation [95 % t interval of the mean over trainings]")
     if small:
@@ -111,7 +112,7 @@ def _explained(variant: Variant, done: Sequence[Done], entries: Sequence[Entry],
     plans = [outcome.info["select"] for _, _, outcome in done if outcome.info.get("select")]
     if plans:
         chosen = "data.tune_split" if any("tune" in plan for plan in plans) else "one half of the images"
-        tests = dict.fromkeys(TESTS[outcome.task] for _, _, outcome in done)
+        tests = dict.fromkeys(name_of(outcome) for _, _, outcome in done)
         notes += [
             "tuned on the same images: ε was chosen on the images that it is judged on, as the paper does",
             f"held out: ε was chosen on {chosen}, gain and p are of the others; p: {' or '.join(tests)}",

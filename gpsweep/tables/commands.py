@@ -27,7 +27,7 @@ from hydra_plugins.gpsweep_sweeper.fused import fuse
 TRAINING = "fit."
 SHARED = "data.root="
 HARMLESS = re.compile(
-    r"(data\.(root|sbd|images|masks|labels|workers|tune_split)|store|knn\.cache|fresh|select|progress|accelerator"
+    r"(data\.(root|sbd|images|masks|labels|workers|tune_split|groups)|store|knn\.cache|fresh|select|progress|accelerator"
     r"|points_per_forward|memory_format|(trainer|tracker|hydra)([./].+)?)"
 )
 """Keys that leave a run the same experiment: where data lie, how it is run, and how ε is held out.

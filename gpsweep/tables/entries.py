@@ -16,7 +16,6 @@ from gpsweep.points import Point
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
-from gpsweep.results.significance import p_value
 from gpsweep.tables.definition import Line
 
 Entry = dict[str, Any]
@@ -81,9 +80,7 @@ def gains(outcome: Outcome, line: Line, *, compared: bool = False) -> Entry:
     entry |= {"images": len(outcome.ids), "base": float(rows["base"].iloc[0])}
     if line.eps is not None:
         entry |= _at(outcome, rows, "fixed", place_at(outcome.points, line.eps))
-        entry["fixed_p"] = p_value(
-            outcome.counts[place_at(outcome.points, line.eps)], outcome.base, outcome.task
-        )
+        entry["fixed_p"] = findings.p_value(place_at(outcome.points, line.eps))
     same = selection.choose(outcome.points, rows["score"].tolist())[0]
     entry |= _at(outcome, rows, "same", same)
     if findings.split is not None:

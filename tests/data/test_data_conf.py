@@ -32,7 +32,7 @@ def test_every_argument_is_a_key(name: str) -> None:
     conf = configured(name)
     arguments = set(inspect.signature(get_method(conf.source._target_)).parameters)
     training = {"train", "train_limit"} if name in TRAINED else set()
-    assert set(conf) == arguments | training | {"source", "tune_split", "batch_size", "workers"}
+    assert set(conf) == arguments | training | {"source", "tune_split", "groups", "batch_size", "workers"}
     for key in arguments:
         assert OmegaConf.to_container(conf.source, resolve=False)[key] == f"${{..{key}}}"
 
