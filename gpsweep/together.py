@@ -87,7 +87,9 @@ class Together:
                 raise
             found, why = (), f"{len(moved)} points in one pass fail ({str(error).splitlines()[0]})"
         if known is None:
-            memo.apart[place] = bool(found) and self._alike(found[0], passes.forward(layer, moved[0]))
+            # Of a copy: what follows may change it in place, and it is wanted again where they differ.
+            first = [h.clone() for h in moved[0]]
+            memo.apart[place] = bool(found) and self._alike(found[0], passes.forward(layer, first))
             if not memo.apart[place]:
                 memo.room = 1
                 warnings.warn(

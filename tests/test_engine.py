@@ -737,6 +737,29 @@ def test_points_that_change_each_other_do_not_ride_together() -> None:
     )
 
 
+class InPlace(nn.Module):
+    """A network that adds up its samples, and changes its input and what its stem gives in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.add_(1)
+        h: Tensor = self.stem(x)
+        h.add_(1)
+        return self.head(h.square() + h.sum(0, keepdim=True))
+
+
+@pytest.mark.parametrize("layer", ["input", "stem"])
+def test_a_point_that_was_tried_beside_others_is_computed_from_its_own_start(layer: str) -> None:
+    torch.manual_seed(0)
+    net, x = InPlace().eval(), torch.rand(2, 3, 4, 4)
+    with pytest.warns(UserWarning, match=f"samples of a batch depend on each other after layer={layer}"):
+        together = dict(curve(net, x, [0.1, 0.2, 0.3], layer=layer, points_per_forward=2))
+    assert all(logits.equal(together[point]) for point, logits in curve(net, x, [0.1, 0.2, 0.3], layer=layer))
+
+
 class Few(nn.Module):
     """A network that takes so many samples at once, and says what it lacks for more."""
 
