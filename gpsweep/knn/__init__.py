@@ -176,7 +176,7 @@ class KnnGuide:
     def neighbours(self, x: Tensor, sample_ids: Sequence[str] | None = None) -> Found:
         """Return the neighbours of images, which are kept for the next call with the same ones."""
         last = self._last
-        if last is not None and last.sample_ids == sample_ids and _equal(last.x, x):
+        if last and last.sample_ids == sample_ids and last.x.device == x.device and last.x.equal(x):
             return last
         self.gallery.prepare(x.device)
         features, index = self.gallery.describe(x), self.gallery.index
@@ -187,7 +187,8 @@ class KnnGuide:
             )
         distances, rows = nearest(features, index, self.k, own=self._own(x, sample_ids))
         weights = WEIGHTS[self.weights](distances)
-        self._last = Found(x, sample_ids, rows, self.gallery.classes[rows], weights)
+        # Of the images a copy: the caller may fill the same memory with others.
+        self._last = Found(x.clone(), sample_ids, rows, self.gallery.classes[rows], weights)
         return self._last
 
     def _own(self, x: Tensor, sample_ids: Sequence[str] | None) -> Tensor | None:
@@ -213,7 +214,3 @@ def _weighted(parts: Iterable[list[Tensor]], weights: Tensor) -> list[Tensor]:
         scaled = [tensor * column.to(tensor.dtype).view(-1, *[1] * (tensor.dim() - 1)) for tensor in part]
         total = [a + b for a, b in zip(total, scaled, strict=True)] if total else scaled
     return total
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.device == other.device and one.shape == other.shape and one.equal(other))

@@ -190,6 +190,14 @@ def test_a_batch_is_searched_once() -> None:
     assert found.neighbours(x + 1) is not first
 
 
+def test_other_images_in_the_same_memory_have_their_own_neighbours() -> None:
+    one, other = few(10).split(5)
+    found, x = guide(), one.clone()
+    assert found.neighbours(x).rows.equal(guide().neighbours(one).rows)
+    x.copy_(other)
+    assert found.neighbours(x).rows.equal(guide().neighbours(other).rows)
+
+
 def test_no_image_is_its_own_neighbour_if_it_is_of_the_source() -> None:
     data = digits()
     x, names = data.images[:40].float(), data.ids[:40]
