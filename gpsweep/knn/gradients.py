@@ -91,6 +91,8 @@ class Gradients:
             # Other processes may have saved theirs meanwhile.
             blocks = self._read(which)
             blocks |= {number: block for (of, number), block in self._blocks.items() if of == which}
+            if not blocks:
+                continue  # others have taken their room
             numbers = sorted(blocks)
             arrays: Arrays = {"blocks": np.array(numbers)}
             for i, shape in enumerate(self._shapes[which]):

@@ -136,6 +136,20 @@ def test_saved_signs_are_read_and_added_to(tmp_path: Path) -> None:
     assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == written, "nothing is new"
 
 
+def test_signs_that_were_forgotten_again_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradients, "KEPT_BYTES", 1)
+    short = of(cache=tmp_path)
+    expected = short(ROWS, signal="eq5", layer="input", signs=True)[0]
+    short(ROWS, signal="eq5", layer="input", signs=False)
+    short.save()
+    assert not list(tmp_path.glob("signs-*.npz"))
+    assert short(ROWS, signal="eq5", layer="input", signs=True)[0].equal(expected)
+    short.save()
+    assert len(list(tmp_path.glob("signs-*.npz"))) == 1, "of the block that is still there"
+
+
 def test_a_damaged_file_costs_no_more_than_time(tmp_path: Path) -> None:
     first = of(cache=tmp_path)
     expected = first(ROWS, signal="eq5", layer="input", signs=True)[0]
