@@ -215,5 +215,5 @@ class Walk:
             if point.label not in self.guides:
                 label = self.distribution(point.label, state.logits)
                 pulled = self.pull(state, point.signal, label, keep_graph=False)
-            direction = self.direction(point, state, pulled)
+            direction = self.direction(point.curve(), state, pulled)
             yield here, state.prediction

@@ -490,7 +490,10 @@ def test_a_guide_gives_the_direction() -> None:
     net = build("skips")
     x, target = batch("skips")
 
-    def both(pull: Any, step: Any, *, logits: Tensor, **_: Any) -> list[Tensor]:
+    asking: list[Point] = []
+
+    def both(pull: Any, step: Any, *, logits: Tensor, point: Point, **_: Any) -> list[Tensor]:
+        asking.append(point)
         hints = Hints(target)
         parts = [step(pull(STRATEGIES[name](logits, hints))) for name in ("argmax", "argmax")]
         return [0.5 * (a + b) for a, b in zip(*parts, strict=True)]
@@ -499,6 +502,8 @@ def test_a_guide_gives_the_direction() -> None:
     plain = dict(curve(net, x, label="argmax", **options))
     guided = dict(curve(net, x, label="both", guides={"both": both}, **options))
     assert len(plain) == len(guided) == 12
+    assert {point.eps for point in asking} == {0}, "curves ask, in every iteration"
+    assert {point.layer for point in asking} == {"input", "encoder.down"}
     for point, logits in guided.items():
         twin = replace(point, label="argmax")
         assert logits.equal(plain[twin])
