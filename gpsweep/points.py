@@ -244,5 +244,5 @@ def _number(key: str, value: Any) -> float:
         if isinstance(value, bool):
             raise ValueError
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise GpsweepError(f"{key}={value}: expected a number or a list of numbers, came {value!r}") from None

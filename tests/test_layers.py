@@ -18,7 +18,7 @@ def test_names_aliases_and_calls() -> None:
     assert layers.find(net, "deep").path == "encoder.down.3"
     assert layers.find(net, "encoder.down.0") == layers.Call("encoder.down.0", 0)
     assert layers.find(net, "encoder.down.3.relu@2") == layers.Call("encoder.down.3.relu", 2)
-    for wrong in ("", "encoder.", "deep@x", "deep@0", "nowhere"):
+    for wrong in ("", "encoder.", "deep@x", "deep@0", "deep@²", "nowhere"):
         with pytest.raises(GpsweepError, match="layer="):
             layers.find(net, wrong)
     with pytest.raises(GpsweepError, match="Did you mean deep"):

@@ -104,6 +104,7 @@ def test_a_trajectory_passes_through_fewer_iterations() -> None:
         ({"layer": ""}, "layer=: expected a name"),
         ({"iterations": 1.5}, "iterations=1.5: expected a whole number"),
         ({"iterations": "x"}, "iterations=x: expected a number"),
+        ({"iterations": 10**400}, "iterations=10+: expected a number"),
         ({"iterations": math.inf}, "iterations=inf: expected a whole number"),
     ],
 )

@@ -100,7 +100,7 @@ def find(net: nn.Module, name: str) -> Call:
         module = net.get_submodule(path)
     except AttributeError:
         module = None
-    if module is None or not path or (at and not (number.isdigit() and int(number) > 0)):
+    if module is None or not path or (at and not (number.isdecimal() and int(number) > 0)):
         named = aliases(net)
         unnamed = [known for known in canonical.values() if known and known not in named.values()]
         choices = [INPUT, *named, *unnamed]
