@@ -16,6 +16,7 @@ from gpsweep import cost
 from gpsweep.counting import count
 from gpsweep.data.base import Source
 from gpsweep.data.batch import Batch, batch_of, on_device
+from gpsweep.engine import formatted
 from gpsweep.memo import Memo
 from gpsweep.points import Point
 from gpsweep.precision import computing, widened
@@ -149,12 +150,10 @@ def _guided(guide: Forgetful, work: Callable[[], object]) -> None:
 def predict(net: nn.Module, batch: Batch, refine: str, options: Mapping[str, Any]) -> None:
     """Predict as one would without perturbation: a bare forward pass, or those that a refinement takes."""
     refinement: Refinement = options.get("refinement") or Refinement()
-    channels_last = options.get("memory_format", "channels_last") == "channels_last"
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     logits = {}
     with torch.no_grad():
         for view in refinement.views(refine):
-            x = view.of(batch)["image"].contiguous(memory_format=layout)
+            x = formatted(view.of(batch)["image"], options.get("memory_format", "channels_last"))
             with computing(options.get("precision", "32"), x.device):
                 logits[view] = net(x)
         if refine != "none":

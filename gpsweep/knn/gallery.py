@@ -21,7 +21,7 @@ from gpsweep.ahead import loader, one_ahead
 from gpsweep.cache import Arrays, Cache
 from gpsweep.data.base import CLASSIFICATION, Source
 from gpsweep.data.batch import Batch, batch_of, content, read, rows_of
-from gpsweep.engine import MemoryFormat
+from gpsweep.engine import MemoryFormat, formatted
 from gpsweep.errors import GpsweepError
 from gpsweep.identity import arithmetic, code, code_of, engine, files, structure
 from gpsweep.memo import Memo
@@ -160,7 +160,7 @@ class Gallery:
             GpsweepError: if the layer gives more than one tensor, one that is not a row an image, or numbers
                 that are not finite.
         """
-        x = self.formatted(x)
+        x = formatted(x.float(), self.memory_format)
         with torch.autocast(x.device.type, enabled=False), torch.no_grad(), layers.submodules_run():
             if self._site is None:
                 self._site = layers.site(layers.trace(self.net, x[:1].clone())[0], self.net, self.layer)
@@ -171,18 +171,11 @@ class Gallery:
 
     def passed(self, batch: Batch, device: torch.device, names: Sequence[str] = ()) -> tuple[Passes, State]:
         """Run a block, ready for gradients at layers; the state's anchors hold the features as well."""
-        x = self.formatted(batch["image"].to(device))
+        x = formatted(batch["image"].to(device).float(), self.memory_format)
         passes = Passes(self.net, x, output=None, clip=None, memo=self._memo)
         every = list(dict.fromkeys((*names, self.layer)))
         passes.examine(every)
         return passes, passes.clean(every)
-
-    def formatted(self, x: Tensor) -> Tensor:
-        """Return images as the network is given them: float32, in the memory format asked for."""
-        channels_last = self.memory_format == "channels_last"
-        return x.float().contiguous(
-            memory_format=torch.channels_last if channels_last else torch.contiguous_format
-        )
 
     def block(self, number: int) -> Batch:
         """Read one block of images."""
