@@ -274,7 +274,7 @@ class Passes:
         x = self.x
         if times > 1:
             x = torch.cat([x] * times)
-            recording = layers.repeated(recording, len(self.x), times)
+            recording = layers.repeated(recording, how, len(self.x), times)
         elif self.memo.changes_input:
             x = x.clone()
         activation = layers.with_tensors(recording.activations[how.site], moved)

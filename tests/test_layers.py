@@ -70,6 +70,19 @@ def test_only_the_outermost_finished_calls_are_replayed() -> None:
     assert {call.path for call in layers.replay_of(calls, layers.Call("merge")).before} == {"encoder"}
 
 
+def test_of_a_recording_only_what_one_layer_needs_is_repeated() -> None:
+    net, (x, _) = build("skips"), batch("skips")
+    calls, _ = layers.trace(net, x)
+    early, late = (layers.replay_of(calls, layers.Call(path)) for path in ("encoder.relu", "merge"))
+    with torch.no_grad(), layers.recorded(net, [early, late]) as recording:
+        net(x)
+    found = layers.repeated(recording, early, samples=2, times=3)
+    assert list(found.activations) == [layers.Call("encoder.relu")]
+    assert list(found.outputs) == [layers.Call("encoder.stem")]
+    stem = recording.outputs[layers.Call("encoder.stem")]
+    assert found.outputs[layers.Call("encoder.stem")].equal(torch.cat([stem] * 3))
+
+
 def test_a_network_s_own_forward_attribute_is_restored() -> None:
     net = build("skips")
     x, _ = batch("skips")

@@ -293,16 +293,23 @@ def submodules_run() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def repeated(recording: Recording, samples: int, times: int) -> Recording:
-    """Return a recording of ``times`` batches one after the other, made of one of ``samples`` samples."""
+def repeated(recording: Recording, replay: Replay, samples: int, times: int) -> Recording:
+    """Return what one replay needs of ``times`` batches one after the other.
+
+    Args:
+        recording: of one batch.
+        replay: what is to be replayed.
+        samples: of the batch.
+        times: ≥ 1.
+    """
 
     def repeat(tensor: Tensor) -> Tensor:
         batched = tensor.dim() > 0 and len(tensor) == samples
         return torch.cat([tensor] * times) if batched else tensor
 
-    return Recording(
-        tree_map_only(Tensor, repeat, recording.activations), tree_map_only(Tensor, repeat, recording.outputs)
-    )
+    activations = {replay.site: recording.activations[replay.site]}
+    outputs = {call: recording.outputs[call] for call in replay.before}
+    return Recording(tree_map_only(Tensor, repeat, activations), tree_map_only(Tensor, repeat, outputs))
 
 
 def tensors_of(activation: Any) -> list[Tensor]:
