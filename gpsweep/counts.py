@@ -115,18 +115,18 @@ class Counts:
     def total(self) -> NDArray[np.int64]:
         """Sum over the images: ``(points, classes, 3)``."""
         _, images, classes, kinds = self.shape
-        return self._summed(np.tile(np.arange(classes * kinds), images)).reshape(-1, classes, kinds)
+        size = classes * kinds
+        return self._summed(np.tile(np.arange(size), images), size).reshape(-1, classes, kinds)
 
     def right(self) -> NDArray[np.int64]:
         """Sum the true positives of each image: ``(points, images)``."""
         _, images, classes, kinds = self.shape
         bins = np.repeat(np.arange(images), classes * kinds).reshape(images, classes, kinds)
         bins[..., 1:] = images
-        return self._summed(bins.ravel())[:, :images]
+        return self._summed(bins.ravel(), images + 1)[:, :images]
 
-    def _summed(self, bins: NDArray[Any]) -> NDArray[np.int64]:
-        """Sum each row's columns into bins."""
-        size = int(bins.max(initial=-1)) + 1
+    def _summed(self, bins: NDArray[Any], size: int) -> NDArray[np.int64]:
+        """Sum each row's columns into so many bins."""
         sums = np.zeros((len(self), size), dtype=np.int64)
         for row, (start, stop) in enumerate(zip(self.rows.indptr, self.rows.indptr[1:], strict=False)):
             where = bins[self.rows.indices[start:stop]]
