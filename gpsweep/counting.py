@@ -182,11 +182,10 @@ class Evaluation:
         """Judge the predictions that come of a point's logits."""
         at_base = point.eps == 0
         names = self.names.get(point, [])
-        for view, z in logits.items():
-            if not at_base or not self.clean.keys() >= {"none", *names}:
-                self.finite.append((replace(point, refine=view.refine), _sums(z).isfinite()))
         # What is clean is the same on every curve, and the base is wanted in any case.
         new = [n for n in dict.fromkeys(("none", *names)) if n not in self.clean] if at_base else names
+        for view, z in logits.items() if new else ():
+            self.finite.append((replace(point, refine=view.refine), _sums(z).isfinite()))
         channels = logits[IDENTITY].shape[1]
         for name, classes in self.refinement.predictions(new, logits, self.batch):
             counted = self.judge(classes, channels)
