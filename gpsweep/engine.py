@@ -125,8 +125,8 @@ def curve(
             where fewer ε ride in one forward pass than asked for: memory does not hold them, or samples of a
             batch depend on each other in this network.
     """
-    guides = guides or {}
-    _check_called(net, x, target=target, valid=valid)
+    guides, gradient_precision = guides or {}, gradient_precision or precision
+    _check_called(net, x, target=target, sample_ids=sample_ids, valid=valid)
     points = grid(
         label=label,
         signal=signal,
@@ -136,20 +136,8 @@ def curve(
         eps=eps,
         labels=(*LABELS, *guides),
     )
-    hints = Hints(target, sample_ids, seed, valid, random_unit, class_map)
-    if sample_ids is not None and len(sample_ids) != len(x):
-        raise GpsweepError(f"sample_ids: expected one per sample, {len(x)}, came {len(sample_ids)}")
-    if not x.is_floating_point():
-        raise GpsweepError(f"x: expected floating-point numbers, came {x.dtype}; use x.float()")
-    if any(getattr(module, "training", False) for module in net.modules()):  # one of TorchScript may not say
-        raise GpsweepError(
-            "net: expected a network in evaluation mode, came one in training; call net.eval()"
-        )
-    if torch.is_inference_mode_enabled() or x.is_inference():
-        raise GpsweepError("x: gradients cannot be taken in inference mode; use torch.no_grad() instead")
     if points_per_forward != "auto" and not (isinstance(points_per_forward, int) and points_per_forward > 0):
         raise GpsweepError(f"points_per_forward={points_per_forward}: expected auto or at least 1")
-    gradient_precision = gradient_precision or precision
     check_choices({"layer_scale": layer_scale, "random_unit": random_unit, "memory_format": memory_format})
     if clip is not None and not (isinstance(clip, Sequence) and len(clip) == 2 and clip[0] < clip[1]):
         raise GpsweepError(f"clip={clip}: expected the lowest and the highest value, or None")
@@ -170,11 +158,14 @@ def curve(
         if memory.exhausted(error):
             raise memory.lacking(passes.x) from error
         raise
+    hints = Hints(target, sample_ids, seed, valid, random_unit, class_map)
     return Walk(passes, points, hints, layer_scale, guides, points_per_forward).run()
 
 
-def _check_called(net: object, x: object, **tensors: object) -> None:
-    """Refuse what is no network or no tensor, such as several inputs or an array."""
+def _check_called(
+    net: object, x: object, *, target: object, sample_ids: Sequence[str] | None, valid: object
+) -> None:
+    """Refuse a network or a batch that no curve can be drawn of, such as several inputs or an array."""
     if not isinstance(net, nn.Module):
         raise GpsweepError(f"net: expected an nn.Module, came {type(net).__name__}")
     if not isinstance(x, Tensor):
@@ -182,13 +173,22 @@ def _check_called(net: object, x: object, **tensors: object) -> None:
             f"x: expected a tensor (N, …), came {type(x).__name__}; of a network's several inputs x is the "
             "one that is perturbed, and a module around it holds the others"
         )
-    for name, tensor in tensors.items():
+    for name, tensor in (("target", target), ("valid", valid)):
         if not isinstance(tensor, Tensor | None):
             raise GpsweepError(f"{name}: expected a tensor, came {type(tensor).__name__}")
-    valid = tensors["valid"]
     if isinstance(valid, Tensor) and valid.dtype != torch.bool:
         # As numbers it would be a factor of every step.
         raise GpsweepError(f"valid: expected a tensor of bool, came {valid.dtype}; use valid > 0")
+    if sample_ids is not None and len(sample_ids) != len(x):
+        raise GpsweepError(f"sample_ids: expected one per sample, {len(x)}, came {len(sample_ids)}")
+    if not x.is_floating_point():
+        raise GpsweepError(f"x: expected floating-point numbers, came {x.dtype}; use x.float()")
+    if any(getattr(module, "training", False) for module in net.modules()):  # one of TorchScript may not say
+        raise GpsweepError(
+            "net: expected a network in evaluation mode, came one in training; call net.eval()"
+        )
+    if torch.is_inference_mode_enabled() or x.is_inference():
+        raise GpsweepError("x: gradients cannot be taken in inference mode; use torch.no_grad() instead")
 
 
 def check_choices(chosen: Mapping[str, Any]) -> None:
