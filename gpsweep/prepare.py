@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from gpsweep import points
 from gpsweep.data.base import SEGMENTATION, Source
-from gpsweep.data.batch import batch_of
+from gpsweep.data.batch import Batch, batch_of
 from gpsweep.engine import MemoryFormat, curve
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.failures import failures_named, in_a_format_it_bears
@@ -35,6 +35,10 @@ def prepare(
     """Check on one sample that network, data and layers fit, and find a memory format the network bears.
 
     Args:
+        cfg: the configuration.
+        grid: the points of the run.
+        source: the data.
+        net: network in pixel space; its weights are put into the memory format.
         class_map: see :func:`gpsweep.models.class_map.class_map`.
         refinement: the refinements of the grid.
         device: what will compute. The sample is tried on the CPU, in 32 bits for another device: a CPU may be
@@ -46,10 +50,7 @@ def prepare(
     Raises:
         GpsweepError: if they do not fit.
     """
-    if cfg.model.checkpoint is None and cfg.model.get("weights", _brought(cfg.model.net)) is None:
-        warnings.warn("model.checkpoint=null: the network's weights are random", stacklevel=2)
-    elif cfg.model.checkpoint is None and cfg.model.get("encoder") is not None:
-        warnings.warn("model.checkpoint=null: all weights but the encoder's are random", stacklevel=2)
+    check_weights(cfg.model)
     options = {
         "seed": cfg.seed,
         "random_unit": cfg.random_unit,
@@ -62,35 +63,9 @@ def prepare(
         "class_map": class_map,
     }
     tried = {} if device.type == "cpu" else {"precision": "32", "gradient_precision": "32"}
-    sample = batch_of(source, [0])
-
-    def logits(memory_format: MemoryFormat) -> torch.Tensor:
-        # With an ε that is never asked for, a backward pass precedes the clean logits.
-        one = options | tried | {"points_per_forward": 1, "memory_format": memory_format}
-        return next(curve(net, sample["image"], (0.0, 1.0), layer=grid.layer, **one))[1]
-
-    def logits_after_another() -> torch.Tensor:
-        for image in (sample["image"].flip(-1), sample["image"]):
-            z = next(curve(net, image, 0.0, **options | tried | {"points_per_forward": 1}))[1]
-        return z
-
     check_statistics(net)
-    chance = torch.get_rng_state()
-    with failures_named(sample, "on the first sample"):
-        z, options["memory_format"] = in_a_format_it_bears(net, cfg.memory_format, logits)
-        again = logits_after_another()
-    if not chance.equal(torch.get_rng_state()):
-        warnings.warn(
-            "model: the network draws random numbers in a forward pass, as dropout does that evaluation "
-            "leaves on; each pass predicts otherwise, and gains are in part chance",
-            stacklevel=2,
-        )
-    elif (again - z).abs().max() > ROUNDED * z.std():
-        warnings.warn(
-            "model: the network predicts otherwise after another image, as one that keeps something from "
-            "pass to pass; gains are in part of what it keeps, and depend on the order of points and images",
-            stacklevel=2,
-        )
+    sample = batch_of(source, [0])
+    z, options["memory_format"] = first_logits(net, sample, grid.layer, options | tried)
     stated = 2 if net.sigmoid else cfg.model.classes
     check_logits(z, source, sample["image"], class_map=class_map, stated=stated)
     lost = [name for n, name in enumerate(source.classes) if class_map is not None and n not in class_map]
@@ -105,10 +80,65 @@ def prepare(
     return {**options, "refinement": refinement}
 
 
-def _brought(net: Any) -> str | None:
-    """Say whose weights a network has that is given none: the user's own may bring theirs, ours do not."""
-    target = str(net if isinstance(net, str) else net.get("_target_"))
-    return None if target.startswith("gpsweep.models.") else "its own"
+def check_weights(model: DictConfig) -> None:
+    """Warn where weights are random: the user's own network may bring its own, ours do not."""
+    if model.checkpoint is not None:
+        return
+    target = str(model.net if isinstance(model.net, str) else model.net.get("_target_"))
+    brought = None if target.startswith("gpsweep.models.") else "its own"
+    if model.get("weights", brought) is None:
+        warnings.warn("model.checkpoint=null: the network's weights are random", stacklevel=2)
+    elif model.get("encoder") is not None:
+        warnings.warn("model.checkpoint=null: all weights but the encoder's are random", stacklevel=2)
+
+
+def first_logits(
+    net: PixelNet, sample: Batch, layers: Sequence[str], options: dict[str, Any]
+) -> tuple[torch.Tensor, MemoryFormat]:
+    """Predict a sample in a memory format that the network bears.
+
+    Args:
+        net: network in pixel space; its weights are put into the format.
+        sample: a batch.
+        layers: those that are to be perturbed.
+        options: further arguments of :func:`gpsweep.engine.curve`.
+
+    Returns:
+        logits ``(N, C, …)``, and the format.
+
+    Raises:
+        GpsweepError: if the network fails.
+
+    Warns:
+        UserWarning: where it predicts otherwise when it is asked once more.
+    """
+    options = {**options, "points_per_forward": 1}
+
+    def predicted(image: torch.Tensor, eps: Any, **more: Any) -> torch.Tensor:
+        return next(curve(net, image, eps, **options | more))[1]
+
+    def pulled(memory_format: MemoryFormat) -> torch.Tensor:
+        # With an ε that is never asked for, a backward pass precedes the clean logits.
+        return predicted(sample["image"], (0.0, 1.0), layer=layers, memory_format=memory_format)
+
+    chance = torch.get_rng_state()
+    with failures_named(sample, "on the first sample"):
+        z, memory_format = in_a_format_it_bears(net, options["memory_format"], pulled)
+        predicted(sample["image"].flip(-1), 0.0, memory_format=memory_format)
+        again = predicted(sample["image"], 0.0, memory_format=memory_format)
+    if not chance.equal(torch.get_rng_state()):
+        warnings.warn(
+            "model: the network draws random numbers in a forward pass, as dropout does that evaluation "
+            "leaves on; each pass predicts otherwise, and gains are in part chance",
+            stacklevel=2,
+        )
+    elif (again - z).abs().max() > ROUNDED * z.std():
+        warnings.warn(
+            "model: the network predicts otherwise after another image, as one that keeps something from "
+            "pass to pass; gains are in part of what it keeps, and depend on the order of points and images",
+            stacklevel=2,
+        )
+    return z, memory_format
 
 
 def check_statistics(net: PixelNet) -> None:
@@ -164,6 +194,7 @@ def check_logits(
 
     Args:
         z: of one image.
+        source: the data.
         image: ``(1, 3, H, W)``.
         class_map: see :func:`gpsweep.models.class_map.class_map`.
         stated: how many output channels the configuration says that the network has; as many as the data has
