@@ -89,6 +89,7 @@ def passes(points: Sequence[Point], known: Mapping[str, Any] | None) -> list[flo
     """Return the cost of points in forward passes; NaN where it was not measured.
 
     Args:
+        points: any, at ε = 0 among them.
         known: as :func:`summary` returns it.
     """
     costs = {_setting(entry): float(entry["passes"]) for entry in (known or {}).get("settings", ())}
@@ -100,6 +101,7 @@ def summary(folder: Path, points: Iterable[Point]) -> dict[str, Any] | None:
 
     Args:
         folder: of the counts.
+        points: those of the run.
 
     Returns:
         ``forward_seconds`` of an image, and ``settings`` with the ``seconds`` of an image and the ``passes``

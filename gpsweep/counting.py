@@ -103,6 +103,9 @@ def evaluate(
 
     The others are those of :func:`count`.
 
+    Returns:
+        what the judge made of each point, what it made of the clean prediction, and the time it all took.
+
     Raises:
         GpsweepError: where logits are not finite, naming the batch and its samples.
     """
@@ -131,6 +134,13 @@ def walk(net: nn.Module, batch: Batch, **options: Any) -> Iterator[tuple[Point, 
 
 class Evaluation:
     """What a judge makes of one batch's predictions, as its points come.
+
+    Args:
+        batch: the samples.
+        points: which points.
+        refinement: for points that are refined.
+        judge: see :data:`Judge`.
+        on_point: called after every point.
 
     Attributes:
         clean: what it makes of those at ε = 0, by refinement.

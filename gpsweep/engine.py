@@ -88,6 +88,7 @@ def curve(
             and no perturbation.
         seed: seed of ``random_onehot``.
         random_unit: whether ``random_onehot`` draws a class per pixel or per image.
+        layer_scale: the unit of ε at an inner layer, see ``eps``.
         clip: range to which a perturbed input is clamped; None for none, as in the paper.
         points_per_forward: how many ε ride in one forward pass. With 1 the logits equal those of the three
             steps done for each point, bit for bit; with more, up to rounding. ``auto`` sizes it by the

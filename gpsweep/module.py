@@ -92,7 +92,11 @@ class GridModule(LightningModule):
         self.interrupts.listen()
 
     def test_step(self, batch: Batch | GpsweepError, batch_idx: int) -> None:
-        """Evaluate the points that are missing on one batch, and the base."""
+        """Evaluate the points that are missing on one batch, and the base.
+
+        Raises:
+            GpsweepError: for a batch that could not be read, and where the network fails.
+        """
         if isinstance(batch, GpsweepError):
             raise batch
         self._say_padded(batch)

@@ -126,6 +126,10 @@ class Passes:
         Args:
             names: layers, examined.
             again: whether to examine them anew where modules run otherwise than when they were.
+
+        Raises:
+            GpsweepError: for a layer that does not run or gives no floating-point tensor, and for logits that
+                are not one a sample, have fewer than two classes or depend on nothing.
         """
         inner = _inner(names)
         # Whether or not the input's gradient is wanted: neither logits nor gradients, of several tensors of a
@@ -182,7 +186,20 @@ class Passes:
         self.plain = layers.Recording(self.guided.activations, recording.outputs)
 
     def pull(self, state: State, error: Tensor, *, keep_graph: bool) -> dict[str, list[Tensor]]:
-        """Pull an error signal at the logits back to all anchors in one backward pass."""
+        """Pull an error signal at the logits back to all anchors in one backward pass.
+
+        Args:
+            state: what the signal is of.
+            error: ``(N, C, …)``, a direction of ascent at the logits.
+            keep_graph: whether the state is pulled from once more.
+
+        Returns:
+            per layer, a gradient of the shape of each of its tensors.
+
+        Raises:
+            GpsweepError: for a layer that the logits do not depend on, a precision that the device does not
+                have, and a network that computes again what was replaced.
+        """
         tensors = [tensor for anchors in state.anchors.values() for tensor in anchors]
         with (
             refusals_named(self.gradient_precision, self.x.device, self.gradient_key),
@@ -224,6 +241,9 @@ class Passes:
 
         Checkpointing computes a block again for its backward pass, where nothing stands in their place any
         more; the gradient would be another point's.
+
+        Raises:
+            GpsweepError: naming the module.
         """
 
         def refuse(path: str, *_: Any) -> None:

@@ -64,7 +64,11 @@ def computing(precision: Precision, device: torch.device, key: str = "precision"
 
 @contextmanager
 def refusals_named(precision: Precision, device: torch.device, key: str) -> Iterator[None]:
-    """Name the precision in the error of an operation that the device does not have in it."""
+    """Name the precision in the error of an operation that the device does not have in it.
+
+    Raises:
+        GpsweepError: for such an error.
+    """
     try:
         yield
     except RuntimeError as error:

@@ -139,6 +139,7 @@ def crf_of(softmax: Tensor, batch: Batch, crf: Crf) -> Tensor:
     Args:
         softmax: ``(N, C, H, W)``.
         batch: the images, unperturbed.
+        crf: parameters.
 
     Returns:
         ``(N, C, H, W)``, the softmax itself where padded.

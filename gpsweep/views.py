@@ -99,6 +99,9 @@ def mirrored(x: Tensor, sizes: Sequence[Size]) -> Tensor:
     Args:
         x: ``(N, C, H, W)``.
         sizes: of the N images.
+
+    Returns:
+        ``(N, C, H, W)``.
     """
     if all(width == x.shape[-1] for _, width in sizes):
         return x.flip(-1)

@@ -174,7 +174,16 @@ class KnnGuide:
         self._last = None
 
     def neighbours(self, x: Tensor, sample_ids: Sequence[str] | None = None) -> Found:
-        """Return the neighbours of images, which are kept for the next call with the same ones."""
+        """Return the neighbours of images, which are kept for the next call with the same ones.
+
+        Args:
+            x: ``(N, 3, H, W)``, RGB, grey levels 0–255.
+            sample_ids: N names, needed where none is to be its own neighbour.
+
+        Raises:
+            GpsweepError: for images of another size, by whose features none can be found, and for names that
+                are wanted and not there.
+        """
         last = self._last
         if last and last.sample_ids == sample_ids and last.x.device == x.device and last.x.equal(x):
             return last

@@ -49,6 +49,7 @@ class Gallery:
         source: the training data.
         features: name of the layer whose flattened output is compared.
         cache: folder in which they are kept between runs; None for none.
+        fresh: whether what is kept there is left unread.
         memory_format: layout of the images, see :func:`gpsweep.engine.curve`.
         workers: processes that read the images.
 
