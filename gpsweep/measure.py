@@ -36,12 +36,12 @@ def measure_missing(
     net: nn.Module,
     source: Source,
     device: torch.device,
-    device_name: str = "",
+    device_name: str,
     batch_size: int,
     options: Mapping[str, Any],
     memo: Memo,
     spent: float,
-    again: bool = False,
+    again: bool,
 ) -> None:
     """Measure what points cost whose cost is not stored yet, and store it beside their counts.
 

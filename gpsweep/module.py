@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gpsweep.counting import count
 from gpsweep.data.batch import Batch
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named
@@ -35,10 +34,11 @@ class GridModule(LightningModule):
         tasks: what is to be done, by all devices together.
         loader: makes the loader of batches, from their numbers.
         keep: is given what comes of every batch.
-        evaluate: makes it of network, batch and points; counts them if left out.
+        evaluate: makes it of network, batch and points, as :func:`gpsweep.counting.count` does.
         classes: how many classes the data has.
         options: further arguments of :func:`gpsweep.engine.curve`.
-        vote: says which classes the nearest training images of a batch alone tell, from images and ids.
+        vote: says which classes the nearest training images of a batch alone tell, from images and ids; None
+            where there are none.
         memo: what is known of the network already.
         device_name: what computes, in words.
         interrupts: signals that may end the run.
@@ -53,15 +53,15 @@ class GridModule(LightningModule):
         *,
         loader: Callable[[Sequence[int]], Any],
         keep: Callable[[Any], object],
-        evaluate: Callable[..., Any] | None = None,
+        evaluate: Callable[..., Any],
         classes: int,
-        options: Mapping[str, Any] | None = None,
-        vote: Callable[[Tensor, Sequence[str]], Tensor] | None = None,
-        memo: Memo | None = None,
-        device_name: str = "",
-        interrupts: Interrupts | None = None,
-        on_point: Callable[[], None] = lambda: None,
-        on_batch: Callable[[], None] = lambda: None,
+        options: Mapping[str, Any],
+        vote: Callable[[Tensor, Sequence[str]], Tensor] | None,
+        memo: Memo,
+        device_name: str,
+        interrupts: Interrupts,
+        on_point: Callable[[], None],
+        on_batch: Callable[[], None],
     ) -> None:
         super().__init__()
         # Fewer batches than devices leave some without any.
@@ -70,13 +70,13 @@ class GridModule(LightningModule):
         self.tasks = list(tasks)
         self.loader = loader
         self.keep = keep
-        self.evaluate = evaluate or count
+        self.evaluate = evaluate
         self.classes = classes
-        self.options = dict(options or {})
+        self.options = options
         self.vote = vote
-        self.memo = memo or Memo()
+        self.memo = memo
         self.device_name = device_name
-        self.interrupts = interrupts or Interrupts()
+        self.interrupts = interrupts
         self.on_point = on_point
         self.on_batch = on_batch
         self.padded = False  # whether it was said

@@ -17,6 +17,7 @@ from gpsweep.ahead import ahead, loader
 from gpsweep.atomic import check_writable
 from gpsweep.cache import Cache
 from gpsweep.command import stays
+from gpsweep.counting import count
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import worker_lost
 from gpsweep.interrupts import Interrupts, StoppedError, requeued, terminated_at_once
@@ -265,7 +266,7 @@ def compute(
                 device,
             ),
             keep=parts.keeper.put,
-            evaluate=None if parts.spool is None else predict,
+            evaluate=count if parts.spool is None else predict,
             classes=parts.classes,
             options=options,
             vote=parts.guides["knn"].vote if parts.guides else None,

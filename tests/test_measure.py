@@ -177,6 +177,7 @@ def test_what_is_stored_is_not_measured_again_unless_asked(tmp_path: Path) -> No
             net=nn.Sequential(nn.Conv2d(3, CLASSES, 1)).eval(),
             source=source,  # type: ignore[arg-type]
             device=torch.device("cpu"),
+            device_name="cpu",
             batch_size=3,
             options={"refinement": Refinement(("none", "flip"))},
             memo=Memo(),

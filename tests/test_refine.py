@@ -38,7 +38,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[list[Point]]:
         calls.append(points)
         return count(net, batch, points, **options)
 
-    monkeypatch.setattr("gpsweep.module.count", noting)
+    monkeypatch.setattr("gpsweep.run.count", noting)
     return calls
 
 

@@ -41,7 +41,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         calls.append((options["number"], len(points)))
         return count(net, batch, points, **options)
 
-    monkeypatch.setattr("gpsweep.module.count", noting)
+    monkeypatch.setattr("gpsweep.run.count", noting)
     return calls
 
 
