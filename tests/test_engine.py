@@ -170,6 +170,7 @@ def test_fused_equals_naive_bit_for_bit(name: str, precisions: tuple[str, str]) 
         for (point, logits), eps, expected in zip(points, steps, apart, strict=True):
             assert point == replace(own, eps=eps)
             assert logits.equal(expected), (point, (logits - expected).abs().max())
+            assert not logits.requires_grad
             count += 1
     assert count == 3 * len(LABELS) * len(SIGNALS) * len(layers) * len(STEPS)
 
@@ -207,18 +208,6 @@ def test_several_points_in_one_forward_agree_up_to_rounding(name: str) -> None:
     assert one.keys() == three.keys()
     for point in one:
         torch.testing.assert_close(three[point], one[point], rtol=1e-4, atol=1e-4)
-
-
-def test_zero_is_the_clean_prediction_and_bounds_hold() -> None:
-    net = build("skips")
-    x, _ = batch("skips")
-    seen: list[Tensor] = []
-    net.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
-    points = [point for point, _ in curve(net, x, eps=[0.0, -0.7, 3.0])]
-    assert [p.eps for p in points] == [0.0, -0.7, 3.0]
-    assert len(seen) == 3
-    for eps, moved in zip([0.0, 0.7, 3.0], seen, strict=True):
-        assert (moved - x).abs().max() <= eps + 1e-4
 
 
 @given(eps=st.floats(-20, 20), seed=st.integers(0, 2**31), step=st.sampled_from(STEPS))
@@ -592,14 +581,6 @@ def test_a_layer_without_influence_is_refused(layer: Any) -> None:
     x, _ = batch("tuples")
     with pytest.raises(GpsweepError, match="layer=extra: the logits do not depend on it"):
         list(curve(Unused().eval(), x, eps=1, layer=layer))
-
-
-def test_classes_of_networks() -> None:
-    for name in NETWORKS:
-        x, _ = batch(name)
-        [(_, logits)] = curve(build(name), x, eps=1, output=output_of(name))
-        assert logits.shape[1] == CLASSES
-        assert not logits.requires_grad
 
 
 class Reversing(nn.Module):
