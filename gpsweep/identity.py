@@ -29,10 +29,8 @@ from gpsweep.data.base import Source
 from gpsweep.data.batch import content, read
 from gpsweep.models.build import sha256 as weights_sha256
 
-ADDRESS = re.compile(
-    r" at 0x[0-9a-f]+"
-)  # as of a function in a module's description: another in each process
-MANGLED = re.compile(r"___torch_mangle_\d+\.")  # as of a scripted class's name: likewise
+# Of a function in a module's description, and of a scripted class's name: others in each process.
+ADDRESS, MANGLED = re.compile(r" at 0x[0-9a-f]+"), re.compile(r"___torch_mangle_\d+\.")
 CODE = (".py", ".so", ".pyd")
 PACKAGE = Path(__file__).resolve().parent
 INSTALLED = tuple({sysconfig.get_path(place) for place in ("stdlib", "platstdlib", "purelib", "platlib")})
