@@ -111,10 +111,10 @@ def curve(
 
     Raises:
         GpsweepError: at the call, for an unknown name, an axis without values, a number that does not fit,
-            what is no module or tensor, an ``x`` of whole numbers, a ``valid`` of numbers, ``sample_ids``
-            that are not one a sample, a network any module of which is in training mode, a call in inference
-            mode or an ``x`` from there, or a layer that does not run, or runs several times while no ``@k``
-            says which run.
+            what is no module or tensor, an ``x`` of whole numbers, a ``valid`` of numbers or of another size
+            than ``x``, ``sample_ids`` that are not one a sample, a network any module of which is in training
+            mode, a call in inference mode or an ``x`` from there, or a layer that does not run, or runs
+            several times while no ``@k`` says which run.
             While points are asked for, for a ``target`` or ``class_map`` that ``ground_truth`` lacks or
             that does not fit the logits, a ``valid`` that does not, logits that are not found, have fewer
             than two classes or are not one a sample, a layer that they do not depend on or whose first
@@ -177,9 +177,12 @@ def _check_called(
     for name, tensor in (("target", target), ("valid", valid)):
         if not isinstance(tensor, Tensor | None):
             raise GpsweepError(f"{name}: expected a tensor, came {type(tensor).__name__}")
-    if isinstance(valid, Tensor) and valid.dtype != torch.bool:
-        # As numbers it would be a factor of every step.
-        raise GpsweepError(f"valid: expected a tensor of bool, came {valid.dtype}; use valid > 0")
+    if isinstance(valid, Tensor):
+        if valid.dtype != torch.bool:
+            # As numbers it would be a factor of every step.
+            raise GpsweepError(f"valid: expected a tensor of bool, came {valid.dtype}; use valid > 0")
+        if valid.shape != (expected := (*x.shape[:1], *x.shape[2:])):
+            raise GpsweepError(f"valid: expected the size of x, {expected}, came {tuple(valid.shape)}")
     if sample_ids is not None and len(sample_ids) != len(x):
         raise GpsweepError(f"sample_ids: expected one per sample, {len(x)}, came {len(sample_ids)}")
     if not x.is_floating_point():

@@ -538,6 +538,11 @@ def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
         ({"x": np.zeros((1, 2), np.float32)}, r"x: expected a tensor \(N, …\), came ndarray"),
         ({"target": np.zeros(1)}, "target: expected a tensor, came ndarray"),
         ({"valid": torch.full((1, 2), 255)}, r"valid: expected a tensor of bool, came torch\.int64"),
+        ({"valid": torch.ones(1, 2).bool()}, r"valid: expected the size of x, \(1,\), came \(1, 2\)"),
+        (
+            {"x": torch.zeros(2, 3, 4, 4), "valid": torch.ones(1, 4, 4).bool()},
+            r"valid: expected the size of x, \(2, 4, 4\), came \(1, 4, 4\)",
+        ),
         ({"clip": 1}, "clip=1: expected the lowest and the highest value"),
         ({"points_per_forward": "all"}, "points_per_forward=all: expected auto or at least 1"),
         ({"precision": 32}, "precision=32: expected the text '32', came int"),
