@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import layers, points, predict
 from gpsweep.atomic import check_writable, located
-from gpsweep.config import check_keys, instance
+from gpsweep.config import check_keys, instance, target_node
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
 from gpsweep.data.build import source_of
@@ -115,7 +115,8 @@ def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
     """
     training: Source | None = None
     if cfg.data.get("train") is not None:
-        training = instance(cfg.data.train, "data.train")
+        node = target_node(cfg.data, "train", key="data.train", gives="training images")
+        training = instance(node, "data.train")
     gallery = Gallery(
         net,
         training,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from digits import Net, digits, wrapped
 from PIL import Image
 
 from gpsweep import results
+from gpsweep.data.folder import folder
 from gpsweep.report.__main__ import main as report
 
 TRAINED_ON, SHOWN = 60, 40
@@ -118,6 +120,13 @@ def test_without_label_knn_nothing_is_said_of_it(shown: Terminal) -> None:
     assert json.loads(Path("run/summary.json").read_text())["knn"] is None
 
 
+def test_training_images_may_be_named_by_what_returns_them_alone(shown: Terminal) -> None:
+    train = partial(folder, images=str(shown.folder / "train"))
+    shown.patch.setattr(sys.modules["test_knn_net"], "train", train, raising=False)
+    assert shown(*RUN, "~data.train", "+data.train=test_knn_net.train", "hydra.run.dir=run")[0] == 0
+    assert summary("run")["accuracy"] == pytest.approx(by_hand())
+
+
 def test_training_images_of_other_classes_are_refused(shown: Terminal) -> None:
     """A class that is missing would give the numbers behind it another meaning."""
     for path in (shown.folder / "train" / "3").iterdir():
@@ -142,6 +151,7 @@ def test_training_images_of_other_classes_are_refused(shown: Terminal) -> None:
             "data.train=null",
             "data.train: label=knn expects training images to find neighbours among, came none",
         ),
+        ("data.train=3", "data.train: expected the dotted name of what returns training images"),
         ("knn.k=61", "knn.k=61: expected a whole number from 1 to 60"),
         ("knn.weights=equa", "knn.weights=equa: unknown. Did you mean equal?"),
         ("model.class_map={0: 0}", "model.class_map: label=knn guides by the classes of data.train"),
