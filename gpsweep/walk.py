@@ -99,12 +99,8 @@ class Walk:
         moving = any(points.eps)
         pairs = [(label, signal) for label in points.label for signal in points.signal]
         for label, signal in pairs:
-            pulled = {}
-            if label not in self.guides and moving:
-                keep_graph = (label, signal) != pairs[-1]
-                pulled = self.pull(
-                    state, signal, self.distribution(label, state.logits), keep_graph=keep_graph
-                )
+            keep_graph = (label, signal) != pairs[-1]
+            pulled = self.pulled(state, label, signal, keep_graph=keep_graph) if moving else {}
             for layer in points.layer:
                 for step in points.step:
                     curve = Point(label, signal, layer, step)
@@ -124,9 +120,12 @@ class Walk:
                 "network gives smaller ones than its input, enlarge them in it"
             )
 
-    def distribution(self, label: str, logits: Tensor) -> Tensor:
-        """Return the label distribution that a strategy makes of logits."""
-        return STRATEGIES[label](widened(logits.detach()), self.hints)
+    def pulled(self, state: State, label: str, signal: str, *, keep_graph: bool) -> dict[str, list[Tensor]]:
+        """Pull a label's signal back to every layer of a state; a guide pulls by itself."""
+        if label in self.guides:
+            return {}
+        distribution = STRATEGIES[label](widened(state.logits.detach()), self.hints)
+        return self.pull(state, signal, distribution, keep_graph=keep_graph)
 
     def pull(self, state: State, signal: str, label: Tensor, *, keep_graph: bool) -> dict[str, list[Tensor]]:
         """Pull the signal of a label distribution back to every layer of a state (paper, Eq. 5)."""
@@ -211,9 +210,6 @@ class Walk:
                 yield here, self.passes.forward(point.layer, now)
                 continue
             state = self.passes.onward(point.layer, now)
-            pulled = {}
-            if point.label not in self.guides:
-                label = self.distribution(point.label, state.logits)
-                pulled = self.pull(state, point.signal, label, keep_graph=False)
+            pulled = self.pulled(state, point.label, point.signal, keep_graph=False)
             direction = self.direction(point.curve(), state, pulled)
             yield here, state.prediction
