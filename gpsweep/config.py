@@ -162,6 +162,23 @@ def check_keys(cfg: DictConfig) -> None:
             raise unknown_key(key, known)
 
 
+def check_whole(cfg: DictConfig, key: str, least: int, expected: str = "a whole number") -> None:
+    """Check a number that no schema does, such as one below ``data``.
+
+    Args:
+        cfg: the configuration.
+        key: the number's, with dots.
+        least: the smallest that will do.
+        expected: what to call it.
+
+    Raises:
+        GpsweepError: if it is none, or smaller.
+    """
+    number = OmegaConf.select(cfg, key)
+    if type(number) is not int or number < least:
+        raise GpsweepError(f"{key}={number}: expected {expected} of at least {least}")
+
+
 def _undeclared(node: DictConfig, place: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the keys of a node and of those below it that are not in their schema, and which are."""
     schema = OmegaConf.get_type(node)

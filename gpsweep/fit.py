@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -144,8 +144,8 @@ def check(cfg: DictConfig) -> None:
             raise GpsweepError(f"{key}={cfg[key]}: expected a number ≥ {least}")
     if cfg.seed >= 2**32:  # which NumPy's generator does not take
         raise GpsweepError(f"seed={cfg.seed}: expected a number below 2**32")
-    if not cfg.data.batch_size >= 1:
-        raise GpsweepError(f"data.batch_size={cfg.data.batch_size}: expected a number ≥ 1")
+    config.check_whole(cfg, "data.batch_size", 1)
+    config.check_whole(cfg, "data.workers", 0)
     for key in ("scale", "crop"):
         if cfg.augment[key] is not None and len(cfg.augment[key]) != 2:
             raise GpsweepError(f"augment.{key}={cfg.augment[key]}: expected two numbers")
@@ -154,8 +154,10 @@ def check(cfg: DictConfig) -> None:
     if cfg.autocast not in AUTOCAST:
         raise unknown("autocast", cfg.autocast, AUTOCAST)
     low, high = cfg.augment.scale
-    if not 0 < low <= high:
-        raise GpsweepError(f"augment.scale={cfg.augment.scale}: expected [smallest, largest], both > 0")
+    if not 0 < low <= high < inf:
+        raise GpsweepError(
+            f"augment.scale={cfg.augment.scale}: expected [smallest, largest], both > 0 and finite"
+        )
 
 
 def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: Source) -> TrainingModule:

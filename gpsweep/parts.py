@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import layers, points, predict
 from gpsweep.atomic import check_writable, located
-from gpsweep.config import check_keys, instance, target_node
+from gpsweep.config import check_keys, check_whole, instance, target_node
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
 from gpsweep.data.build import source_of
@@ -150,11 +150,11 @@ def grid_of(cfg: DictConfig) -> points.Grid:
     check_choices(cfg)
     check_precision("precision.forward", cfg.precision.forward)
     if cfg.points_per_forward != "auto":
-        _check_whole(cfg, "points_per_forward", 1, "auto or a whole number")
+        check_whole(cfg, "points_per_forward", 1, "auto or a whole number")
     for key in ("data.workers", "seed", "shard", "pictures"):
-        _check_whole(cfg, key, 0)
+        check_whole(cfg, key, 0)
     for key in ("data.batch_size", "shards"):
-        _check_whole(cfg, key, 1)
+        check_whole(cfg, key, 1)
     if cfg.seed >= 2**64:
         raise GpsweepError(f"seed={cfg.seed}: expected a whole number below 2**64")
     if cfg.shard >= cfg.shards:
@@ -170,9 +170,3 @@ def grid_of(cfg: DictConfig) -> points.Grid:
     }
     labels = (*points.LABELS, *points.GUIDES)
     return points.grid(labels=labels, **axes)
-
-
-def _check_whole(cfg: DictConfig, key: str, least: int, expected: str = "a whole number") -> None:
-    number = OmegaConf.select(cfg, key)
-    if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise GpsweepError(f"{key}={number}: expected {expected} of at least {least}")

@@ -161,6 +161,8 @@ class TrainingModule(LightningModule):
         if isinstance(batch, GpsweepError):
             raise batch
         logits = self.net(filled(self.net, batch).contiguous(memory_format=torch.channels_last))
+        if not torch.isfinite(logits.sum()):  # of the weights that the last step left there is no loss
+            raise GpsweepError(f"rate={self.rate}: the training diverged in its last step; lower it")
         tally = Tally(batch["target"], classes=self.classes, channels=logits.shape[1])
         self.totals += tally(logits.argmax(1)).sum(0).cpu()
 

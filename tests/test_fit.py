@@ -147,9 +147,15 @@ def test_recipes_on_real_data(
         (["rate=0"], "rate=0.0: expected a number > 0"),
         (["seed=-1"], "seed=-1: expected a number ≥ 0"),
         (["augment.scale=[2,1]"], "augment.scale=[2.0, 1.0]"),
+        (
+            ["augment.scale=[1,inf]"],
+            "augment.scale=[1.0, inf]: expected [smallest, largest], both > 0 and fini",
+        ),
         (["augment.crop=[500,10]"], "augment.crop=[500, 10]"),
         (["augment.crop=[288]"], "augment.crop=[288]: expected two numbers"),
-        (["data.batch_size=0"], "data.batch_size=0: expected a number ≥ 1"),
+        (["data.batch_size=0"], "data.batch_size=0: expected a whole number of at least 1"),
+        (["data.batch_size=2.5"], "data.batch_size=2.5: expected a whole number of at least 1"),
+        (["data.workers=few"], "data.workers=few: expected a whole number of at least 0"),
         (["+train.images=a"], "train.images: unknown to this data"),
         (["batch_size=9"], "batch_size=9: expected at most the 8 training samples"),
         (["train.split=test"], "data.split=test: unknown"),
@@ -167,9 +173,10 @@ def test_mistakes_end_in_one_message_and_leave_no_weights(
     assert not list(tmp_path.rglob("*.safetensors*")) and not list(tmp_path.rglob("fit.json"))
 
 
-def test_a_diverging_training_says_so(fit: Fit, tmp_path: Path) -> None:
-    code, _, err = fit("data.limit=32", "batch_size=4", "epochs=2", "rate=1e30")
-    assert code == 1 and "rate=1e+30: the training diverged" in err and "Traceback" not in err
+@pytest.mark.parametrize(("images", "epochs", "when"), [(32, 2, "epoch"), (4, 1, "its last step")])
+def test_a_diverging_training_says_so(fit: Fit, tmp_path: Path, images: int, epochs: int, when: str) -> None:
+    code, _, err = fit(f"data.limit={images}", "batch_size=4", f"epochs={epochs}", "rate=1e30")
+    assert code == 1 and f"rate=1e+30: the training diverged in {when}" in err and "Traceback" not in err
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
