@@ -122,7 +122,7 @@ def evaluate(
             known.settle = memo.settle
             walks[view] = walk(net, view.of(batch), memo=known, **axes, **settings)
         done.follow(walks)
-    _check_finite(done.finite, number, batch["ids"])
+    check_finite(done.finite, number, batch["ids"])
     return done
 
 
@@ -278,7 +278,17 @@ def _sums(logits: Tensor) -> Tensor:
     return logits.sum(tuple(range(1, logits.dim())), dtype=torch.float32)
 
 
-def _check_finite(found: Sequence[tuple[Point, Tensor]], number: int, ids: Sequence[str]) -> None:
+def check_finite(found: Sequence[tuple[Point, Tensor]], number: int, ids: Sequence[str]) -> None:
+    """Refuse logits that are no numbers.
+
+    Args:
+        found: points, each with which samples' logits were finite, ``(N,)``.
+        number: of the batch.
+        ids: the samples'.
+
+    Raises:
+        GpsweepError: naming the batch, the first such point and its samples.
+    """
     whole = torch.stack([finite for _, finite in found]).cpu()
     for (point, _), finite in zip(found, whole, strict=True):
         if not finite.all():

@@ -95,22 +95,13 @@ def search(cfg: DictConfig) -> pd.DataFrame:
     Returns:
         One row a combination, the best at the point first: the parameters; ``score`` and ``clean_score``, of
         the point and at ε = 0; ``delta`` and ``clean_delta``, what the CRF adds to each; all in %. In
-        ``attrs``: ``point``, ``images``, ``name``, ``task``, ``without`` and ``clean_without``.
+        ``attrs``: ``point``, ``images``, ``name``, ``without`` and ``clean_without``.
 
     Raises:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
     """
     tried = candidates(cfg.search)
-    for key, usual in asdict(Crf()).items():
-        if cfg.crf[key] != usual:
-            came = f"crf.{key}={cfg.crf[key]}"
-            raise GpsweepError(f"{came}: a search tries what search.{key} lists; expected search.{key}=[…]")
-    for key, usual in ALONE.items():
-        if OmegaConf.select(cfg, key) not in usual:
-            came = OmegaConf.select(cfg, key)
-            raise GpsweepError(
-                f"{key}={came}: a search runs in one process, on the tuning images; leave it out"
-            )
+    check(cfg)
     from gpsweep.parts import parts_of
     from gpsweep.results import selection
     from gpsweep.tuning import tune_ids
@@ -140,6 +131,24 @@ def search(cfg: DictConfig) -> pd.DataFrame:
         "clean_without": float(scores[0, 0]),
     }
     return table
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse what a run takes and a search has no use for.
+
+    Raises:
+        GpsweepError: naming the key.
+    """
+    for key, usual in asdict(Crf()).items():
+        if (came := cfg.crf[key]) != usual:
+            raise GpsweepError(
+                f"crf.{key}={came}: a search tries what search.{key} lists; expected search.{key}=[…]"
+            )
+    for key, choices in ALONE.items():
+        if (came := OmegaConf.select(cfg, key)) not in choices:
+            raise GpsweepError(
+                f"{key}={came}: a search runs in one process, on the tuning images; leave it out"
+            )
 
 
 def candidates(cfg: DictConfig) -> list[Crf]:
@@ -173,10 +182,11 @@ def tally(
         ``(ε, 1 + CRFs, classes, 3)``: one ε or two.
 
     Raises:
-        GpsweepError: if network and data do not fit, or an image cannot be read.
+        GpsweepError: if network and data do not fit, an image cannot be read, or logits are no numbers.
     """
-    from gpsweep.counting import walk
+    from gpsweep.counting import check_finite, walk
     from gpsweep.data.batch import batch_of, on_device, rows_of
+    from gpsweep.failures import failures_named
     from gpsweep.memo import Memo
     from gpsweep.prepare import prepare
     from gpsweep.trainer import quiet_lightning
@@ -199,11 +209,13 @@ def tally(
             rows = rows_of(number, size, len(parts.source))
             own = [place for place, row in enumerate(rows) if row in tuned]
             batch = batch_of(parts.source, rows)
-            for here, logits in walk(net, on_device(batch, device), **options):
-                if here.iterations == point.iterations:
-                    softmax = logits.softmax(1).cpu().numpy()
-                    row = totals[eps.index(here.eps)]
-                    count(row, batch, own, softmax, by_each, on_image, class_map=parts.class_map)
+            with failures_named(batch, f"in batch {number}", net=net):
+                for here, logits in walk(net, on_device(batch, device), **options):
+                    if here.iterations == point.iterations:
+                        check_finite([(here, logits.flatten(1).isfinite().all(1))], number, batch["ids"])
+                        softmax = logits.softmax(1).cpu().numpy()
+                        row = totals[eps.index(here.eps)]
+                        count(row, batch, own, softmax, by_each, on_image, class_map=parts.class_map)
     return totals
 
 

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import networks
 import numpy as np
 import pytest
 from commands import Terminal, pictures
 from hydra.core.global_hydra import GlobalHydra
 from networks import CLASSES
 from PIL import Image
+from torch import Tensor
 
 from gpsweep import crf_search, metrics, results
 from gpsweep.results import selection
@@ -133,6 +135,32 @@ def test_mistakes_are_told_before_any_work(
         terminal.patch.setenv("GPSWEEP_DATA", str(request.getfixturevalue("data_root")))
         arguments = ["model=mnist", "model.checkpoint=null"]
     code, _, err = search(*arguments, *overrides)
+    assert code == 1
+    assert message in err
+    assert "Traceback" not in err
+    assert not list(terminal.folder.glob(f"outputs/**/{crf_search.TABLE}"))
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        ("networks.Broken", "logits: expected finite numbers, came NaN or infinity in batch 2"),
+        (
+            "networks.small",
+            "model: the network fails in batch 2 at 10 × 18 pixels (02): RuntimeError: narrow",
+        ),
+    ],
+)
+def test_a_network_that_fails_is_told_of(terminal: Terminal, search: Search, net: str, message: str) -> None:
+    def forward(skips: networks.Skips, x: Tensor) -> Tensor:
+        if x.shape[2] == 10:
+            raise RuntimeError("narrow")
+        return whole(skips, x)
+
+    whole = networks.Skips.forward
+    terminal.patch.setattr(networks.Skips, "forward", forward)
+    pictures(terminal.folder, sizes=((12, 16), (12, 16), (10, 18)))
+    code, _, err = search(*SMALL, *FEW, f"model.net={net}", "data.batch_size=1", "search.workers=1")
     assert code == 1
     assert message in err
     assert "Traceback" not in err
