@@ -10,6 +10,7 @@ from pathlib import Path
 import networks
 import numpy as np
 import pytest
+import torch
 from commands import Terminal, pictures
 from hydra.core.global_hydra import GlobalHydra
 from networks import CLASSES
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from gpsweep import crf_search, metrics, results
+from gpsweep.errors import GpsweepError
 from gpsweep.results import selection
 
 pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
@@ -99,6 +101,20 @@ def test_a_point_of_several_iterations_is_one_point(terminal: Terminal, search: 
     assert by_point[1, 30] != by_point[2, 30]
     assert table("found")[0]["score"] == pytest.approx(by_point[2, 30], abs=1e-9)
     assert table("found")[0]["clean_score"] == pytest.approx(by_point[2, 0], abs=1e-9)
+
+
+def test_the_first_sample_is_tried_as_a_run_tries_it(terminal: Terminal, search: Search) -> None:
+    """In few bits on a GPU, which a CPU may lack, it is tried in 32."""
+    tried: list[torch.device] = []
+
+    def stopped(*args: object, device: torch.device, **options: object) -> None:
+        tried.append(device)
+        raise GpsweepError("seen")
+
+    pictures(terminal.folder)
+    terminal.patch.setattr("gpsweep.prepare.prepare", stopped)
+    assert search(*SMALL, *FEW, "trainer.accelerator=cpu")[0] == 1
+    assert tried == [torch.device("cpu")]
 
 
 @pytest.mark.slow
