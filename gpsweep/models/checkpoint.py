@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import json
 import pathlib
 import re
 import typing
@@ -21,14 +22,17 @@ import omegaconf
 import torch
 from torch import Tensor, nn
 
-from gpsweep.atomic import is_file, located
-from gpsweep.errors import GpsweepError, listing
+from gpsweep.atomic import is_file, is_folder, located
+from gpsweep.errors import GpsweepError, listing, meant
 from gpsweep.models import caffe
 from gpsweep.models.names import COUNTER, fitted, shared, torn, translated, with_versions
 from gpsweep.models.weights import published
 
 SAFE = ".safetensors"
-ENDINGS = (".pt", ".pth", ".ckpt", SAFE, caffe.SUFFIX, ".bin", ".tar")  # the last as in model_best.pth.tar
+INDEX = ".index.json"  # names the parts that Hugging Face's libraries write large checkpoints in
+PARTS = (SAFE, ".bin")
+PART = re.compile(r"-\d+-of-\d+\.")
+ENDINGS = (".pt", ".pth", ".ckpt", SAFE, caffe.SUFFIX, ".bin", ".tar", INDEX)  # .tar as in model_best.pth.tar
 NESTED = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
 STATISTICS = ("running_mean", "running_var")  # of batch normalisation
 TRAINING_ONLY = "aux_classifier."  # torchvision's auxiliary head
@@ -80,7 +84,7 @@ def load(path: str | Path) -> dict[str, Tensor]:
 
     Args:
         path: a ``.pt``, ``.pth``, ``.ckpt``, ``.bin``, ``.tar`` (as PyTorch writes them), ``.safetensors`` or
-            ``.caffemodel`` file.
+            ``.caffemodel`` file, or the ``.index.json`` of one in parts.
 
     Returns:
         Name → tensor, on the CPU, names as they are in the file; of Caffe's, layer and number: ``conv1[0]``.
@@ -93,6 +97,8 @@ def load(path: str | Path) -> dict[str, Tensor]:
         return {
             f"{layer}[{n}]": blob for layer, own in caffe.read(file).items() for n, blob in enumerate(own)
         }
+    if _ending(file) == INDEX:
+        return {name: tensor for part in _parts(file) for name, tensor in load(part).items()}
     _check_inflated(file)
     content = _read(file)
     state = _state_dict(content)
@@ -179,7 +185,7 @@ def _error(file: Path, what: str) -> GpsweepError:
 def _found(path: str | Path) -> Path:
     """Return the file that a path names, if it is there and its ending is known."""
     file = located(path)
-    if _ending(file) not in ENDINGS:
+    if _ending(file) not in ENDINGS and not is_folder(file):
         raise _error(file, f"unknown ending; expected {listing(ENDINGS)}.")
     if not is_file(file):
         raise _error(file, f"no such file.{published(file.name) or _nearest(file)}")
@@ -187,7 +193,22 @@ def _found(path: str | Path) -> Path:
 
 
 def _ending(file: Path) -> str:
-    return file.suffix.lower()
+    return INDEX if file.name.lower().endswith(INDEX) else file.suffix.lower()
+
+
+def _parts(index: Path) -> list[Path]:
+    """Return the files beside an index that hold its weights."""
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        # No file elsewhere, and no further index.
+        fit = bool(names) and all(Path(name).name == name and name.endswith(PARTS) for name in names)
+    except OSError as error:
+        raise _error(index, f"cannot be read: {error.strerror or error}.") from error
+    except Exception:  # whatever else may be in a file of such a name
+        fit = False
+    if not fit:
+        raise _error(index, f"expected a weight_map, name → {' or '.join(PARTS)} file beside it.")
+    return [index.with_name(name) for name in names]
 
 
 def _kind(value: object) -> str:
@@ -202,15 +223,14 @@ def _nearest(file: Path) -> str:
         folder, beside = file.is_dir(), file.parent.is_dir()
     except OSError as error:
         return f" {error.strerror}."
-    if folder:
-        return " It is a folder."
-    if not beside:
+    if not folder and not beside:
         return f" Nor is there a folder {file.parent}."
-    names = sorted(p.name for p in file.parent.iterdir() if _ending(p) in ENDINGS and p.is_file())
-    near = get_close_matches(file.name, names, n=3, cutoff=0.5)
-    if near:
-        return f" Did you mean {' or '.join(near)}?"
-    return f" Checkpoints in its folder: {listing(names) if names else 'none'}."
+    there = file if folder else file.parent
+    names = sorted(path.name for path in there.iterdir() if _ending(path) in ENDINGS and path.is_file())
+    if not folder and (near := meant(get_close_matches(file.name, names, n=3, cutoff=0.5))):
+        return near
+    where = "It is a folder; checkpoints in it" if folder else "Checkpoints in its folder"
+    return f" {where}: {listing(names) or 'none'}."
 
 
 def _check_inflated(file: Path) -> None:
@@ -301,7 +321,8 @@ def _check_names(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tens
         if names
     ]
     if parts:
-        raise _error(file, f"its keys do not fit the network: {', '.join(parts)}.")
+        hint = f" It is a part of several, which their {INDEX} names." if PART.search(file.name) else ""
+        raise _error(file, f"its keys do not fit the network: {', '.join(parts)}.{hint}")
 
 
 def _check_kinds(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

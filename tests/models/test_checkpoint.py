@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pickle
 import re
@@ -146,7 +147,8 @@ def test_missing_file_offers_its_neighbours(tmp_path: Path, trained: State) -> N
     assert_refused(tmp_path / "zzz.pt", "no such file. Checkpoints in its folder: camvid_best.pt")
     assert_refused(tmp_path / "nowhere" / "a.pt", "no such file. Nor is there a folder")
     (tmp_path / "folder.pt").mkdir()
-    assert_refused(tmp_path / "folder.pt", "It is a folder")
+    assert_refused(tmp_path / "folder.pt", "It is a folder; checkpoints in it: none")
+    assert_refused(tmp_path, "It is a folder; checkpoints in it: camvid_best.pt")
 
 
 def test_unknown_ending(tmp_path: Path) -> None:
@@ -283,6 +285,50 @@ def test_one_of_several_networks_is_to_be_saved_alone(tmp_path: Path, trained: S
 def test_endings_that_are_met(tmp_path: Path, trained: State, name: str) -> None:
     torch.save({"state_dict": trained}, tmp_path / name)
     assert_restored(tmp_path / name, trained)
+
+
+def in_parts(folder: Path, state: State, ending: str) -> Path:
+    """Write a checkpoint as Hugging Face's libraries do above some size: two parts, and their index."""
+    names = [f"model-{number:05d}-of-00002{ending}" for number in (1, 2)]
+    shares = [dict(list(state.items())[:3]), dict(list(state.items())[3:])]
+    for name, share in zip(names, shares, strict=True):
+        (save_file if ending == ".safetensors" else torch.save)(share, folder / name)
+    known = {key: name for name, share in zip(names, shares, strict=True) for key in share}
+    index = folder / f"model{ending}.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": known}))
+    return index
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".bin"])
+def test_a_checkpoint_in_parts(tmp_path: Path, trained: State, ending: str) -> None:
+    index = in_parts(tmp_path, trained, ending)
+    assert_restored(index, trained)
+    first, second = sorted(tmp_path.glob("model-*"))
+    assert_refused(first, r"missing .*\. It is a part of several, which their \.index\.json names\.$")
+    second.unlink()
+    with pytest.raises(GpsweepError, match=rf"^model\.checkpoint={second}: no such file"):
+        restore(network(), index)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "[" * 100_000,
+        '{"weight_map": {}}',
+        '{"weight_map": {"a": 3}}',
+        '{"weight_map": {"a": "../a.bin"}}',
+        '{"weight_map": {"a": "/a.bin"}}',
+        '{"weight_map": {"a": "a.bin.index.json"}}',
+    ],
+    ids=["empty", "list", "deep", "nothing", "number", "above", "elsewhere", "itself"],
+)
+def test_an_index_of_nothing_beside_it(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.bin.index.json").write_text(content)
+    assert_refused(
+        tmp_path / "a.bin.index.json", r"expected a weight_map, name → \.safetensors or \.bin file"
+    )
 
 
 @pytest.mark.parametrize("key", ["model_state", "network", "ema", "params"])
