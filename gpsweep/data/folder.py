@@ -68,7 +68,7 @@ def folder(
         raise GpsweepError("data.images=null: expected a folder or a glob of images, or data.root")
     top = Path() if root is None else existing_folder(root, key="data.root", expected="a folder")
     truth, named = (None, ANY) if masks is None else _mask_folder(top, masks)
-    base, names = _images(top, "." if images is None else images, truth)
+    base, names = _images(top, "." if images is None else images, truth, named)
     where = base if split is None else list_file(base if root is None else top, split)
     if split is not None:
         names = _chosen(names, base, where, checked_limit(limit))
@@ -106,8 +106,8 @@ def _below(top: Path, path: str, *, key: str, expected: str) -> Path:
     return existing_folder(top / located(path), key=key, expected=expected)
 
 
-def _images(top: Path, images: str, masks: Path | None) -> tuple[Path, list[str]]:
-    """Find the folder that ids are relative to, and the images in it, sorted; ``masks`` is left out."""
+def _images(top: Path, images: str, masks: Path | None, named: str) -> tuple[Path, list[str]]:
+    """Find the folder that ids are relative to, and the images in it, sorted; masks are left out."""
     pattern = (top / located(images)).absolute()
     magic = (place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
     # a folder of such a name is meant as it stands
@@ -125,6 +125,9 @@ def _images(top: Path, images: str, masks: Path | None) -> tuple[Path, list[str]
         names = sorted(name for name in found if _wanted(name, IMAGES))
     if masks is not None and not base.is_relative_to(masks):
         names = [name for name in names if not (base / name).is_relative_to(masks)]
+    elif base == masks and named != ANY:
+        beside = {_renamed(_stem(name), named) for name in names}
+        names = [name for name in names if _stem(name) not in beside]
     if not names:
         raise GpsweepError(
             f"data.images={images}: no images found; expected {', '.join(sorted(IMAGES))} files"

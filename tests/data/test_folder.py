@@ -150,6 +150,17 @@ def test_masks_may_hold_colours(street: Path, mode: str) -> None:
         masked(street, values=colours, void=None)
 
 
+def test_masks_of_other_names_may_lie_beside_their_images(street: Path, mask: Maker) -> None:
+    for name in ("a", "b", "more/c"):
+        mask(street / "images" / f"{name}_mask.png", 1)
+    source = masked(street, masks="images/*_mask.png")
+    assert source.ids == ["a", "b", "more/c"]
+    assert source[2]["target"].unique().tolist() == [1]
+    (street / "images" / "b_mask.png").unlink()
+    with pytest.raises(GpsweepError, match=r"1 of 3 masks .* missing in .*images: b_mask\.png$"):
+        masked(street, masks="images/*_mask.png")
+
+
 @pytest.mark.parametrize("masks", ["labels/*_mask.png", "labels/*_mask"])
 def test_masks_may_be_called_otherwise(street: Path, mask: Maker, masks: str) -> None:
     for name, number in (("a", 0), ("b", 1), ("more/c", 0), ("a", 1)):
