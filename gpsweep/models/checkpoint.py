@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import datetime
 import json
 import pathlib
 import re
@@ -53,6 +54,13 @@ class Array:
 # What training loops save beside weights: their arguments, paths, scores and configurations. Nothing of
 # these does more when it is read than keep what it is given.
 DATA: list[Any] = [
+    range,
+    slice,
+    frozenset,
+    datetime.date,
+    datetime.datetime,
+    datetime.timedelta,
+    datetime.timezone,
     argparse.Namespace,
     pathlib.PosixPath,
     pathlib.PurePosixPath,

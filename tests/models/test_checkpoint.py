@@ -9,6 +9,7 @@ import pickle
 import re
 import sys
 from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path, PosixPath
 from threading import Lock
@@ -237,9 +238,15 @@ def test_objects_in_a_checkpoint_are_named(tmp_path: Path, content: Any) -> None
         np.bool_(True),
         np.array([71.5, 60.25]),
         np.random.RandomState(0).get_state(),
+        {"milestones": range(3), "part": slice(2), "frozen": frozenset({"stem"})},
+        {
+            "begun": datetime(2026, 1, 2, 3, tzinfo=UTC),
+            "day": date(2026, 1, 2),
+            "patience": timedelta(hours=1),
+        },
         OmegaConf.create({"lr": 0.1, "net": {"stages": [1, 2.5, "x", None, True], "same": "${lr}"}}),
     ],
-    ids=["arguments", "score", "count", "flag", "scores", "generator", "configuration"],
+    ids=["arguments", "score", "count", "flag", "scores", "generator", "plain", "times", "configuration"],
 )
 def test_what_training_loops_save_beside_weights(
     tmp_path: Path, trained: State, beside: Any, save: Callable[[Any, Path], None]
