@@ -15,8 +15,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from itertools import product, repeat
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -174,6 +175,8 @@ def tally(
     """Count what comes of the softmax at ε = 0 and at a point, as it is and by every CRF.
 
     Args:
+        cfg: the composed configuration.
+        parts: what it names.
         point: the point.
         places: which images.
         tried: the CRFs.
@@ -264,12 +267,15 @@ def processes(workers: int | None, tried: list[Crf]) -> Iterator[Labelled]:
     Args:
         workers: how many; None: as many as there are cores.
         tried: the CRFs.
+
+    Raises:
+        GpsweepError: if one of them dies.
     """
     workers = min(workers or os.cpu_count() or 1, len(tried))
     if workers == 1:
         yield lambda image, softmax: map(labelled, repeat(image), repeat(softmax), tried)
         return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_interrupts)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_depend)
     try:
         yield lambda image, softmax: pool.map(labelled, repeat(image), repeat(softmax), tried)
     except BrokenProcessPool as error:
@@ -280,9 +286,17 @@ def processes(workers: int | None, tried: list[Crf]) -> Iterator[Labelled]:
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts() -> None:
-    """Let the first process alone answer Ctrl-C."""
+def _depend() -> None:
+    """Let the first process alone answer Ctrl-C, and end with it, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_the_first, daemon=True).start()
+
+
+def _end_with_the_first() -> None:
+    first = parent_process()
+    assert first is not None
+    first.join()
+    os._exit(1)
 
 
 def ranked(tried: list[Crf], scores: NDArray[np.float64]) -> pd.DataFrame:

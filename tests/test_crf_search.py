@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +126,28 @@ def test_several_processes_find_the_same(terminal: Terminal, search: Search) -> 
         code, _, err = search(*SMALL, *FEW, f"search.workers={workers}", f"hydra.run.dir=by{workers}")
         assert code == 0, err
     assert table("by1") == table("by2")
+
+
+KILLED = """
+import os, signal
+import numpy as np
+from gpsweep.crf import Crf
+from gpsweep.crf_search import processes
+
+if __name__ == "__main__":
+    with processes(2, [Crf(iterations=1)] * 2) as by_each:
+        found = list(by_each(np.zeros((4, 4, 3), np.uint8), np.full((2, 4, 4), 0.5, np.float32)))
+        print(len(found), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signal")
+def test_no_process_outlives_the_first(tmp_path: Path) -> None:
+    """What they print ends with the last of them."""
+    (tmp_path / "killed.py").write_text(KILLED)
+    done = subprocess.run([sys.executable, "killed.py"], cwd=tmp_path, stdout=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"2\n")
 
 
 @pytest.mark.parametrize(
