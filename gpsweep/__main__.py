@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from gpsweep import config, trackers
 from gpsweep.command import stays, though_unread, typed, within_hydra
+from gpsweep.interrupts import TERMINATE, WARNINGS, StoppedError, hand_on, left_at_once
 
 config.register()
 
@@ -23,7 +24,7 @@ def main(cfg: DictConfig) -> float | None:
     """Run the composed configuration; a mistake of the user's ends in one message."""
     # Imports make hundreds of thousands of objects and no garbage: looking for some costs half a second.
     gc.disable()
-    with within_hydra():
+    with within_hydra(), left_at_once(TERMINATE, *WARNINGS):
         return one(cfg)
 
 
@@ -31,12 +32,10 @@ def one(cfg: DictConfig) -> float | None:
     """Compute one configuration, write and show its results, and return the best score."""
     tracker = trackers.build(cfg.tracker)
     from gpsweep import report, results
-    from gpsweep.interrupts import StoppedError, hand_on, hear_scheduler
     from gpsweep.report.terminal import best_table
     from gpsweep.run import run
 
     gc.enable()
-    hear_scheduler()
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         outcome = run(cfg, folder, command())

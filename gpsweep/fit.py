@@ -29,7 +29,7 @@ from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import joined, read
 from gpsweep.data.build import source_of
 from gpsweep.errors import GpsweepError, listing, unknown
-from gpsweep.interrupts import terminated_at_once
+from gpsweep.interrupts import TERMINATE, left_at_once
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
@@ -201,7 +201,7 @@ def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], he
         collate_fn=lesson,
     )
     ordered = loader(held, cfg.data.batch_size, workers=cfg.data.workers)
-    with quiet_lightning(), terminated_at_once():
+    with quiet_lightning(), left_at_once(TERMINATE):
         trainer = bare_trainer(
             f"accelerator={cfg.accelerator}",
             accelerator=cfg.accelerator,

@@ -56,7 +56,7 @@ class Interrupts:
         """Give the signals back to whose they were when this was made."""
         if _can_listen():
             for signum, handler in self._before.items():
-                signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+                signal.signal(signum, handler or signal.SIG_DFL)
 
     def at_point(self) -> None:
         """Raise what need not wait for the end of the batch."""
@@ -131,26 +131,29 @@ def hand_on(signum: int) -> None:
         subprocess.run(["scontrol", "requeue", job], check=False)
 
 
-def hear_scheduler() -> None:
-    """Within a job of SLURM's, hand on its signals in all that a run does, not in its batches alone."""
-    if "SLURM_JOB_ID" not in os.environ or not _can_listen():
-        return
-    for signum in (TERMINATE, *WARNINGS):
-        if signal.getsignal(signum) is signal.SIG_DFL:  # not submitit's
-            signal.signal(signum, leave)
-
-
 @contextmanager
-def terminated_at_once() -> Iterator[None]:
-    """End the process at once where a scheduler asks for it, not with Lightning's code 0."""
-    if not _can_listen():
-        yield
-        return
-    before = signal.signal(TERMINATE, leave)
+def left_at_once(*signals: int) -> Iterator[None]:
+    """End the process at once where a scheduler asks for it, by an exit that clears up.
+
+    By itself a warning would end it there and then, and Lightning lets SIGTERM end it with code 0. A run
+    hears them in its own way while it computes, see :class:`Interrupts`.
+
+    Args:
+        signals: SIGTERM, and warnings unless somebody hears them already, as submitit does.
+    """
+    before = {
+        signum: signal.getsignal(signum)
+        for signum in signals
+        if _can_listen() and (signum == TERMINATE or signal.getsignal(signum) is signal.SIG_DFL)
+    }
+    for signum in before:
+        signal.signal(signum, leave)
     try:
         yield
     finally:
-        signal.signal(TERMINATE, before)
+        for signum, handler in before.items():
+            if signal.getsignal(signum) is leave:  # a job that is requeued goes on to ignore what comes of it
+                signal.signal(signum, handler or signal.SIG_DFL)
 
 
 def leave(signum: int, frame: FrameType | None) -> None:

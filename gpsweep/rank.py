@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import config, ranks
 from gpsweep.errors import GpsweepError
-from gpsweep.interrupts import StoppedError
+from gpsweep.interrupts import TERMINATE, StoppedError, left_at_once
 
 PR_SET_PDEATHSIG = 1
 
@@ -30,8 +30,9 @@ def main(path: str, folder: str) -> int:
     from gpsweep.run import compute
 
     try:
-        # What is to be done, the first process says.
-        compute(cfg, parts_of(cfg), [], Path(folder), on_ready=lambda: ranks.ready(Path(path)))
+        with left_at_once(TERMINATE):
+            # What is to be done, the first process says.
+            compute(cfg, parts_of(cfg), [], Path(folder), on_ready=lambda: ranks.ready(Path(path)))
     except GpsweepError as error:
         print(f"gpsweep: process {os.environ['LOCAL_RANK']}: {error}", file=sys.stderr)
         return 1

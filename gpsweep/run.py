@@ -20,7 +20,7 @@ from gpsweep.command import stays
 from gpsweep.counting import count
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import worker_lost
-from gpsweep.interrupts import Interrupts, StoppedError, requeued, terminated_at_once
+from gpsweep.interrupts import Interrupts, StoppedError, requeued
 from gpsweep.measure import measure_missing
 from gpsweep.memo import Memo
 from gpsweep.module import GridModule, Task
@@ -251,7 +251,6 @@ def compute(
     total = sum(len(task.points) for task in tasks)
     trainer, device = parts.trainer, parts.trainer.strategy.root_device
     with (
-        terminated_at_once(),
         quiet_lightning(),
         ranks.further(trainer.num_devices, cfg, folder) as others,
         bar(cfg.progress if rank() == 0 else False, -(-total // trainer.world_size)) as on_point,

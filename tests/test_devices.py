@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,13 +19,17 @@ from networks import CLASSES
 from omegaconf import OmegaConf
 
 from gpsweep import results
+from gpsweep.config import Config
 from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import left_at_once
 from gpsweep.lightning import LightningEnvironment, Trainer
+from gpsweep.ranks import further
 from gpsweep.trainer import processes_started, rank, trainer_of
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
 AXES = ["eps=range(-1,1,0.5)", "label=argmax,random_onehot"]
+CONFIG = OmegaConf.structured(Config(model={}, data={}))
 
 
 def environment() -> dict[str, str]:
@@ -90,6 +95,19 @@ def test_processes_of_sruns_own_meet_as_slurm_says(monkeypatch: pytest.MonkeyPat
 def test_further_nodes_need_somebody_who_starts_their_processes() -> None:
     with pytest.raises(GpsweepError, match=r"trainer\.num_nodes=2: expected a process for each device"):
         trainer(devices=1, num_nodes=2)
+
+
+def test_a_warning_before_the_first_batch_leaves_nothing_of_further_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", "true")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = dict(os.environ)
+    with pytest.raises(SystemExit), left_at_once(signal.SIGUSR1), further(2, CONFIG, tmp_path):
+        assert [path.name for path in tmp_path.glob("*/*")] == ["config.yaml"]
+        signal.raise_signal(signal.SIGUSR1)
+    assert not [*tmp_path.iterdir()]
+    assert os.environ == before
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from commands import Terminal
 
-from gpsweep.interrupts import WARNINGS, hand_on, hear_scheduler, leave, leave_signals
+from gpsweep.interrupts import WARNINGS, hand_on, leave, leave_signals, left_at_once
 
 STATES = {
     "running": "JobState=RUNNING Reason=None PreemptTime=None",
@@ -150,16 +150,23 @@ def test_signals_are_whose_they_were_after_a_run(terminal: Terminal) -> None:
     assert {signum: signal.getsignal(signum) for signum in heard} == before
 
 
-def test_within_a_job_all_signals_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    hear_scheduler()
-    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL, "outside SLURM"
-    monkeypatch.setenv("SLURM_JOB_ID", "12")
-    own = signal.signal(signal.SIGUSR2, lambda *_: None)
+def test_what_a_scheduler_says_ends_a_process_unless_another_hears_it(asked: Path) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # submitit's way with it
+    own = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGUSR1)}
+    signal.signal(signal.SIGUSR2, lambda *_: None)
     submitits = signal.getsignal(signal.SIGUSR2)
-    hear_scheduler()
-    assert signal.getsignal(signal.SIGUSR1) is leave
-    assert signal.getsignal(signal.SIGUSR2) is submitits
-    assert own is signal.SIG_DFL
+    with left_at_once(signal.SIGTERM, *WARNINGS):
+        assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGUSR1) is leave
+        assert signal.getsignal(signal.SIGUSR2) is submitits
+    assert {signum: signal.getsignal(signum) for signum in own} == own
+
+
+def test_what_a_requeue_sends_is_ignored_to_the_end(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    with pytest.raises(SystemExit), left_at_once(signal.SIGTERM, *WARNINGS):
+        signal.raise_signal(signal.SIGUSR1)
+    assert asked.read_text() == "requeue 12\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 def reading(ready: Event) -> None:
