@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -99,16 +99,14 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
         return
     from gpsweep.lightning import find_free_network_port
 
-    environment = {
+    meeting = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(find_free_network_port()),
         "NODE_RANK": "0",
         "LOCAL_RANK": "0",
         "WORLD_SIZE": str(count),
     }
-    before = {key: os.environ.get(key) for key in environment}
-    os.environ.update(environment)
-    with tempfile.TemporaryDirectory(prefix="gpsweep-") as place:
+    with environment(meeting), tempfile.TemporaryDirectory(prefix="gpsweep-") as place:
         path = Path(place) / "config.yaml"
         values = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(values, dict)
@@ -116,10 +114,11 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
         known = {one.name: values[one.name] for one in fields(Config)}
         path.write_text(OmegaConf.to_yaml(OmegaConf.create(known)), encoding="utf-8")
         command = [sys.executable, "-m", "gpsweep.rank", str(path), str(folder)]
-        own = [os.environ | {"LOCAL_RANK": str(rank)} for rank in range(1, count)]
-        processes = [subprocess.Popen(command, env=each) for each in own]
-        ranks = Ranks(processes, path.parent, fresh=cfg.fresh)
+        ranks = Ranks([], path.parent, fresh=cfg.fresh)
         try:
+            for rank in range(1, count):
+                own = os.environ | {"LOCAL_RANK": str(rank)}
+                ranks.processes.append(subprocess.Popen(command, env=own))
             yield ranks
             ranks.end(PATIENCE)
         except BaseException as error:
@@ -132,11 +131,21 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
             # The next job of a sweep meets processes of its own.
             if distributed.is_available() and distributed.is_initialized():
                 distributed.destroy_process_group()
-            for key, value in before.items():
-                if value is None:
-                    os.environ.pop(key, None)
-                else:
-                    os.environ[key] = value
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment while the block runs."""
+    before = {key: os.environ.get(key) for key in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
 
 
 def ready(config: Path) -> None:

@@ -110,6 +110,15 @@ def test_a_warning_before_the_first_batch_leaves_nothing_of_further_processes(
     assert os.environ == before
 
 
+def test_where_no_process_can_be_started_the_next_job_does_not_take_itself_for_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError), further(2, CONFIG, tmp_path):
+        pass
+    assert not processes_started()
+
+
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=200
