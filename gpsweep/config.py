@@ -146,6 +146,20 @@ def quoted(arguments: Sequence[str]) -> list[str]:
     return [one(LIST_OF_RANGES.sub(r"\1=\2", argument)) for argument in plain]
 
 
+def check_builds_on_ours(cfg: DictConfig) -> None:
+    """Check that a run's configuration has its schema, which one of the user's own may leave out.
+
+    Raises:
+        GpsweepError: if it has not.
+    """
+    if not is_dataclass(OmegaConf.get_type(cfg)):
+        name = HydraConfig.get().job.config_name
+        raise GpsweepError(
+            f"--config-name={name}: expected a configuration that builds on gpsweep's own, by the line "
+            "defaults: [config, _self_]"
+        )
+
+
 def check_keys(cfg: DictConfig) -> None:
     """Check that a configuration has the keys of its schema; ``+key=value`` would add any other, unheeded.
 

@@ -120,6 +120,17 @@ def test_a_key_of_the_user_s_own_is_well_where_it_is_used(terminal: Terminal) ->
     assert "gpsweep: size: no such key." in refused(terminal, *SMALL, "eps=0", "+size=6")
 
 
+def test_a_primary_configuration_of_the_user_s_own_builds_on_ours(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    own = [f"--config-dir={terminal.folder}", "--config-name=own", *SMALL]
+    Path("own.yaml").write_text("eps: 0\nmodel: {}\ndata: {}\n")
+    expected = "gpsweep: --config-name=own: expected a configuration that builds on gpsweep's own"
+    assert expected in refused(terminal, *own[:2])
+    Path("own.yaml").write_text("defaults: [config, _self_]\neps: 0\n")
+    code, _, err = terminal(*own)
+    assert code == 0, err
+
+
 def test_what_omegaconf_says_is_said_once(terminal: Terminal) -> None:
     assert refused(terminal, "seed=${absent}").count("Interpolation key 'absent' not found") == 1
 
