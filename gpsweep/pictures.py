@@ -48,7 +48,7 @@ def note(folder: Path, point: Point, made: Sequence[Picture]) -> None:
 
 def clear(folder: Path) -> None:
     """Remove the pictures of a run that was in the folder before, and nothing else that lies there."""
-    for picture in _noted(folder)[1]:
+    for picture in noted(folder)[1]:
         (folder / FOLDER / Path(picture.file).name).unlink(missing_ok=True)
     (folder / FOLDER / INDEX).unlink(missing_ok=True)
 
@@ -61,7 +61,7 @@ def read(folder: Path, points: Sequence[Point], ids: Sequence[str]) -> tuple[Poi
         points: those of the run; pictures of any other are not its own.
         ids: of its images.
     """
-    point, pictures = _noted(folder)
+    point, pictures = noted(folder)
     if point not in points or not {picture.id for picture in pictures} <= set(ids):
         return Point(), {}
     try:
@@ -72,8 +72,8 @@ def read(folder: Path, points: Sequence[Point], ids: Sequence[str]) -> tuple[Poi
     return point, dict(zip(addresses, pictures, strict=True))
 
 
-def _noted(folder: Path) -> tuple[Point, list[Picture]]:
-    """Return what a run's folder says of its pictures; none where that cannot be read."""
+def noted(folder: Path) -> tuple[Point, list[Picture]]:
+    """Return the point that pictures in a run's folder show, and these; none where they cannot be told."""
     try:
         content = json.loads((folder / FOLDER / INDEX).read_text(encoding="utf-8"))
         return Point(**content["point"]), [

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
-from gpsweep import results
-from gpsweep.points import AXES
+from gpsweep import pictures, results
+from gpsweep.points import AXES, Point
 from gpsweep.results.outcome import read_info
 from gpsweep.results.selection import ranked
 
@@ -59,6 +59,7 @@ class Tracked:
             else nothing.
         files: the tables and the summary.
         pictures: a name and a PNG for each picture of the run.
+        captions: what those of images show, by the same names.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Tracked:
     held: Record
     files: list[Path]
     pictures: dict[str, Path]
+    captions: dict[str, str]
 
     def rows(self) -> Iterator[dict[str, float]]:
         """Yield one row an ε, ascending: ``eps``, ``base`` and ``CURVE/score``, … of all curves."""
@@ -160,7 +162,31 @@ def tracked(folder: Path) -> Tracked:
             for pattern in PICTURES
             for path in sorted(folder.glob(pattern))
         },
+        captions=captions(folder, dict(zip(map(_point, points), names, strict=True))),
     )
+
+
+def captions(folder: Path, names: Mapping[Point, str]) -> dict[str, str]:
+    """Return what the pictures of a run's images show, by the pictures' names.
+
+    Args:
+        folder: the run's.
+        names: those of its points' curves; pictures of another point are not its own.
+    """
+    point, shown = pictures.noted(folder)
+    if point not in names:
+        return {}
+    panels = f"{', '.join(pictures.PANELS)}; the point is {names[point]} eps={results.decimal(point.eps)}"
+    return {
+        f"{pictures.FOLDER}/{Path(each.file).stem}": (
+            f"{each.id}: {panels}; {each.right} pixels set right, {each.wrong} wrong"
+        )
+        for each in shown
+    }
+
+
+def _point(record: Record) -> Point:
+    return Point(**{axis: record[axis] for axis in AXES})
 
 
 def _held(summary: Mapping[str, Any]) -> Record:

@@ -295,8 +295,11 @@ def _media(content: Tracked) -> dict[str, Any]:
         title="score over ε",
         xname="eps",
     )
-    pictures = {name: wandb.Image(str(path)) for name, path in content.pictures.items()}
-    return {"points": table, "curves": chart, **{f"pictures/{k}": v for k, v in pictures.items()}}
+    pictures = {
+        f"pictures/{name}": wandb.Image(str(path), caption=content.captions.get(name))
+        for name, path in content.pictures.items()
+    }
+    return {"points": table, "curves": chart, **pictures}
 
 
 def _values(points: list[Record], key: str) -> list[float]:

@@ -10,7 +10,9 @@ from finished import ABSENT, Finished, name, write
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpsweep import pictures
 from gpsweep.errors import GpsweepError
+from gpsweep.points import Point
 from gpsweep.trackers import content, sweep_of
 from gpsweep.trackers.content import tracked, unique, word
 
@@ -117,6 +119,17 @@ def test_all_pictures_are_found(finished: Finished) -> None:
     for path in ("pictures/b.png", "pictures/a.png"):
         (finished.folder / path).write_bytes((finished.folder / "curves.png").read_bytes())
     assert list(tracked(finished.folder).pictures) == ["cost", "curves", "pictures/a", "pictures/b"]
+
+
+def test_pictures_of_images_say_what_they_show(finished: Finished) -> None:
+    shown = [pictures.Picture("changes-1.png", "street", 120, 30)]
+    pictures.note(finished.folder, Point(layer="encoder.down", iterations=2, eps=0.25), shown)
+    assert tracked(finished.folder).captions == {
+        "pictures/changes-1": "street: image, truth, base, point, changes; the point is "
+        "argmax/encoder_down/2x eps=0.25; 120 pixels set right, 30 wrong"
+    }
+    pictures.note(finished.folder, Point(eps=8), shown)
+    assert not tracked(finished.folder).captions, "of another run"
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:

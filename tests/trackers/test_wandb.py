@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 from finished import ABSENT, Finished, name, write
 
+from gpsweep import pictures
 from gpsweep.errors import GpsweepError
+from gpsweep.points import Point
 from gpsweep.track import build
 from gpsweep.trackers import send, wandb
 from gpsweep.trackers.content import group_name
@@ -154,6 +156,9 @@ def test_the_table_and_the_chart_hold_every_point(logged: tuple[Finished, str]) 
 
 def test_configuration_group_tags_pictures_and_files(sweep: Path) -> None:
     tracker = Wandb(tags=["a", "b"], project="curves", name="mine")
+    made = pictures.Picture("changes-1.png", "street", 120, 30)
+    pictures.note(sweep / "0", Point(eps=0.25), [made])
+    (sweep / "0" / "pictures" / made.file).write_bytes((sweep / "0" / "curves.png").read_bytes())
     tracker.log(sweep / "0", sweep=sweep)
     [run] = offline(sweep)
     content = summary(run)
@@ -163,6 +168,7 @@ def test_configuration_group_tags_pictures_and_files(sweep: Path) -> None:
     assert "tracker" not in content["config"]
     assert records(run, "run")[0]["run_group"] == "2026-01-02/03-04-05"
     assert len(list(run.glob("files/media/images/pictures/curves_*.png"))) == 1
+    assert history(run)[-1]["pictures/pictures/changes-1.caption"].startswith("street: image, truth, base")
     [files] = [artifact for artifact in records(run, "artifact") if artifact["type"] == "results"]
     kept = files["manifest"]["contents"]
     assert {entry["path"] for entry in kept} == {"results.csv", "per_class.csv", "summary.json"}
