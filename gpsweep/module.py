@@ -1,20 +1,19 @@
-"""The LightningModule: batch → counts → store, for ``Trainer.test``."""
+"""The LightningModule: batch → what is kept of it, for ``Trainer.test``."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from gpsweep.data.batch import Batch
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named
 from gpsweep.interrupts import Interrupts
 from gpsweep.lightning import LightningModule
-from gpsweep.memo import Memo
 from gpsweep.points import Point
 
 
@@ -27,20 +26,15 @@ class Task:
 
 
 class GridModule(LightningModule):
-    """Computes points on batches and hands every batch's counts on as soon as it is done.
+    """Computes points on batches and hands on what comes of every batch as soon as it is done.
 
     Args:
-        net: network in pixel space, see :class:`gpsweep.models.pixels.PixelNet`.
+        net: network in pixel space, see :class:`gpsweep.models.pixels.PixelNet`; it comes to the device.
         tasks: what is to be done, by all devices together.
         loader: makes the loader of batches, from their numbers.
+        evaluate: makes what is kept of a batch and points, as :func:`gpsweep.counting.count` does; it is told
+            the batch's ``number``, and what to call after every point as ``on_point``.
         keep: is given what comes of every batch.
-        evaluate: makes it of network, batch and points, as :func:`gpsweep.counting.count` does.
-        classes: how many classes the data has.
-        options: further arguments of :func:`gpsweep.engine.curve`.
-        vote: says which classes the nearest training images of a batch alone tell, from images and ids; None
-            where there are none.
-        memo: what is known of the network already.
-        device_name: what computes, in words.
         interrupts: signals that may end the run.
         on_point: called after every point, for a progress bar.
         on_batch: called after every batch.
@@ -52,13 +46,8 @@ class GridModule(LightningModule):
         tasks: Sequence[Task],
         *,
         loader: Callable[[Sequence[int]], Any],
-        keep: Callable[[Any], object],
         evaluate: Callable[..., Any],
-        classes: int,
-        options: Mapping[str, Any],
-        vote: Callable[[Tensor, Sequence[str]], Tensor] | None,
-        memo: Memo,
-        device_name: str,
+        keep: Callable[[Any], object],
         interrupts: Interrupts,
         on_point: Callable[[], None],
         on_batch: Callable[[], None],
@@ -66,19 +55,9 @@ class GridModule(LightningModule):
         super().__init__()
         # Fewer batches than devices leave some without any.
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self.net = net
-        self.tasks = list(tasks)
-        self.loader = loader
-        self.keep = keep
-        self.evaluate = evaluate
-        self.classes = classes
-        self.options = options
-        self.vote = vote
-        self.memo = memo
-        self.device_name = device_name
-        self.interrupts = interrupts
-        self.on_point = on_point
-        self.on_batch = on_batch
+        self.net, self.tasks = net, list(tasks)
+        self.loader, self.evaluate, self.keep = loader, evaluate, keep
+        self.interrupts, self.on_point, self.on_batch = interrupts, on_point, on_batch
         self.padded = False  # whether it was said
 
     def test_dataloader(self) -> Any:
@@ -102,20 +81,7 @@ class GridModule(LightningModule):
         self._say_padded(batch)
         task = self.tasks[batch_idx]
         with failures_named(batch, f"in batch {task.batch}", net=self.net):
-            found = self.evaluate(
-                self.net,
-                batch,
-                task.points,
-                classes=self.classes,
-                number=task.batch,
-                options=self.options,
-                memo=self.memo,
-                on_point=self._point_done,
-                device=self.device_name,
-            )
-        if self.vote is not None:
-            right = self.vote(batch["image"], batch["ids"]) == batch["target"]
-            found = replace(found, neighbours=right.tolist())
+            found = self.evaluate(batch, task.points, number=task.batch, on_point=self._point_done)
         self.keep(found)
         self.on_batch()
         self.interrupts.at_batch()

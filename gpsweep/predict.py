@@ -51,12 +51,10 @@ def predict(
     batch: Batch,
     points: Sequence[Point],
     *,
-    classes: int,
     number: int = 0,
     options: Mapping[str, Any] | None = None,
     memo: Memo | None = None,
     on_point: Callable[[], None] | None = None,
-    device: str = "",
 ) -> Predictions:
     """Predict the classes of one batch at some points; arguments are those of :func:`gpsweep.counting.count`.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,6 +20,7 @@ from gpsweep.atomic import check_writable
 from gpsweep.cache import Cache
 from gpsweep.command import stays
 from gpsweep.counting import count
+from gpsweep.data.batch import Batch
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import worker_lost
 from gpsweep.interrupts import Interrupts, StoppedError, requeued
@@ -25,6 +28,7 @@ from gpsweep.measure import measure_missing
 from gpsweep.memo import Memo
 from gpsweep.module import GridModule, Task
 from gpsweep.parts import Parts, parts_of
+from gpsweep.points import Point
 from gpsweep.predict import Spool, file_name, predict
 from gpsweep.prepare import prepare
 from gpsweep.progress import bar
@@ -32,6 +36,7 @@ from gpsweep.provenance import provenance
 from gpsweep.results import selection
 from gpsweep.results.groups import check_groups
 from gpsweep.results.outcome import Outcome
+from gpsweep.store import Chunk
 from gpsweep.trainer import device_name, quiet_lightning, rank
 from gpsweep.tuning import tune_ids
 
@@ -264,13 +269,8 @@ def compute(
                 loader(parts.source, cfg.data.batch_size, batches, workers=cfg.data.workers, device=device),
                 device,
             ),
+            evaluate=evaluation(parts, options=options, memo=memo, device=device_name(trainer)),
             keep=parts.keeper.put,
-            evaluate=count if parts.spool is None else predict,
-            classes=parts.classes,
-            options=options,
-            vote=parts.guides["knn"].vote if parts.guides else None,
-            memo=memo,
-            device_name=device_name(trainer),
             interrupts=interrupts,
             on_point=on_point,
             on_batch=others.check,
@@ -300,6 +300,28 @@ def compute(
             again=cfg.fresh,
         )
     return spent
+
+
+def evaluation(parts: Parts, *, device: str, **known: Any) -> Callable[..., Any]:
+    """Return what makes of a batch and points what is kept: counts, or predictions where there is no truth.
+
+    Args:
+        device: what computes, in words.
+        known: ``options`` and ``memo`` of :func:`gpsweep.counting.count`.
+    """
+    if parts.spool is not None:
+        return partial(predict, parts.net, **known)
+    counted: Callable[..., Chunk] = partial(count, parts.net, classes=parts.classes, device=device, **known)
+    if not parts.guides:
+        return counted
+    vote = parts.guides["knn"].vote
+
+    def beside_neighbours(batch: Batch, points: Sequence[Point], **own: Any) -> Chunk:
+        chunk = counted(batch, points, **own)
+        right = vote(batch["image"], batch["ids"]) == batch["target"]
+        return replace(chunk, neighbours=right.tolist())
+
+    return beside_neighbours
 
 
 def prepared(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
