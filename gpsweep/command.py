@@ -179,7 +179,7 @@ def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[
                 except known as error:
                     if full_errors():
                         raise
-                    print(f"gpsweep: {misspelt(error) or error}", file=sys.stderr)
+                    print(f"gpsweep: {misspelt(error) or in_words(error)}", file=sys.stderr)
                     return FAILED
                 except KeyboardInterrupt:
                     return stopped()

@@ -53,6 +53,11 @@ def test_a_traceback_is_shown_where_it_is_asked_for(monkeypatch: pytest.MonkeyPa
             main(error)
 
 
+def test_what_omegaconf_says_takes_one_line_and_names_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert layers(["model.mean=${absent}"]) == 1
+    assert capsys.readouterr().err == "gpsweep: model.mean: Interpolation key 'absent' not found\n"
+
+
 def test_ctrl_c_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:
         raise KeyboardInterrupt

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from gpsweep.command import told
 from gpsweep.errors import GpsweepError
 from gpsweep.points import GUIDES, LABELS
 from gpsweep.trackers import client
@@ -109,6 +110,7 @@ def specification(workspace: Any) -> dict[str, Any]:
     return content
 
 
+@told(Exception)  # the client fails in its own ways
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the specification, or save the view."""
     parser = argparse.ArgumentParser(
@@ -118,14 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--save", action="store_true", help="save it there; needs a login")
     options = parser.parse_args(arguments)
     entity, _, project = options.project.partition("/")
-    try:
-        if not (entity and project):
-            raise GpsweepError(f"{options.project}: expected ENTITY/PROJECT, such as my-team/gpsweep")
-        workspace = view(entity=entity, project=project)
-        print(workspace.save().url if options.save else json.dumps(specification(workspace), indent=2))
-    except Exception as error:  # the client fails in its own ways
-        print(f"gpsweep: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+    if not (entity and project):
+        raise GpsweepError(f"{options.project}: expected ENTITY/PROJECT, such as my-team/gpsweep")
+    workspace = view(entity=entity, project=project)
+    print(workspace.save().url if options.save else json.dumps(specification(workspace), indent=2))
     return 0
 
 
