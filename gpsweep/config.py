@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
@@ -222,11 +223,7 @@ def quoted_path(path: Path) -> str:
     ('out/a-b.pt', "'my (1), a=b'")
     """
     text = str(path)
-    if PLAIN.fullmatch(text):
-        return text
-    # Within quotes a backslash is one, but for those before a quote.
-    escaped = re.sub(r"\\+(?='|$)", r"\g<0>\g<0>", text).replace("'", "\\'")
-    return f"'{escaped}'"
+    return text if PLAIN.fullmatch(text) else QuotedString(text, Quote.single).with_quotes()
 
 
 def target_node(cfg: DictConfig, name: str, *, key: str, gives: str) -> DictConfig:
