@@ -63,25 +63,7 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
     if parts.spool is not None:
         submit(cfg, parts, parts.spool, folder)
         return None
-    wanted = parts.wanted
-    tune = None if cfg.select == "none" else tune_ids(cfg.data, parts.source)
-    groups = cfg.data.get("groups")
-    check_groups(groups, parts.source.ids)
-    info = {
-        **provenance(),
-        "dataset": parts.source.name,
-        "model": str(cfg.model.name),
-        "weights_sha256": parts.store.identity["model"]["weights"],
-        "layer_scale": cfg.layer_scale,
-        "command": command,
-        "config": OmegaConf.to_yaml(cfg, resolve=True),
-        "memory_format": cfg.memory_format,
-        "select": selection.plan(cfg.select, ids=parts.source.ids, seed=cfg.seed, tune=tune, groups=groups),
-    }
-    if groups is not None:
-        info["groups"] = groups
-    if parts.guides:
-        info["knn"] = parts.guides["knn"].about()
+    wanted, info = parts.wanted, about(cfg, parts, command)
     parts.store.describe({"model": info["model"], "dataset": info["dataset"]})
     if rank() == 0:
         record.note(folder, parts.store, wanted, info)
@@ -97,15 +79,42 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
     )
     if spent is None:
         return None
-    if not tasks and cfg.shards > 1 and (other := record.finished_beside(folder)):
-        tell(f"shard {cfg.shard} of {cfg.shards} was done before; the results of all are in {other}")
-        return None
-    if tasks and cfg.shards > 1 and (first := record.claim(claim, folder)):
-        tell(f"shard {cfg.shard} of {cfg.shards} is done; the results of all are being written in {first}")
+    if cfg.shards > 1 and (first := record.claim(claim, folder) if tasks else record.finished_beside(folder)):
+        done, are = ("is done", "are being written") if tasks else ("was done before", "are")
+        tell(f"shard {cfg.shard} of {cfg.shards} {done}; the results of all {are} in {first}")
         return None
     outcome = record.outcome(parts.store, wanted, info, {**spent, "start": before + spent["start"]})
     illustrate(cfg, parts, outcome, folder)
     return outcome
+
+
+def about(cfg: DictConfig, parts: Parts, command: str) -> dict[str, Any]:
+    """Return what is known of a run before its first batch, see :class:`gpsweep.results.outcome.Outcome`.
+
+    Args:
+        cfg: its configuration.
+        parts: what that names.
+        command: how it was started.
+
+    Raises:
+        GpsweepError: if ``data.tune_split`` names no images of the run, or ``data.groups`` not all.
+    """
+    ids, groups = parts.source.ids, cfg.data.get("groups")
+    check_groups(groups, ids)
+    tune = None if cfg.select == "none" else tune_ids(cfg.data, parts.source)
+    return {
+        **provenance(),
+        "dataset": parts.source.name,
+        "model": str(cfg.model.name),
+        "weights_sha256": parts.store.identity["model"]["weights"],
+        "layer_scale": cfg.layer_scale,
+        "command": command,
+        "config": OmegaConf.to_yaml(cfg, resolve=True),
+        "memory_format": cfg.memory_format,
+        "groups": groups,
+        "select": selection.plan(cfg.select, ids=ids, seed=cfg.seed, tune=tune, groups=groups),
+        **{name: guide.about() for name, guide in parts.guides.items()},
+    }
 
 
 def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) -> None:
