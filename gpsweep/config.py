@@ -19,7 +19,7 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.crf import Crf
-from gpsweep.errors import GpsweepError, offered, unknown_key
+from gpsweep.errors import GpsweepError, listing, offered, unknown_key
 
 PACKAGE = Path(__file__).resolve().parent
 PLAIN = re.compile(r"[\w./-]+", re.ASCII)
@@ -27,6 +27,15 @@ NESTED = re.compile(r"\w+(/\w+)+")  # the name of a group within another
 NOT_NAMES = re.compile(
     r"(?<![\w'\"./-])(null|true|false|inf|nan|\d[\d_]*(\.\d+)?(e[+-]?\d+)?)(?![\w'\"./-])", re.IGNORECASE
 )
+
+# What each file of a group has; conf/model/custom.yaml and conf/data/custom.yaml say what it means.
+NEEDED = {
+    "model": (
+        *("name", "net", "classes", "class_map", "checkpoint", "mean", "std", "scale", "channels"),
+        *("output", "divisor", "aliases"),
+    ),
+    "data": ("source", "batch_size", "workers"),
+}
 
 # A list of ranges, which Hydra cannot read; without the brackets it is the sweep that is meant.
 LIST_OF_RANGES = re.compile(r"^(\w+)=\[((?:[^\[\]]*,)?range\([^\[\]]*)\]$")
@@ -147,18 +156,26 @@ def quoted(arguments: Sequence[str]) -> list[str]:
     return [one(LIST_OF_RANGES.sub(r"\1=\2", argument)) for argument in plain]
 
 
-def check_builds_on_ours(cfg: DictConfig) -> None:
-    """Check that a run's configuration has its schema, which one of the user's own may leave out.
+def check_whole(cfg: DictConfig) -> None:
+    """Check that files of the user's own build on gpsweep's: the primary one, those of a model and data.
+
+    Args:
+        cfg: a run's configuration, as Hydra has composed it for this job.
 
     Raises:
-        GpsweepError: if it has not.
+        GpsweepError: naming the one that does not.
     """
+    hydra, expected = HydraConfig.get(), "expected a file that builds on gpsweep's own, by the line"
     if not is_dataclass(OmegaConf.get_type(cfg)):
-        name = HydraConfig.get().job.config_name
-        raise GpsweepError(
-            f"--config-name={name}: expected a configuration that builds on gpsweep's own, by the line "
-            "defaults: [config, _self_]"
-        )
+        raise GpsweepError(f"--config-name={hydra.job.config_name}: {expected} defaults: [config, _self_]")
+    for group, needed in NEEDED.items():
+        node = OmegaConf.select(cfg, group)
+        known = list(node) if isinstance(node, DictConfig) else needed
+        if absent := [key for key in needed if key not in known]:
+            raise GpsweepError(
+                f"{group}={hydra.runtime.choices.get(group)}: {expected} defaults: [custom, _self_]; it has "
+                f"no {listing(absent)}"
+            )
 
 
 def check_keys(cfg: DictConfig) -> None:

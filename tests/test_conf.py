@@ -33,6 +33,7 @@ def test_every_group_composes_and_says_where_things_come_from(group: str) -> Non
             continue  # the user's to say
         with initialize_config_dir(config.conf_folder(), version_base="1.3"):
             cfg = compose("config", overrides=[f"{group}={name}"])
+        assert set(config.NEEDED[group]) <= set(cfg[group])
         assert OmegaConf.select(
             cfg, {"model": "model.name", "data": "data.source._target_"}[group], default=""
         )

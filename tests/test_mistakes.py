@@ -120,14 +120,26 @@ def test_a_key_of_the_user_s_own_is_well_where_it_is_used(terminal: Terminal) ->
     assert "gpsweep: size: no such key." in refused(terminal, *SMALL, "eps=0", "+size=6")
 
 
-def test_a_primary_configuration_of_the_user_s_own_builds_on_ours(terminal: Terminal) -> None:
-    pictures(terminal.folder)
-    own = [f"--config-dir={terminal.folder}", "--config-name=own", *SMALL]
-    Path("own.yaml").write_text("eps: 0\nmodel: {}\ndata: {}\n")
-    expected = "gpsweep: --config-name=own: expected a configuration that builds on gpsweep's own"
-    assert expected in refused(terminal, *own[:2])
-    Path("own.yaml").write_text("defaults: [config, _self_]\neps: 0\n")
-    code, _, err = terminal(*own)
+@pytest.mark.parametrize(
+    ("file", "chosen", "base"),
+    [
+        ("own.yaml", "--config-name=own", "config"),
+        ("model/own.yaml", "model=own", "custom"),
+        ("data/own.yaml", "data=own", "custom"),
+    ],
+)
+def test_a_file_of_the_user_s_own_builds_on_ours(
+    terminal: Terminal, file: str, chosen: str, base: str
+) -> None:
+    path = pictures(terminal.folder) / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("label: argmax\n")
+    flags = [f"--config-dir={terminal.folder}", *([chosen] if "--" in chosen else [])]
+    line = f"defaults: [{base}, _self_]"
+    expected = f"gpsweep: {chosen}: expected a file that builds on gpsweep's own, by the line {line}"
+    assert expected in refused(terminal, *flags, *([] if "--" in chosen else [chosen]))
+    path.write_text(f"{line}\n")
+    code, _, err = terminal(*flags, *(each.replace(f"{chosen[:5]}custom", chosen) for each in SMALL), "eps=0")
     assert code == 0, err
 
 
