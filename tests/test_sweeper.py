@@ -107,7 +107,10 @@ def test_a_glob_finds_choices_that_look_like_numbers(terminal: Terminal) -> None
     [
         ("hydra.sweep.subdir='${sed}'", "gpsweep: hydra.sweep.subdir: Interpolation key 'sed' not found"),
         ("hydra.sweeper.max_batch_size=0", "gpsweep: hydra.sweeper.max_batch_size=0: expected at least 1"),
-        ("label=glob(*)", "gpsweep: label=glob(*): expected values"),
+        (
+            "label=glob(*)",
+            "gpsweep: label=glob(*): expected values, as in label=a,b; glob finds the files of a group alone",
+        ),
     ],
 )
 def test_a_sweep_that_cannot_begin_is_one_message(terminal: Terminal, override: str, says: str) -> None:
@@ -131,12 +134,6 @@ def test_a_list_of_ranges_is_the_sweep_that_is_meant(terminal: Terminal) -> None
     code, _, err = terminal(*swept)
     assert code == 1
     assert "add --multirun" in err
-
-
-def test_a_glob_has_no_points(terminal: Terminal) -> None:
-    code, _, err = terminal("-m", "label=glob(*)")
-    assert code == 1
-    assert "label=glob(*): expected values, as in label=a,b; glob finds the files of a group alone" in err
 
 
 def test_parameters_of_the_sweeper_from_the_command_line(terminal: Terminal) -> None:
