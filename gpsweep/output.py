@@ -10,8 +10,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpsweep.atomic import check_writable
-from gpsweep.command import in_words
+from gpsweep.atomic import check_writable, located
+from gpsweep.command import FAILED, in_words
 from gpsweep.errors import GpsweepError
 
 ROOM = 2**16  # bytes; more than Hydra writes, which ends in a traceback where it cannot
@@ -30,8 +30,11 @@ class OutputFolder(Callback):
 
     def _check(self, config: DictConfig, key: str) -> None:
         try:
-            check_writable(Path(OmegaConf.select(config, key)), key, room=ROOM)
+            folder = Path(OmegaConf.select(config, key))
+            if located(folder) != folder:
+                raise GpsweepError(f"{key}={folder}: Hydra does not look ~ up; expected {located(folder)}")
+            check_writable(folder, key, room=ROOM)
         except (GpsweepError, OmegaConfBaseException) as error:
             # Hydra turns what a callback raises into a warning and goes on; an exit it lets pass.
             print(f"gpsweep: {in_words(error)}", file=sys.stderr)
-            sys.exit(1)
+            sys.exit(FAILED)

@@ -245,6 +245,16 @@ def test_an_output_folder_that_cannot_be_written(terminal: Terminal) -> None:
     )
 
 
+@pytest.mark.parametrize(("flags", "key"), [([], "hydra.run.dir"), (["-m"], "hydra.sweep.dir")])
+def test_an_output_folder_below_the_user_s_own_is_not_called_so(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, flags: list[str], key: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    said = refused(terminal, *flags, f"{key}='~/runs'")
+    assert said == f"gpsweep: {key}=~/runs: Hydra does not look ~ up; expected /home/me/runs\n"
+    assert not Path("~").exists()
+
+
 def test_an_output_folder_on_a_full_disk(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty file can be made there, Hydra's are not empty."""
     write_bytes = Path.write_bytes
