@@ -156,7 +156,7 @@ def quoted(arguments: Sequence[str]) -> list[str]:
     return [one(LIST_OF_RANGES.sub(r"\1=\2", argument)) for argument in plain]
 
 
-def check_whole(cfg: DictConfig) -> None:
+def check_builds_on_ours(cfg: DictConfig) -> None:
     """Check that files of the user's own build on gpsweep's: the primary one, those of a model and data.
 
     Args:
