@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
 from gpsweep.points import AXES, from_columns
@@ -16,7 +16,7 @@ from gpsweep.results.findings import Findings
 if TYPE_CHECKING:
     import pandas as pd
 
-TOLD = ("layer", "signal", "step", "iterations")  # what a curve's name says besides label and refinement
+NAMED = ("layer", "signal", "step", "iterations")  # what a curve's name says besides label and refinement
 WORDS = {"flip": "a flip", "multiscale": "averaging over scales", "crf": "a dense CRF"}
 
 
@@ -86,6 +86,17 @@ def rivals(found: Sequence[Mark], delta: float, cost: float | None) -> Iterator[
     yield from (m for m in able if cost is None or m.cost <= cost)
 
 
+def named(rows: pd.DataFrame, row: Mapping[str, Any]) -> list[str]:
+    """Return what names a curve: its label, and of the rest but its refinement what is not always the same.
+
+    Args:
+        rows: the table of results.csv.
+        row: of one of the curve's points, in any table.
+    """
+    told = [axis for axis in NAMED if rows[axis].nunique() > 1]
+    return [row["label"], *(times_text(row[a]) if a == "iterations" else str(row[a]) for a in told)]
+
+
 def worth_drawing(found: Sequence[Mark]) -> bool:
     """Say whether gain against cost tells anything: at least two costs are known, the base's 1 among them."""
     return bool({round(mark.cost, 6) for mark in found if isfinite(mark.cost)} - {1.0})
@@ -113,10 +124,5 @@ def _name(rows: pd.DataFrame, place: int) -> str:
     row = results.records(rows.loc[[place]])[0]
     if not row["eps"]:
         return str(row["refine"])
-    told = [
-        times_text(row[axis]) if axis == "iterations" else str(row[axis])
-        for axis in TOLD
-        if rows[axis].nunique() > 1
-    ]
-    name = " · ".join([str(row["label"]), *told])
+    name = " · ".join(named(rows, row))
     return name if row["refine"] == "none" else f"{name} + {row['refine']}"

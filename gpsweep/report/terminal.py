@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpsweep import results, words
 from gpsweep.console import standard_output
 from gpsweep.metrics import ALPHA, is_segmentation
-from gpsweep.report.marks import marks
+from gpsweep.report.marks import marks, named
 from gpsweep.report.verdict import Verdict, additions, cost_of, costs_text, helps, verdict
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
@@ -170,27 +170,30 @@ def _notes(findings: Findings, chosen: pd.DataFrame) -> list[str]:
     if found.edge is not None:
         lines.append(f"eps {results.decimal(found.edge)} lies at the edge of the sweep: sweep further.")
     if found.doubt is not None:
-        lines.append(f"Not told from chance: {_doubt(found)}.")
+        lines.append(f"Not told from chance: {_doubt(found, findings.rows)}.")
     if _unexplained(chosen, held_out=held is not None):
         refined = "; of what is refined, for what perturbation adds as well" if findings.refined else ""
         lines.append(f"helps: the interval lies above zero, and an exact test says p < {ALPHA:g}{refined}")
     return lines + _refined(findings)
 
 
-def _doubt(found: Verdict) -> str:
+def _doubt(found: Verdict, rows: pd.DataFrame) -> str:
     """Say why a gain is not told from chance."""
     units = found.outcome.units
     word, few = "image" if units is found.outcome else "group", len(units.ids)
     if found.doubt == "few":
         return f"{few} {word}{'s are' if few > 1 else ' is'} too few"
     if found.doubt == "test" and found.p_value is not None:
-        point = f"{found.row['label']} at eps {results.decimal(found.row['eps'])}"
-        return f"of {point}, an exact test says p = {words.p(found.p_value)}"
+        return f"of {_point(rows, found.row)}, an exact test says p = {words.p(found.p_value)}"
     lies = "lies" if found.helpful == 1 else "lie"
     return (
         f"{found.helpful} of the {found.judged} intervals {lies} above zero; chance would put {found.chance} "
         "there"
     )
+
+
+def _point(rows: pd.DataFrame, row: dict[str, Any]) -> str:
+    return f"{', '.join(named(rows, row))} at eps {results.decimal(row['eps'])}"
 
 
 def _unexplained(chosen: pd.DataFrame, *, held_out: bool) -> bool:
@@ -208,7 +211,7 @@ def _refined(findings: Findings) -> list[str]:
         for mark in alone
     ]
     for row in additions(findings):
-        adds = f"{row['label']} at eps {results.decimal(row['eps'])} adds {_signed(row['added'])}"
+        adds = f"{_point(findings.rows, row)} adds {_signed(row['added'])}"
         interval = _interval(row["added_low"], row["added_high"])
         chance = "" if row["helps"] else ", no gain beyond chance"
         tuned = f" on the {row['n_tune']} images to choose on" if "n_tune" in row else ""

@@ -210,6 +210,12 @@ def test_inner_layers_and_iterations_are_named() -> None:
         r"argmax with \d iterations? at ε = 0\.\d times the activation’s RMS in layer a\.b",
         read(make(**grid)).text,
     )
+    several = grid | {"label": ["argmax", "ground_truth"], "step": ["sign", "rms"], "layer": ["input", "a.b"]}
+    text = read(make(**several)).text
+    assert re.search(r"argmax with \d iterations? and step (sign|rms) at ε = 0\.\d ", text)
+    assert re.search(
+        r"ground_truth with \d iterations? and step \w+, which .* at ε = 0\.\d grey levels", text
+    )
     absolute = read(make(**grid, info={"layer_scale": "absolute"})).text
     assert re.search(r"at ε = 0\.\d in layer a\.b", absolute)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,16 @@ def test_an_interval_above_zero_that_does_not_help_is_explained(
     assert line == f"{DEFINED}; of what is refined, for what perturbation adds as well"
 
 
+def test_a_point_is_named_by_all_that_tells_it_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    axes = {"step": ["sign", "rms"], "layer": ["input", "a.b"], "iterations": 2, "refine": ["none", "flip"]}
+    outcome = make(images=60, label="argmax", eps=[-0.3, 0, 0.3], costs={}, **axes)
+    monkeypatch.setattr(Findings, "p_value", lambda self, place: 0.1)
+    text = "\n".join(shown(outcome, 200))
+    one = r"argmax, (input|a\.b), (sign|rms), (1 iteration|2 iterations) at eps 0\.3"
+    assert re.search(rf"Not told from chance: of {one}, an exact test says p = 0\.100\.", text)
+    assert re.search(rf"on top of flip: {one} adds", text)
+
+
 def test_what_adds_no_more_than_chance_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = make(images=60, label="argmax", refine=["none", "flip"], costs={})
     told = [line for line in shown(outcome, 200) if line.startswith("on top of flip")]
@@ -206,7 +217,7 @@ def test_refinements_and_costs(select: dict[str, int] | None) -> None:
     )
     [flip] = [line for line in text if line.startswith("flip alone: gain +")]
     assert flip.endswith(", cost 2.0")
-    [added] = [line for line in text if line.startswith("on top of flip: argmax at eps 0.")]
+    [added] = [line for line in text if line.startswith("on top of flip: argmax, input at eps 0.")]
     assert added.endswith(", cost 6.4")
 
 
