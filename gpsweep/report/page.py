@@ -72,7 +72,7 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
     """
     outcome, rows, held = findings.outcome, findings.rows, findings.held
     style = looks.look(findings)
-    best = findings.best.sort_values("score", ascending=False, kind="stable")
+    best = selection.leading(findings.best, "score")
     found = verdict(findings)
     several_eps = rows["eps"].nunique() > 1
     html: str = template().render(
@@ -104,9 +104,7 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
         refined=findings.refined,
         costly=bool(outcome.info.get("cost")),
         best=results.records(best),
-        held=[]
-        if held is None
-        else results.records(held.sort_values("same_delta", ascending=False, kind="stable")),
+        held=[] if held is None else results.records(selection.leading(held, "same_delta")),
         split="" if held is None else selection.split_text(outcome),
         test=name_of(outcome),
         curves_shown=CURVES_SHOWN,

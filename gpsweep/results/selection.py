@@ -76,6 +76,17 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
     return chosen.assign(helps=(chosen["delta_low"] > 0) & judged)
 
 
+def leading(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return the curves of a table, the highest first, those of the oracle after all others.
+
+    Args:
+        table: one row a curve.
+        by: the column that they are compared in.
+    """
+    ranked = table.sort_values(by, ascending=False, kind="stable")
+    return ranked.sort_values("label", key=lambda label: label == ORACLE, kind="stable")
+
+
 def plan(
     select: str,
     *,

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,15 @@ QUIET = (
     "--hide-scrollbars",
 )
 DARK = "--blink-settings=preferredColorScheme=0"
-# Runs in a copy of the page: its sizes, and everything that it fetched.
+# A window is 500 pixels wide at least, a frame in it may be narrower.
+FRAME = '<body style="margin:0"><iframe style="border:0;width:{}px;height:1000px" srcdoc="{}"></iframe>'
+# Runs in a copy of the page: what it says, its sizes, and everything that it fetched.
 PROBE = """
 <script>addEventListener('load', () => {
   const boxes = [...document.querySelectorAll('figure svg')].map(svg => svg.getBoundingClientRect());
   const fetched = performance.getEntriesByType('resource').map(entry => entry.name);
-  document.body.dataset.probe = JSON.stringify({
+  parent.document.body.dataset.probe = JSON.stringify({
+    sentence: document.querySelector('.sentence').innerText,
     sizes: boxes.map(box => [Math.round(box.width), Math.round(box.height)]),
     wide: document.documentElement.scrollWidth, window: innerWidth, fetched,
     cut: [...document.querySelectorAll('.scroll')].map(box => box.scrollWidth - box.clientWidth),
@@ -75,19 +78,21 @@ def picture(path: Path, tmp_path: Path, *options: str) -> np.ndarray:
     return np.asarray(Image.open(target).convert("RGB")).astype(int)
 
 
-def probed(content: str, tmp_path: Path, width: int) -> tuple[dict[str, Any], str]:
-    """Return what a copy of the page says of itself at some width, and what it has become."""
+def probed(content: str, tmp_path: Path, width: int) -> dict[str, Any]:
+    """Return what a copy of the page says of itself at some width."""
     path = tmp_path / "probed.html"
-    path.write_text(content.replace("</body>", PROBE + "</body>"), encoding="utf-8")
-    dom = chromium(path, tmp_path / "profile", "--dump-dom", f"--window-size={width},1000")
+    path.write_text(FRAME.format(width, escape(content.replace("</body>", PROBE + "</body>"))), "utf-8")
+    dom = chromium(path, tmp_path / "profile", "--dump-dom", "--window-size=1600,1000")
     match = re.search(r'data-probe="([^"]*)"', dom)
     assert match, "the page did not load"
-    return json.loads(unescape(match[1])), dom
+    found: dict[str, Any] = json.loads(unescape(match[1]))
+    assert found["window"] == width
+    return found
 
 
-@pytest.mark.parametrize("width", [1200, 420])
+@pytest.mark.parametrize("width", [1200, 390])
 def test_drawings_have_a_size_and_nothing_is_fetched(html: Path, width: int, tmp_path: Path) -> None:
-    found, dom = probed(html.read_text(encoding="utf-8"), tmp_path, width)
+    found = probed(html.read_text(encoding="utf-8"), tmp_path, width)
     assert len(found["sizes"]) == 5
     assert all(w > 320 and h > 200 for w, h in found["sizes"])
     assert found["fetched"] == []
@@ -95,16 +100,17 @@ def test_drawings_have_a_size_and_nothing_is_fetched(html: Path, width: int, tmp
     assert len(found["cut"]) == 3
     assert not any(found["cut"]), "a table is cut off"
     assert not any(found["beyond"] + found["lists"]), "a name runs into what stands beside it"
-    assert "Guided perturbations help" in dom
+    assert found["sentence"].startswith("Guided perturbations help:")
 
 
-def test_on_paper_nothing_of_a_table_is_cut_off(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("width", "media"), [(718, "print"), (1100, "screen")])
+def test_nothing_of_a_wide_table_is_cut_off(width: int, media: str, tmp_path: Path) -> None:
     axes = {"label": ["argmax", "uniform"], "step": ["sign", "rms"], "iterations": [1, 3]}
     layers = ["input", "encoder.backbone.layer4.0.bottleneck_with_a_long_name.conv3_projection"]
     more = {"layer": layers, "refine": ["none", "multiscale"], "eps": [0, 0.5]}
     outcome = make(images=20, info={"select": {"seed": 0}}, costs={}, **axes, **more)
-    a4 = 718  # pixels between its margins; there is nothing to scroll with
-    found, _ = probed(page(Findings(outcome)).replace("@media print", "@media all"), tmp_path, a4)
+    # Between A4's margins lie 718 pixels; on paper there is nothing to scroll with.
+    found = probed(page(Findings(outcome)).replace(f"@media {media}", "@media all"), tmp_path, width)
     assert len(found["cut"]) == 5, "those of more curves, folded on the screen, as well"
     assert not any(found["cut"])
 

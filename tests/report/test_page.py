@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 class Reader(HTMLParser):
     """Collect the tags, the attributes and the text of a page, and check that its tags are closed."""
 
-    VOID = frozenset({"meta", "link", "br"})
+    VOID = frozenset({"meta", "link", "wbr"})
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -480,6 +480,14 @@ def test_the_time_of_one_command_is_not_that_of_all_batches() -> None:
     text = read(make(images=5, classes=3, label="argmax", eps=1, info={"times": stored})).text
     assert "All batches" not in text
     assert "Batches that this command computed 0 ms" in " ".join(text.split())
+
+
+def test_the_oracles_curves_stand_below_all_others() -> None:
+    outcome = make(images=20, label=["ground_truth", "argmax", "uniform"], info={"select": {"seed": 0}})
+    tables = page.page(Findings(outcome)).split('<table class="best')[1:]
+    for table in tables:
+        assert re.findall("</svg>(.*?)</span>", table)[-1] == "ground_<wbr>truth"
+    assert len(tables) == 2
 
 
 def test_many_curves_are_folded() -> None:
