@@ -11,6 +11,7 @@ from gpsweep.console import standard_output
 from gpsweep.metrics import ALPHA, is_segmentation
 from gpsweep.report.marks import marks, named
 from gpsweep.report.verdict import Verdict, additions, cost_of, costs_text, helps, verdict
+from gpsweep.results import selection
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
 
@@ -40,32 +41,22 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
     from rich.measure import Measurement
 
     console = console or standard_output()
-    outcome, rows, held = findings.outcome, findings.rows, findings.held
-    chosen = _ranked(findings.best, "score")
+    held = findings.held
     varying = [axis for axis in results.CURVE if axis == "label" or findings.best[axis].nunique() > 1]
-    score = "mIoU" if is_segmentation(outcome.task) else "accuracy"
-    base = f"base {rows['base'].iloc[0]:.2f}"
-    if (outcome.info.get("knn") or {}).get("accuracy") is not None:
-        base += f", plain k-NN {outcome.info['knn']['accuracy']:.2f}"
-    console.print()
-    for line in (
-        f"{_name(outcome, 'model')} on {_name(outcome, 'dataset')}: {score} {base}",
-        _fixed(chosen, varying),
-        *([] if held is None else _explained(held)),
-        *_grouped(outcome),
-        *(["cost: of an image alone, in forward passes"] if outcome.info.get("cost") else []),
-    ):
-        console.print(line, markup=False, soft_wrap=True)
     if held is None:
+        chosen = _few(findings.best, "score")
         cells = _plain_cells(chosen)
-        headings = ["eps", score, "gain", "95 % interval", "cost", "helps"]
+        headings = ["eps", _score(findings.outcome), "gain", "95 % interval", "cost", "helps"]
     else:
-        chosen = _ranked(held, "same_delta")
-        cells = _held_cells(chosen, rows)
+        chosen = _few(held, "same_delta")
+        cells = _held_cells(chosen, findings.rows)
         headings = ["tuned\neps", "\ngain", "held\neps", "out\ngain", "\n95 % interval", "\ncost", "\nhelps"]
-    costly = bool(outcome.info.get("cost")) and len(varying) + len(headings) <= FULL
+    costly = bool(findings.outcome.info.get("cost")) and len(varying) + len(headings) <= FULL
     if not costly:  # it is the last but one
         headings, cells = headings[:-2] + headings[-1:], [cell[:-2] + cell[-1:] for cell in cells]
+    console.print()
+    for line in _above(findings, _fixed(chosen, varying), costly=costly):
+        console.print(line, markup=False, soft_wrap=True)
     console.print()
     table = _table(chosen, varying, headings, cells)
     # Names are folded first. In a terminal narrower than that lines run on in the next one; nothing is left
@@ -85,13 +76,38 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
     console.print(str(folder / "report.html"), markup=False, soft_wrap=True)
 
 
-def _ranked(best: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Return the curves to be shown, the best first, after them the best of the oracle's."""
+def _few(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return the curves to be shown: the best, and after them the best of the oracle's."""
     import pandas as pd
 
-    ranked = best.sort_values(by, ascending=False, kind="stable")
+    ranked = selection.leading(table, by)
     oracle = ranked["label"] == results.ORACLE
     return pd.concat([ranked[~oracle].head(SHOWN), ranked[oracle].head(1)])
+
+
+def _score(outcome: Outcome) -> str:
+    return "mIoU" if is_segmentation(outcome.task) else "accuracy"
+
+
+def _above(findings: Findings, shared: str, *, costly: bool) -> list[str]:
+    """Return the lines above the table.
+
+    Args:
+        shared: what all curves share.
+        costly: whether the table tells costs.
+    """
+    outcome, held = findings.outcome, findings.held
+    base = f"base {findings.rows['base'].iloc[0]:.2f}"
+    if (outcome.info.get("knn") or {}).get("accuracy") is not None:
+        base += f", plain k-NN {outcome.info['knn']['accuracy']:.2f}"
+    told = costly or (outcome.info.get("cost") and findings.alone)  # what refines is told below the table
+    return [
+        f"{_name(outcome, 'model')} on {_name(outcome, 'dataset')}: {_score(outcome)} {base}",
+        shared,
+        *([] if held is None else _explained(held)),
+        *_grouped(outcome),
+        *(["cost: of an image alone, in forward passes"] if told else []),
+    ]
 
 
 def _table(

@@ -227,6 +227,15 @@ def test_plain_runs_speak_of_no_refinement_and_no_cost() -> None:
     assert "cost" not in text
 
 
+def test_costs_are_explained_only_where_they_are_told() -> None:
+    explained = "cost: of an image alone, in forward passes"
+    many = {"signal": ["eq5", "likelihood"], "layer": ["input", "a"], "step": ["sign", "rms"]}
+    grid: dict[str, Any] = {"images": 5, "classes": 3, "eps": [0, 1], "costs": {}}
+    assert explained in shown(make(**grid))
+    assert explained not in shown(make(**grid, **many)), "there is no room for them"
+    assert explained in shown(make(**grid, **many, refine=["none", "flip"])), "a flip's is told"
+
+
 @pytest.mark.parametrize(
     "axes", [{}, {"signal": ["eq5", "likelihood"]}, {"step": ["sign", "rms"], "iterations": 2}]
 )
