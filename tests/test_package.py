@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 import gpsweep
+
+FOLDER = Path(gpsweep.__file__).parent
+SHOWING = [path.relative_to(FOLDER) for path in FOLDER.rglob("*.py") if ">>> " in path.read_text("utf-8")]
 
 
 def test_the_engine_and_results_are_there_without_another_import() -> None:
@@ -24,10 +29,16 @@ def test_the_engine_and_results_are_there_without_another_import() -> None:
 def test_every_room_is_on_the_map() -> None:
     assert gpsweep.__doc__
     named = re.findall(r"``(\w+)``", gpsweep.__doc__)
-    folder = Path(gpsweep.__file__).parent
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
-    folders = {path.parent.name for path in folder.glob("*/__init__.py")}
+    files = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "__main__"}
+    folders = {path.parent.name for path in FOLDER.glob("*/__init__.py")}
     assert sorted(named) == sorted(files | folders)
+
+
+@pytest.mark.parametrize("path", SHOWING, ids=str)
+def test_the_examples_in_docstrings_hold(path: Path) -> None:
+    parts = [part for part in path.with_suffix("").parts if part != "__init__"]
+    found = doctest.testmod(import_module(".".join(["gpsweep", *parts])))
+    assert found.attempted and not found.failed
 
 
 def test_the_engine_needs_neither_hydra_nor_lightning_and_importing_the_package_no_torch() -> None:

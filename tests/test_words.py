@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 
 from gpsweep import words
-
-
-def test_the_examples_hold() -> None:
-    found = doctest.testmod(words)
-    assert (found.failed, found.attempted) == (0, 5)
 
 
 @pytest.mark.parametrize(
