@@ -116,10 +116,10 @@ def times_text(iterations: int) -> str:
 
 
 def folded(name: str, longest: int) -> str:
-    """Break a long name between its parts, and within a part only where that is too long for a line.
+    r"""Break a long name between its parts, and a part that is too long for a line at a dot if it can be.
 
-    >>> folded("layer a.b · step rms", 12)
-    'layer a.b\\nstep rms'
+    >>> folded("layer a.b · step rms", 12), folded("encoder.layer1.conv", 16)
+    ('layer a.b\nstep rms', 'encoder.layer1.\nconv')
     """
     lines = [""]
     for part in name.split(" · "):
@@ -127,7 +127,8 @@ def folded(name: str, longest: int) -> str:
         if len(joined) <= longest:
             lines[-1] = joined
         else:
-            lines += wrap(part, longest, break_on_hyphens=False)
+            broken = wrap(part.replace(".", ". "), longest, break_on_hyphens=False)
+            lines += [line.replace(". ", ".") for line in broken]
     return "\n".join(line for line in lines if line)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from gpsweep import metrics, pictures, results, words
 from gpsweep.atomic import save
@@ -133,6 +134,7 @@ def template() -> Template:
         seconds=words.seconds,
         passes=costs_text,
         helps=helps,
+        breakable=_breakable,
         count=_count,
         kinds=_kinds,
     )
@@ -250,6 +252,11 @@ def _coloured(svg: str) -> Markup:
     for colour, name in names.items():
         svg = svg.replace(colour, f"var(--{name})")
     return Markup(svg)  # made by us: names in it are shapes, not text
+
+
+def _breakable(name: object) -> Markup:
+    """Let a line end within a name, at a dot or an underscore."""
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))  # no entity has either
 
 
 def _kinds(changes: Sequence[Mapping[str, Any]], gains: str, losses: str) -> str:
