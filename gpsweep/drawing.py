@@ -25,6 +25,7 @@ from gpsweep.memo import Memo
 from gpsweep.metrics import FP, TP
 from gpsweep.pictures import Picture
 from gpsweep.points import Point
+from gpsweep.tally import meanings
 from gpsweep.views import sizes_of
 
 NONE = -1  # a pixel without truth, or predicted as no class of the data
@@ -213,8 +214,8 @@ def _classes(
     predicted: Tensor, channels: int, *, place: int, classes: int, class_map: Sequence[int] | None
 ) -> Tensor:
     """Return what an image's predicted channels stand for: a class of the data, or ``NONE``."""
-    numbers = torch.tensor(range(channels) if class_map is None else class_map, device=predicted.device)
-    return numbers.where((numbers >= 0) & (numbers < classes), NONE)[predicted[place]]
+    own = range(channels) if class_map is None else class_map
+    return meanings(own, classes=classes, none=NONE).to(predicted.device)[predicted[place]]
 
 
 def painted(classes: Classes) -> Colours:

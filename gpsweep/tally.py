@@ -11,6 +11,18 @@ from torch.nn.functional import one_hot
 from gpsweep.errors import GpsweepError
 
 
+def meanings(class_map: Sequence[int], *, classes: int, none: int) -> Tensor:
+    """Return the class of the data that each channel of a network stands for, ``(channels,)``.
+
+    Args:
+        class_map: as the configuration has it.
+        classes: how many classes the data has; numbers outside 0 … C−1 are no class of it.
+        none: what stands for those.
+    """
+    numbers = torch.tensor(class_map)
+    return numbers.where((numbers >= 0) & (numbers < classes), none)
+
+
 class Tally:
     """Counts the predictions for one batch whose truth does not change from point to point.
 
@@ -38,9 +50,8 @@ class Tally:
                     f"model.class_map: expected a class of the data for each of the network's {channels} "
                     f"channels, came {len(class_map)}"
                 )
-            numbers = torch.tensor(class_map, device=target.device)
             # One channel more than there are classes, for what is none of them.
-            self.lookup = numbers.where((numbers >= 0) & (numbers < classes), classes)
+            self.lookup = meanings(class_map, classes=classes, none=classes).to(target.device)
             channels = classes + 1
         if channels < classes:
             raise GpsweepError(
