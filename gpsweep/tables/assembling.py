@@ -17,6 +17,7 @@ from gpsweep.tables.running import Ended
 from gpsweep.tables.sheet import Sheet
 
 Done = tuple[Job, Path, Outcome]
+PAPER = ("paper_base", "paper_gp", "paper_seconds")
 
 
 def sheet(
@@ -101,12 +102,12 @@ def _explained(variant: Variant, done: Sequence[Done], entries: Sequence[Entry],
     if not done:
         return []
     over = " or ".join(dict.fromkeys(outcome.over for _, _, outcome in done))
-    notes = [f"gain: of GP over our base, with its 95 % paired bootstrap interval over {over}"]
+    notes = [f"gain: of guided perturbation (GP) over our base [paired 95 % bootstrap interval over {over}]"]
     if any(SPREAD in entry for entry in entries):
         notes.append("mean of seeds: ± standard deviation [95 % t interval of the mean over trainings]")
-    if small:
+    if small and any(entry.get(key) is not None for entry in entries for key in PAPER):
         notes.append("paper: what it reports of its own network and data, for orientation alone")
-    else:
+    if not small:
         others = {job.row.name: ", ".join(_other(variant, job, outcome)) for job, _, outcome in done}
         notes += [f"{name}: not compared with the paper: {other}" for name, other in others.items() if other]
     plans = [outcome.info["select"] for _, _, outcome in done if outcome.info.get("select")]

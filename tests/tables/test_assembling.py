@@ -90,6 +90,18 @@ def test_several_trainings_say_what_their_interval_is(tmp_path: Path) -> None:
     assert any("95 % t interval" in note for note in said.notes)
 
 
+@pytest.mark.parametrize(("name", "numbers"), [("table1", False), ("table4", True)])
+def test_the_papers_numbers_are_explained_where_there_are_any(
+    name: str, numbers: bool, tmp_path: Path
+) -> None:
+    table = definition.read(name)
+    job = jobs(table.small, tmp_path, [])[0]
+    results.write(make(images=8, classes=3, label="argmax", eps=[0, 0.5]), tmp_path)
+    found = sheet(name, table, [Ended(job, tmp_path)], small=True)
+    assert found.entries
+    assert any(note.startswith("paper: ") for note in found.notes) == numbers
+
+
 def test_how_long_a_forward_pass_took_is_one_line_a_row(tmp_path: Path) -> None:
     table = definition.read("table6")
     ended = []
