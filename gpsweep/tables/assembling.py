@@ -12,11 +12,11 @@ from gpsweep.results.outcome import Outcome, read
 from gpsweep.results.significance import name_of
 from gpsweep.tables.commands import Job
 from gpsweep.tables.definition import Definition, Variant
-from gpsweep.tables.entries import SPREAD, Entry, averaged, by_class, curve_of, gains, knn_accuracy, risen
+from gpsweep.tables.entries import SPREAD, Entry, averaged, by_class, curve_of, gains, risen
 from gpsweep.tables.running import Ended
 from gpsweep.tables.sheet import Sheet
 
-Done = tuple[Job, Path, Outcome]
+Done = tuple[Job, Outcome]
 PAPER = ("paper_base", "paper_gp", "paper_seconds")
 
 
@@ -42,7 +42,7 @@ def sheet(
         notes += [f"{each.job.name}: {each.problem}" for each in runs if each.problem]
         notes += [f"{each.job.name}: {_submission(each.folder)}" for each in runs if _submits(each)]
         own = [
-            (each.job, each.folder, read(each.folder))
+            (each.job, read(each.folder))
             for each in runs
             if each.folder is not None and not each.job.row.submit
         ]
@@ -81,7 +81,7 @@ def _images(count: int | None, data: str | None) -> str:
 
 def _entries(kind: str, variant: Variant, done: Sequence[Done]) -> list[Entry]:
     found: list[Entry] = []
-    for job, folder, outcome in done:
+    for job, outcome in done:
         for line in job.row.lines:
             curve = curve_of(outcome, line.where)
             if kind == "classes":
@@ -90,7 +90,7 @@ def _entries(kind: str, variant: Variant, done: Sequence[Done]) -> list[Entry]:
                 continue
             entry = gains(curve, line, compared=not _other(variant, job, outcome))
             setting = f"{job.name}, {line.name}" if line.name else job.name
-            found.append({"setting": setting, **entry, **(knn_accuracy(folder) if kind == "seeds" else {})})
+            found.append({"setting": setting, **entry})
     if kind == "seeds" and len(found) > 1:
         mean = {"setting": f"{done[0][0].row.name}, mean of {len(found)} seeds", **averaged(found)}
         return [*found, mean]
@@ -101,19 +101,19 @@ def _explained(variant: Variant, done: Sequence[Done], entries: Sequence[Entry],
     """Say what the columns mean, and what they come from."""
     if not done:
         return []
-    over = " or ".join(dict.fromkeys(outcome.over for _, _, outcome in done))
+    over = " or ".join(dict.fromkeys(outcome.over for _, outcome in done))
     notes = [f"gain: of guided perturbation (GP) over our base [paired 95 % bootstrap interval over {over}]"]
     if any(SPREAD in entry for entry in entries):
         notes.append("mean of seeds: ± standard deviation [95 % t interval of the mean over trainings]")
     if small and any(entry.get(key) is not None for entry in entries for key in PAPER):
         notes.append("paper: what it reports of its own network and data, for orientation alone")
     if not small:
-        others = {job.row.name: ", ".join(_other(variant, job, outcome)) for job, _, outcome in done}
+        others = {job.row.name: ", ".join(_other(variant, job, outcome)) for job, outcome in done}
         notes += [f"{name}: not compared with the paper: {other}" for name, other in others.items() if other]
-    plans = [outcome.info["select"] for _, _, outcome in done if outcome.info.get("select")]
+    plans = [outcome.info["select"] for _, outcome in done if outcome.info.get("select")]
     if plans:
         chosen = "data.tune_split" if any("tune" in plan for plan in plans) else "one half of the images"
-        tests = dict.fromkeys(name_of(outcome) for _, _, outcome in done)
+        tests = dict.fromkeys(name_of(outcome) for _, outcome in done)
         notes += [
             "tuned on the same images: ε was chosen on the images that it is judged on, as the paper does",
             f"held out: ε was chosen on {chosen}, gain and p are of the others; p: {' or '.join(tests)}",
@@ -124,7 +124,7 @@ def _explained(variant: Variant, done: Sequence[Done], entries: Sequence[Entry],
 def _origins(done: Sequence[Done]) -> list[str]:
     """Say what rows were judged on, and how long a plain forward pass took: of several runs, from … to …."""
     taken: dict[tuple[str, str | None], list[float]] = {}
-    for job, _, outcome in done:
+    for job, outcome in done:
         text = f"{job.row.name}: {_images(len(outcome.ids), outcome.info.get('dataset'))}"
         known = outcome.info.get("cost")
         seconds = taken.setdefault((text, outcome.info.get("device") if known else None), [])

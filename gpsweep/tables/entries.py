@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from math import isfinite, sqrt
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -79,8 +77,8 @@ def gains(outcome: Outcome, line: Line, *, compared: bool = False) -> Entry:
     entry: Entry = {"paper_base": line.base, "paper_gp": line.gp, "paper_seconds": line.seconds}
     entry |= {"images": len(outcome.ids), "base": float(rows["base"].iloc[0])}
     if line.eps is not None:
-        entry |= _at(outcome, rows, "fixed", place_at(outcome.points, line.eps))
-        entry["fixed_p"] = findings.p_value(place_at(outcome.points, line.eps))
+        place = place_at(outcome.points, line.eps)
+        entry |= _at(outcome, rows, "fixed", place) | {"fixed_p": findings.p_value(place)}
     same = selection.choose(outcome.points, rows["score"].tolist())[0]
     entry |= _at(outcome, rows, "same", same)
     if findings.split is not None:
@@ -91,7 +89,8 @@ def gains(outcome: Outcome, line: Line, *, compared: bool = False) -> Entry:
     if compared and line.base is not None and line.gp is not None:
         ours = entry["same_score"] if line.eps is None else entry["fixed_score"]
         entry |= {"difference_base": entry["base"] - line.base, "difference_gp": ours - line.gp}
-    return entry | _times(outcome)
+    knn = outcome.info.get("knn") or {}
+    return entry | {"knn_accuracy": knn.get("accuracy")} | _times(outcome)
 
 
 GAIN = {"gain": "delta", "low": "low", "high": "high"}
@@ -130,15 +129,8 @@ def _times(outcome: Outcome) -> Entry:
     return {}
 
 
-def knn_accuracy(folder: Path) -> Entry:
-    """Return how often the neighbours alone are right, in %, as far as a run's summary says it."""
-    content = json.loads((folder / results.SUMMARY).read_text(encoding="utf-8"))
-    value = (content.get("knn") or {}).get("accuracy")
-    return {} if value is None else {"knn_accuracy": float(value)}
-
-
 def averaged(entries: Sequence[Entry]) -> Entry:
-    """Return the mean over training seeds.
+    """Return the mean over training seeds, two at least.
 
     The standard deviations are under ``spread``; the bounds of a gain are those of its mean, as new trainings
     would give it, see :func:`t_interval`.
@@ -146,7 +138,7 @@ def averaged(entries: Sequence[Entry]) -> Entry:
     known = [key for key in AVERAGED if all(entry.get(key) is not None for entry in entries)]
     paper = {key: entries[0].get(key) for key in ("paper_base", "paper_gp")}
     means = {key: mean(entry[key] for entry in entries) for key in known}
-    spread = {key: stdev(entry[key] for entry in entries) for key in known} if len(entries) > 1 else {}
+    spread = {key: stdev(entry[key] for entry in entries) for key in known}
     bounds: Entry = {}
     for name in ("same", "held"):
         if f"{name}_gain" in spread:
