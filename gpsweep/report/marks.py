@@ -8,7 +8,6 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
-from gpsweep.points import AXES, from_columns
 from gpsweep.report.look import times_text
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings
@@ -50,10 +49,10 @@ def marks(findings: Findings) -> list[Mark]:
     The oracle is left out, whose gain nobody can have, and so are curves that are best at ε = 0. Where ε is
     chosen on some of the images, gains are those of the others.
     """
-    rows, held = findings.rows, findings.split
-    chosen = findings.best.index if held is None else _places(rows, held)
-    curves = [place for place in chosen if rows["eps"][place] and rows["label"][place] != results.ORACLE]
-    places = [*curves, *findings.alone.values()]
+    rows = findings.rows
+    chosen = rows.loc[(findings.best if findings.split is None else findings.split).index]
+    moved = (chosen["eps"] != 0) & (chosen["label"] != results.ORACLE)
+    places = [*chosen.index[moved], *findings.alone.values()]
     deltas, bounds = _gains(findings, places)
     return [
         Mark(
@@ -100,14 +99,6 @@ def named(rows: pd.DataFrame, row: Mapping[str, Any]) -> list[str]:
 def worth_drawing(found: Sequence[Mark]) -> bool:
     """Say whether gain against cost tells anything: at least two costs are known, the base's 1 among them."""
     return bool({round(mark.cost, 6) for mark in found if isfinite(mark.cost)} - {1.0})
-
-
-def _places(rows: pd.DataFrame, held: pd.DataFrame) -> list[int]:
-    """Return where the points chosen on some of the images are in the grid."""
-    points = from_columns({axis: rows[axis].tolist() for axis in AXES})
-    curves = held.assign(eps=held["tune_eps"])
-    where = {point: place for place, point in enumerate(points)}
-    return [where[point] for point in from_columns({axis: curves[axis].tolist() for axis in AXES})]
 
 
 def _gains(findings: Findings, places: list[int]) -> tuple[Sequence[float], Sequence[tuple[float, float]]]:

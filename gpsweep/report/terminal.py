@@ -10,7 +10,7 @@ from gpsweep import results, words
 from gpsweep.console import standard_output
 from gpsweep.metrics import ALPHA, is_segmentation
 from gpsweep.report.marks import marks, named
-from gpsweep.report.verdict import Verdict, additions, cost_of, costs_text, helps, verdict
+from gpsweep.report.verdict import Verdict, additions, costs_text, helps, verdict
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
@@ -156,10 +156,10 @@ def _held_cells(held: pd.DataFrame, rows: pd.DataFrame) -> list[tuple[str, ...]]
             results.decimal(row["tune_eps"]),
             _signed(row["held_delta"]),
             _interval(row["held_low"], row["held_high"]),
-            _cost(cost_of(rows, row | {"eps": row["tune_eps"]})),
+            _cost(rows["cost"][place]),
             helps(row, held_out=True),
         )
-        for row in results.records(held)
+        for place, row in zip(held.index, results.records(held), strict=True)
     ]
 
 

@@ -164,6 +164,8 @@ def halves(ids: Sequence[str], select: Mapping[str, Any]) -> tuple[Places, Place
 def held_out(outcome: Outcome, rows: pd.DataFrame) -> pd.DataFrame | None:
     """Return the table of selection.csv, one row a curve; None if the outcome's ε is not to be chosen so.
 
+    Its index holds the places of the points chosen on some of the images, as that of :func:`best` does.
+
     Two answers beside each other, deltas in percentage points with their 95 % intervals:
 
     - ``same_…``: ε chosen on all images, and judged on the same ones, as the paper does;
@@ -207,7 +209,7 @@ def held_out(outcome: Outcome, rows: pd.DataFrame) -> pd.DataFrame | None:
         "held_high": bounds[:, 1],
         "p_value": [p_value(point, base, outcome.task) for point in points],
     }
-    table = pd.DataFrame(content)
+    table = pd.DataFrame(content, index=chosen)
     clear = (table["held_low"] > 0) & (table["p_value"] < metrics.ALPHA)
     return table.assign(helps=clear & (table["label"] != ORACLE) & (table["tune_eps"] != 0))
 
