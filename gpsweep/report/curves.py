@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpsweep import results, words
 from gpsweep.atomic import save
-from gpsweep.report.look import GRID, MARKERS, MUTED, PAPER, Look, folded, look, styled, times_text, unit
+from gpsweep.report.look import MARKERS, MUTED, PAPER, Look, cleared, folded, look, styled, times_text, unit
 from gpsweep.results.findings import Findings
 
 if TYPE_CHECKING:
@@ -36,13 +36,24 @@ def draw(findings: Findings, folder: Path) -> tuple[Path, Path]:
         the two paths.
     """
     with styled():
-        picture = figure(findings.rows, look(findings))
-        png = BytesIO()
-        picture.savefig(png, format="png", dpi=200)
-        return (
-            save(folder / "curves.png", png.getvalue()),
-            save(folder / "curves.svg", svg(picture).encode()),
-        )
+        return saved(figure(findings.rows, look(findings)), folder / "curves")
+
+
+def saved(picture: Figure, path: Path) -> tuple[Path, Path]:
+    """Write a figure as PNG and SVG.
+
+    Args:
+        path: where, without an ending.
+
+    Returns:
+        the two paths.
+    """
+    png = BytesIO()
+    picture.savefig(png, format="png", dpi=200, facecolor=PAPER)
+    return (
+        save(path.with_name(f"{path.name}.png"), png.getvalue()),
+        save(path.with_name(f"{path.name}.svg"), svg(picture).encode()),
+    )
 
 
 def figure(rows: pd.DataFrame, style: Look) -> Figure:
@@ -151,10 +162,7 @@ def _panel(
     base: bool,
     ylabel: bool,
 ) -> None:
-    axes.set_facecolor("none")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
+    cleared(axes)
     _levels(axes, part, limits, base=base)
     if part["eps"].nunique() > 1:
         _lines(axes, part, style, limits)

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpsweep.metrics import is_segmentation
 from gpsweep.results.findings import Findings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 INK, MUTED, GRID, PAPER = "#1b222c", "#66707c", "#e4e8ec", "#ffffff"
 # Told apart with every common kind of colour vision: hue and lightness differ, and so do the markers.
@@ -130,6 +133,14 @@ def folded(name: str, longest: int) -> str:
             broken = wrap(part.replace(".", ". "), longest, break_on_hyphens=False)
             lines += [line.replace(". ", ".") for line in broken]
     return "\n".join(line for line in lines if line)
+
+
+def cleared(axes: Axes) -> None:
+    """Leave of axes what a curve needs: the lines on the left and below, and a pale grid of heights."""
+    axes.set_facecolor("none")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
 
 
 @contextmanager

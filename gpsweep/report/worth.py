@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpsweep.atomic import save
-from gpsweep.report.curves import svg
-from gpsweep.report.look import GRID, INK, MARKERS, MUTED, PAPER, Look, folded, look, styled
+from gpsweep.report.curves import saved
+from gpsweep.report.look import INK, MARKERS, MUTED, PAPER, Look, cleared, folded, look, styled
 from gpsweep.report.marks import Mark, front, marks, worth_drawing
 from gpsweep.results.findings import Findings
 
@@ -59,12 +57,8 @@ def draw(findings: Findings, folder: Path) -> str | None:
         return None
     with styled():
         picture = figure(found, look(findings), held_out=findings.split is not None)
-        png = BytesIO()
-        picture.savefig(png, format="png", dpi=240, facecolor=PAPER)
-        text = svg(picture)
-    save(folder / "cost.png", png.getvalue())
-    save(folder / "cost.svg", text.encode())
-    return text
+        _, path = saved(picture, folder / "cost")
+    return path.read_text(encoding="utf-8")
 
 
 def figure(found: Sequence[Mark], style: Look, *, held_out: bool) -> Figure:
@@ -79,10 +73,7 @@ def figure(found: Sequence[Mark], style: Look, *, held_out: bool) -> Figure:
     picture = Figure(figsize=SIZE, layout="constrained")
     picture.patch.set_alpha(0)
     axes = picture.subplots()
-    axes.set_facecolor("none")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
+    cleared(axes)
     axes.axhline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
     known = sorted((mark for mark in found if isfinite(mark.cost)), key=lambda mark: (mark.cost, mark.delta))
     best = front(known)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
-from gpsweep.atomic import save
-from gpsweep.report.curves import figure, svg
-from gpsweep.report.look import COLOURS, GRID, MUTED, PAPER, look, styled
+from gpsweep.report.curves import figure, saved
+from gpsweep.report.look import COLOURS, MUTED, PAPER, cleared, look, styled
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
 
@@ -39,11 +37,11 @@ def draw(kind: str, panels: Sequence[tuple[str, Panel]], name: str, folder: Path
     """
     with styled():
         if kind == "networks":
-            return _saved(networks([panel for _, panel in panels]), folder / name)
-        paths = []
+            return [*saved(networks([panel for _, panel in panels]), folder / name)]
+        paths: list[Path] = []
         for key, (_, outcome) in panels:
             findings = Findings(outcome)
-            paths += _saved(figure(findings.rows, look(findings)), folder / f"{name}-{key}")
+            paths += saved(figure(findings.rows, look(findings)), folder / f"{name}-{key}")
         return paths
 
 
@@ -68,9 +66,7 @@ def _panel(axes: Axes, title: str, outcome: Outcome) -> None:
     findings = Findings(outcome)
     rows, best = findings.rows.sort_values("eps"), results.records(findings.best)[0]
     colour = COLOURS[best["label"]]
-    axes.set_facecolor("none")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=GRID, linewidth=0.7)
+    cleared(axes)
     axes.axhline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.fill_between(
         rows["eps"], rows["delta_low"], rows["delta_high"], color=colour, alpha=0.14, linewidth=0
@@ -83,12 +79,3 @@ def _panel(axes: Axes, title: str, outcome: Outcome) -> None:
     depth = max(-2 * reach, min(-0.15 * reach, 1.1 * rows["delta_low"].min()))
     axes.set_ylim(depth, 1.3 * reach)
     axes.set_title(f"{title}\nbase {best['base']:.2f}, best {best['score']:.2f}", loc="left", fontsize=9)
-
-
-def _saved(picture: Figure, path: Path) -> list[Path]:
-    png = BytesIO()
-    picture.savefig(png, format="png", dpi=200)
-    return [
-        save(path.with_name(f"{path.name}.png"), png.getvalue()),
-        save(path.with_name(f"{path.name}.svg"), svg(picture).encode()),
-    ]
