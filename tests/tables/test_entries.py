@@ -88,6 +88,13 @@ def test_time_is_that_of_the_curve() -> None:
     assert entry["paper_seconds"] == 0.33 and "held_eps" not in entry, "without select there is no half"
 
 
+def test_what_the_neighbours_alone_tell_is_that_of_the_run() -> None:
+    whole = outcome(label=["argmax"])
+    assert gains(curve_of(whole, {}), Line())["knn_accuracy"] is None
+    asked = replace(whole, info={"knn": {"accuracy": 98.2, "k": 5}})
+    assert gains(curve_of(asked, {}), Line())["knn_accuracy"] == 98.2
+
+
 def test_classes_add_up_to_their_mean() -> None:
     whole = outcome(label=["argmax"], classes=5)
     paper = {whole.classes[0]: [50.0, 51.0], whole.classes[1]: [40.0, 39.0], "mean": [45.0, 45.5]}
