@@ -441,6 +441,11 @@ def test_a_run_whose_counts_are_gone_does_not_keep_the_others_from_a_report(
     with pytest.warns(UserWarning, match="identity.json: expected the identity of stored counts"):
         assert report(["runs"]) == 0
     assert capsys.readouterr().out.split() == ["runs/0/report.html", "runs/1/report.html"]
+    Path("runs/0/counts.npz").write_bytes(b"torn")
+    with pytest.warns(UserWarning) as said:
+        assert report(["runs"]) == 0
+    assert "runs/0/counts.npz: expected the counts of a run" in str(said[0].message)
+    assert capsys.readouterr().out.split() == ["runs/1/report.html"]
 
 
 def test_what_was_to_be_computed_afresh_goes_on_where_it_was_stopped(

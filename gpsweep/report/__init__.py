@@ -41,10 +41,10 @@ def render(folder: Path) -> list[Path]:
         the paths of the reports.
 
     Warns:
-        UserWarning: of runs whose batches are not all there; the others go on.
+        UserWarning: of runs whose batches are not all there or cannot be read; the others go on.
 
     Raises:
-        GpsweepError: if there are no counts, or batches of every run are still missing.
+        GpsweepError: if there are no counts, or those of no run can be read.
     """
     if (folder / COUNTS).is_file():
         return [write(Findings(read(folder)), folder)]
@@ -53,13 +53,14 @@ def render(folder: Path) -> list[Path]:
         read(folder)  # says what is missing
     reports, missing = [], []
     for each, place in zip(found, places(folder, found), strict=True):
-        if (each.folder / COUNTS).is_file():
-            reports += render(each.folder)
-            continue
+        whole = (each.folder / COUNTS).is_file()
         try:
-            outcome = record.outcome(each.store, each.points, each.info)
+            outcome = read(each.folder) if whole else record.outcome(each.store, each.points, each.info)
         except GpsweepError as error:
             missing.append(error)
+            continue
+        if whole:
+            reports.append(write(Findings(outcome), each.folder))
             continue
         # With its note it stands for the shards, also where the store is gone.
         record.note(place, each.store, each.points, each.info)

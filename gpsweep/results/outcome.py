@@ -11,7 +11,7 @@ from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 from zlib import error as ZlibError
 
 import numpy as np
@@ -133,8 +133,12 @@ def _opened(folder: Path) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
             f"{folder}: expected a results folder with {COUNTS}, came {contents(Path(folder))}"
         )
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            yield arrays
+        with path.open("rb") as file:
+            if not is_zipfile(file):  # NumPy would advise to read it as a pickle
+                raise ValueError("it is no archive, or cut short")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                yield arrays
     except (BadZipFile, ZlibError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise GpsweepError(
             f"{path}: expected the counts of a run, but they cannot be read: {error}"

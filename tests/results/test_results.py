@@ -333,7 +333,7 @@ def test_missing_files_are_named(outcome: Outcome, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 torn"])
 def test_a_torn_archive_is_an_error_for_people(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "counts.npz").write_bytes(content)
-    with pytest.raises(GpsweepError, match=r"counts\.npz: expected the counts of a run"):
+    with pytest.raises(GpsweepError, match=r"counts\.npz: expected the counts of a run, (?!.*pickle)"):
         read(tmp_path)
 
 
