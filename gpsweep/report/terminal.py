@@ -184,7 +184,8 @@ def _notes(findings: Findings, chosen: pd.DataFrame) -> list[str]:
     if more := len(findings.best) - len(chosen):
         lines.append(f"{more} more curves in {results.RESULTS if held is None else results.SELECTION}")
     if found.edge is not None:
-        lines.append(f"eps {results.decimal(found.edge)} lies at the edge of the sweep: sweep further.")
+        eps = results.decimal(found.edge)
+        lines.append(f"eps {eps} lies at the edge of the sweep: sweep {found.onward}.")
     if found.doubt is not None:
         lines.append(f"Not told from chance: {_doubt(found, findings.rows)}.")
     if _unexplained(chosen, held_out=held is not None):

@@ -78,6 +78,13 @@ class Verdict:
         told = self.kind in ("yes", "no", "chance") and len(swept) > 1
         return eps if told and eps and eps in (min(swept), max(swept)) else None
 
+    @property
+    def onward(self) -> str:
+        """Which way it goes on beyond ``edge``: ``closer to 0`` where the sweep begins with it."""
+        swept = [point.eps for point in self.outcome.points]
+        begins = min(swept) * max(swept) > 0 and self.edge == min(swept, key=abs)
+        return "closer to 0" if begins else "further"
+
 
 def verdict(findings: Findings) -> Verdict:
     """Say whether guided perturbations help.

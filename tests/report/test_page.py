@@ -494,7 +494,7 @@ def test_a_loss_is_not_said_to_be_gained() -> None:
     axes: dict[str, Any] = {"images": 40, "label": "random_onehot", "eps": [0.2, 0.4]}
     text = read(make(**axes, info={"select": {"seed": 0}})).text
     assert re.search(r"random_onehot at ε = 0\.2 grey levels loses \d\.\d\d \(", text)
-    assert "sweep further to see whether anything is gained beyond" in text
+    assert "sweep closer to 0 to see whether anything is gained there" in text
 
 
 def test_many_curves_are_folded() -> None:

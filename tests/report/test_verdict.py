@@ -70,6 +70,23 @@ def test_a_best_point_at_the_edge_is_told() -> None:
         assert "at the edge" not in text
 
 
+@pytest.mark.parametrize(
+    ("eps", "best", "way"),
+    [
+        ([0.25, 0.5], 0, "closer to 0"),
+        ([0.25, 0.5], 1, "further"),
+        ([-0.5, -0.25], 1, "closer to 0"),
+        ([-0.25, 0.25], 1, "further"),
+        ([0, 0.25], 1, "further"),
+    ],
+)
+def test_beyond_an_edge_lies_what_was_not_swept(eps: list[float], best: int, way: str) -> None:
+    findings = Findings(make(label="random_onehot", images=20, eps=eps))
+    findings.rows["score"] = [float(place == best) for place in range(len(eps))]
+    found = verdict(findings)
+    assert (found.edge, found.onward) == (eps[best], way)
+
+
 def test_a_flip_that_gains_less_or_costs_more_is_no_rival() -> None:
     assert told(make(label="argmax", **BOTH))[1] == []
     dear = make(label="uniform", **BOTH | {"costs": {"flip": 4.0}})
