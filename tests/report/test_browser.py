@@ -103,7 +103,7 @@ def test_drawings_have_a_size_and_nothing_is_fetched(html: Path, width: int, tmp
     assert found["sentence"].startswith("Guided perturbations help:")
 
 
-@pytest.mark.parametrize(("width", "media"), [(718, "print"), (1100, "screen")])
+@pytest.mark.parametrize(("width", "media"), [(718, "print"), (800, "screen"), (1100, "screen")])
 def test_nothing_of_a_wide_table_is_cut_off(width: int, media: str, tmp_path: Path) -> None:
     axes = {"label": ["argmax", "uniform"], "step": ["sign", "rms"], "iterations": [1, 3]}
     layers = ["input", "encoder.backbone.layer4.0.bottleneck_with_a_long_name.conv3_projection"]
