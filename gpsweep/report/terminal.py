@@ -182,7 +182,8 @@ def _notes(findings: Findings, chosen: pd.DataFrame) -> list[str]:
     held, found = findings.held, verdict(findings)
     lines = []
     if more := len(findings.best) - len(chosen):
-        lines.append(f"{more} more curves in {results.RESULTS if held is None else results.SELECTION}")
+        noun = "curve" if more == 1 else "curves"
+        lines.append(f"{more} more {noun} in {results.RESULTS if held is None else results.SELECTION}")
     if found.edge is not None:
         eps = results.decimal(found.edge)
         lines.append(f"eps {eps} lies at the edge of the sweep: sweep {found.onward}.")

@@ -104,6 +104,10 @@ def test_a_long_list_is_cut_and_says_so() -> None:
     )
     assert "20 more curves in results.csv" in text
     assert len(text) < 30
+    thirteen = [f"layer{number}" for number in range(13)]
+    assert "1 more curve in results.csv" in shown(
+        make(images=5, classes=3, label="argmax", layer=thirteen, eps=1)
+    )
 
 
 def test_help_no_help_and_oracle() -> None:
