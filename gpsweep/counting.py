@@ -121,7 +121,7 @@ def evaluate(
             known = memo if view == IDENTITY else refinement.memo(view)
             known.settle = memo.settle
             walks[view] = walk(net, view.of(batch), memo=known, **axes, **settings)
-        done.follow(walks)
+        done.follow(grid, walks)
     check_finite(done.finite, number, batch["ids"])
     return done
 
@@ -177,21 +177,25 @@ class Evaluation:
             for grid in cover(points):
                 yield grid, seen
 
-    def follow(self, walks: Mapping[View, Iterator[tuple[Point, Tensor]]]) -> None:
-        """Judge what the views' curves give; they walk in step, so that each serves several refinements."""
+    def follow(self, grid: Grid, walks: Mapping[View, Iterator[tuple[Point, Tensor]]]) -> None:
+        """Judge what the views' curves give; they walk in step, so that each serves several refinements.
+
+        Points come along that the grid does not have, ε = 0 and fewer iterations; another may have them.
+        """
         for point, first in walks[IDENTITY]:
+            asked = point.eps in grid.eps and point.iterations in grid.iterations
+            names = self.names[point] if asked else []
             logits = {IDENTITY: first}
-            self.passed(point, IDENTITY)
+            self.passed(point, names, IDENTITY)
             for view, walk in walks.items():
                 if view != IDENTITY:
                     logits[view] = next(walk)[1]
-                    self.passed(point, view)
-            self.take(point, logits)
+                    self.passed(point, names, view)
+            self.take(point, names, logits)
 
-    def take(self, point: Point, logits: Mapping[View, Tensor]) -> None:
-        """Judge the predictions that come of a point's logits."""
+    def take(self, point: Point, names: Sequence[str], logits: Mapping[View, Tensor]) -> None:
+        """Judge the predictions that some refinements make of a point's logits."""
         at_base = point.eps == 0
-        names = self.names.get(point, [])
         # What is clean is the same on every curve, and the base is wanted in any case.
         new = [n for n in dict.fromkeys(("none", *names)) if n not in self.clean] if at_base else names
         for view, z in logits.items() if new else ():
@@ -218,9 +222,8 @@ class Evaluation:
         if self.on_point:
             self.on_point()
 
-    def passed(self, point: Point, view: View) -> None:
+    def passed(self, point: Point, names: Sequence[str], view: View) -> None:
         """Note that a view's logits are there; with one refinement its time is not told from the rest."""
-        names = self.names.get(point, [])
         if len(names) != 1:
             users = [replace(point, refine=n) for n in names if view in self.refinement.views(n)]
             self.mark(users if point.eps else [])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from networks import CLASSES, batch, build
 from test_views import batch_of
 from torch import Tensor, nn
@@ -142,6 +145,28 @@ def test_only_what_is_missing_is_computed_and_the_base_in_any_case() -> None:
     for point, counts in zip(points, chunk.counts, strict=True):
         np.testing.assert_array_equal(counts, by_hand(net, here, point))
     np.testing.assert_array_equal(chunk.base, by_hand(net, here, Point()))
+
+
+POINTS = grid(eps=[-20, 0, 40], refine=["none", "flip", "multiscale"], iterations=2).points()
+
+
+@cache
+def of_all() -> dict[Point, Any]:
+    chunk = count(Logits("skips").eval(), of("skips"), POINTS, classes=CLASSES)
+    return dict(zip(POINTS, map(np.asarray, chunk.counts), strict=True))
+
+
+@given(st.lists(st.sampled_from(POINTS), min_size=1, unique=True))
+@example([Point(eps=-20), Point(eps=0), Point(eps=0, refine="flip"), Point(eps=40)])
+@example([Point(iterations=2, eps=40), Point(eps=40), Point(eps=-20)])
+@settings(max_examples=25)
+def test_whatever_is_missing_is_computed_once(points: list[Point]) -> None:
+    done: list[int] = []
+    net = Logits("skips").eval()
+    chunk = count(net, of("skips"), points, classes=CLASSES, on_point=lambda: done.append(1))
+    assert len(done) == len(points)
+    for point, counts in zip(points, chunk.counts, strict=True):
+        np.testing.assert_array_equal(counts, of_all()[point])
 
 
 def test_a_network_that_is_the_same_in_a_mirror_gains_nothing_by_one() -> None:
