@@ -22,6 +22,7 @@ import numpy as np
 import omegaconf
 import torch
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from gpsweep.atomic import is_file, is_folder, located
 from gpsweep.errors import GpsweepError, listing, meant
@@ -43,10 +44,30 @@ CORES = ("core", "_core")  # where NumPy 1 and 2 keep what makes scalars and arr
 class Array:
     """Stands for an array of NumPy's: none is made, so that no file can ask for one that is too large.
 
-    And for the histories of losses that OpenMMLab's training loop keeps beside weights.
+    And for the histories of losses that OpenMMLab's training loop keeps beside weights, and for functions
+    with some of their arguments, as optimisers are configured by.
     """
 
     def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+class Stranger:
+    """Stands for an object whose class is not looked up: nothing of it is kept but the class's name.
+
+    So the hyper-parameters of a Lightning module are passed over, such as its network and its optimiser.
+    """
+
+    def __new__(cls, *_: Any) -> Stranger:
+        """Make one, as a pickle makes objects."""
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        # Objects are made without it: this is a call, and may be one of any function.
+        raise UnpicklingError(f"GLOBAL {type(self).__name__}")
+
+    __setitem__ = __init__  # a dict of some kind, which releases of PyTorch refuse themselves by now
 
     def __setstate__(self, _: Any) -> None: ...
 
@@ -72,6 +93,7 @@ DATA: list[Any] = [
     *((np.float64(0).__reduce__()[0], f"numpy.{at}.multiarray.scalar") for at in CORES),
     *((Array, f"numpy.{name}") for name in ("ndarray", *(f"{at}.multiarray._reconstruct" for at in CORES))),
     (Array, "mmengine.logging.history_buffer.HistoryBuffer"),
+    (Array, "functools.partial"),
     (typing.Any, "typing.Any"),
     *((kind, f"builtins.{kind.__name__}") for kind in (dict, list, int, float, str, bool)),
     collections.defaultdict,
@@ -81,6 +103,7 @@ DATA: list[Any] = [
     omegaconf.base.Metadata,
     *(getattr(omegaconf.nodes, f"{kind}Node") for kind in ("Any", "Boolean", "Float", "Integer", "String")),
 ]
+STRANGERS = 1000  # classes; for each that is named, PyTorch goes through all of them
 POINTER = b"version https://"
 MAGIC = (b"PK\x03\x04", b"\x80")  # what torch.save writes: a zip archive, or a bare pickle before PyTorch 1.6
 
@@ -110,6 +133,8 @@ def load(path: str | Path) -> dict[str, Tensor]:
     _check_inflated(file)
     content = _read(file)
     state = _state_dict(content)
+    if strangers := _strangers(content, state):
+        raise _error(file, _converted(file, strangers[0]))
     if not isinstance(state, Mapping) or not state:
         raise _error(file, f"expected a state dict, came {_kind(state)}.")
     if broken := [repr(name) for name in state if not str(name).isprintable()]:
@@ -261,7 +286,7 @@ def _read(file: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(file)
-        with torch.serialization.safe_globals(DATA), warnings.catch_warnings():
+        with safe_globals(DATA), safe_globals(_unknown(file)), warnings.catch_warnings():
             # Its warnings repeat the errors it then raises.
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -274,6 +299,34 @@ def _read(file: Path) -> Any:
         raise _error(file, _unreadable(file, error)) from error
 
 
+def _unknown(file: Path) -> list[Any]:
+    """Return a class of its own for each name in a file that PyTorch would not read; none is looked up."""
+    try:
+        names = get_unsafe_globals_in_checkpoint(file)
+    except ValueError:  # the format before PyTorch 1.6, or TorchScript
+        return []
+    return [(type(name, (Stranger,), {}), name) for name in names[:STRANGERS]]
+
+
+def _strangers(content: Any, state: Any) -> list[str]:
+    """Name the classes of what a file holds in place of weights; none where there are some besides."""
+    if state is not content and state:
+        return []
+    held = content.values() if isinstance(content, Mapping) else [content]
+    return [type(value).__name__ for value in held if isinstance(value, Stranger)]
+
+
+def _converted(file: Path, name: str | None) -> str:
+    """Say how to make a checkpoint of a file that holds objects."""
+    return (
+        f"holds more than weights{f' ({name})' if name else ''}; reading that could run code "
+        "from the file, which is never done. Where you trust the file, convert it once: "
+        f"c = torch.load('{file.name}', weights_only=False), then safetensors.torch.save_file(WEIGHTS, "
+        "'weights.safetensors') with WEIGHTS = c['state_dict'], c['model'] or what else holds them, or "
+        "c.state_dict() where c is a network."
+    )
+
+
 def _unreadable(file: Path, error: Exception) -> str:
     """Say why a file could not be read: it wants code to be run, or it is none of ours."""
     with file.open("rb") as stream:
@@ -282,13 +335,7 @@ def _unreadable(file: Path, error: Exception) -> str:
         return "a TorchScript archive; save its weights instead: torch.save(net.state_dict(), 'weights.pt')."
     if isinstance(error, UnpicklingError) and head.startswith(MAGIC) and _ending(file) != SAFE:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        return (
-            f"holds more than weights{f' ({found[1]})' if found else ''}; reading that could run code "
-            "from the file, which is never done. Where you trust the file, convert it once: "
-            f"c = torch.load('{file.name}', weights_only=False), then safetensors.torch.save_file(WEIGHTS, "
-            "'weights.safetensors') with WEIGHTS = c['state_dict'], c['model'] or what else holds them, or "
-            "c.state_dict() where c is a network."
-        )
+        return _converted(file, found[1] if found else None)
     size = file.stat().st_size
     if head.startswith(POINTER):
         return "what Git LFS keeps in place of the file; git lfs pull fetches it."

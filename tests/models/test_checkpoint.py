@@ -7,13 +7,14 @@ import json
 import os
 import pickle
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path, PosixPath
 from threading import Lock
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -253,6 +254,38 @@ def test_what_training_loops_save_beside_weights(
 ) -> None:
     save({"model": trained, "args": beside, "epoch": 3}, tmp_path / "a.pt")
     assert_restored(tmp_path / "a.pt", trained)
+
+
+def test_hyper_parameters_of_any_class_are_passed_over(
+    tmp_path: Path, trained: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Lightning's ``save_hyperparameters()`` keeps them; the classes need not be here."""
+    theirs = ModuleType("their_nets")
+    theirs.Net = type("Net", (nn.Linear,), {"__module__": "their_nets"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "their_nets", theirs)
+    parameters = {
+        "net": theirs.Net(2, 2),
+        "optimizer": partial(torch.optim.Adam, lr=0.1),
+        "loss": nn.CrossEntropyLoss(weight=torch.ones(2)),
+        "activation": nn.ReLU,
+    }
+    torch.save({"state_dict": prefixed(trained, "net."), "hyper_parameters": parameters}, tmp_path / "a.ckpt")
+    torch.save({"model": parameters["net"], "steps": torch.ones(1)}, tmp_path / "b.pt")
+    monkeypatch.undo()
+    assert_restored(tmp_path / "a.ckpt", trained)
+    assert_refused(tmp_path / "b.pt", r"holds more than weights \(their_nets\.Net\); .* c is a network\.$")
+
+
+class Called:
+    """Unpickled, it calls a function that PyTorch does not block."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return shutil.copyfile, ("no such file", "copy")
+
+
+def test_whatever_is_called_is_refused(tmp_path: Path, trained: State) -> None:
+    torch.save({"state_dict": trained, "hyper_parameters": Called()}, tmp_path / "a.ckpt")
+    assert_refused(tmp_path / "a.ckpt", r"holds more than weights \(shutil\.copyfile\); .* could run code")
 
 
 @pytest.mark.parametrize("named", ["pathlib._local\nPosixPath", "pathlib\nWindowsPath"])
