@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gpsweep.errors import GpsweepError, listing
+from gpsweep.errors import listing
+from gpsweep.models.reading import faulty
 
 SUFFIX = ".caffemodel"
 # Field of a NetParameter → fields of its layers' name and blobs, in the old layout and in the new one.
@@ -92,7 +93,7 @@ def translate(net: nn.Module, path: Path, keys: Collection[str]) -> dict[str, Te
     own_sources: Callable[[], Mapping[str, Source]] = getattr(net, "caffe_sources", partial(sources, net))
     known = own_sources()
     if unknown := [key for key in keys if key not in known]:
-        raise _error(path, f"this network has no Caffe layout (nothing is known of {listing(unknown, 3)}).")
+        raise faulty(path, f"this network has no Caffe layout (nothing is known of {listing(unknown, 3)}).")
     blobs = read(path)
     homes = {key: known[key].among(blobs) for key in keys}
     missing = [f"{known[key].layers[0]}[{known[key].blob}]" for key, layer in homes.items() if layer is None]
@@ -107,7 +108,7 @@ def translate(net: nn.Module, path: Path, keys: Collection[str]) -> dict[str, Te
     if missing or unused:
         kinds = (("missing", missing), ("unused", unused))
         parts = [f"{len(names)} {kind} ({listing(names, 5)})" for kind, names in kinds if names]
-        raise _error(path, f"its blobs, as layer[number], do not fit the network: {', '.join(parts)}.")
+        raise faulty(path, f"its blobs, as layer[number], do not fit the network: {', '.join(parts)}.")
     own = net.state_dict()
     return {
         key: _reshaped(known[key].weight(blobs[layer]), own[key].shape)
@@ -129,17 +130,13 @@ def read(path: Path) -> Blobs:
         with path.open("rb") as stream:
             blobs = _layers(memoryview(mmap(stream.fileno(), 0, access=ACCESS_READ)))
     except OSError as error:
-        raise _error(path, f"cannot be read: {error.strerror or error}.") from error
+        raise faulty(path, f"cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         size = path.stat().st_size
-        raise _error(path, f"not a {SUFFIX} file, or cut short ({size} bytes): {error}.") from error
+        raise faulty(path, f"not a {SUFFIX} file, or cut short ({size} bytes): {error}.") from error
     if not blobs:
-        raise _error(path, f"not a {SUFFIX} file, or one without weights: no layer has blobs.")
+        raise faulty(path, f"not a {SUFFIX} file, or one without weights: no layer has blobs.")
     return blobs
-
-
-def _error(path: Path, what: str) -> GpsweepError:
-    return GpsweepError(f"model.checkpoint={path}: {what}")
 
 
 def _reshaped(tensor: Tensor, wanted: torch.Size) -> Tensor:

@@ -1,36 +1,26 @@
-"""Reading checkpoints: weights only, and checked as a whole before any is loaded."""
+"""Checkpoints: found, and checked as a whole before any weight is loaded."""
 
 from __future__ import annotations
 
-import argparse
-import collections
-import datetime
 import json
-import pathlib
 import re
-import typing
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import numpy as np
-import omegaconf
 import torch
 from torch import Tensor, nn
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from gpsweep.atomic import is_file, is_folder, located
-from gpsweep.errors import GpsweepError, listing, meant
+from gpsweep.errors import listing, meant
 from gpsweep.models import caffe
 from gpsweep.models.names import COUNTER, fitted, shared, torn, translated, with_versions
+from gpsweep.models.reading import SAFE, Stranger, content_of, conversion, faulty
 from gpsweep.models.weights import published
 
-SAFE = ".safetensors"
 INDEX = ".index.json"  # names the parts that Hugging Face's libraries write large checkpoints in
 PARTS = (SAFE, ".bin")
 PART = re.compile(r"-\d+-of-\d+\.")
@@ -38,74 +28,6 @@ ENDINGS = (".pt", ".pth", ".ckpt", SAFE, caffe.SUFFIX, ".bin", ".tar", INDEX)  #
 NESTED = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
 STATISTICS = ("running_mean", "running_var")  # of batch normalisation
 TRAINING_ONLY = "aux_classifier."  # torchvision's auxiliary head
-CORES = ("core", "_core")  # where NumPy 1 and 2 keep what makes scalars and arrays
-
-
-class Array:
-    """Stands for an array of NumPy's: none is made, so that no file can ask for one that is too large.
-
-    And for the histories of losses that OpenMMLab's training loop keeps beside weights, and for functions
-    with some of their arguments, as optimisers are configured by.
-    """
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def __setstate__(self, _: Any) -> None: ...
-
-
-class Stranger:
-    """Stands for an object whose class is not looked up: nothing of it is kept but the class's name.
-
-    So the hyper-parameters of a Lightning module are passed over, such as its network and its optimiser.
-    """
-
-    def __new__(cls, *_: Any) -> Stranger:
-        """Make one, as a pickle makes objects."""
-        return object.__new__(cls)
-
-    def __init__(self, *_: Any) -> None:
-        # Objects are made without it: this is a call, and may be one of any function.
-        raise UnpicklingError(f"GLOBAL {type(self).__name__}")
-
-    __setitem__ = __init__  # a dict of some kind, which releases of PyTorch refuse themselves by now
-
-    def __setstate__(self, _: Any) -> None: ...
-
-
-# What training loops save beside weights: their arguments, paths, scores and configurations. Nothing of
-# these does more when it is read than keep what it is given.
-DATA: list[Any] = [
-    range,
-    slice,
-    frozenset,
-    datetime.date,
-    datetime.datetime,
-    datetime.timedelta,
-    datetime.timezone,
-    argparse.Namespace,
-    pathlib.PosixPath,
-    pathlib.PurePosixPath,
-    (pathlib.PosixPath, "pathlib._local.PosixPath"),  # as Python 3.13 names it
-    (pathlib.PureWindowsPath, "pathlib.WindowsPath"),
-    (pathlib.PureWindowsPath, "pathlib._local.WindowsPath"),
-    np.dtype,
-    *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"},
-    *((np.float64(0).__reduce__()[0], f"numpy.{at}.multiarray.scalar") for at in CORES),
-    *((Array, f"numpy.{name}") for name in ("ndarray", *(f"{at}.multiarray._reconstruct" for at in CORES))),
-    (Array, "mmengine.logging.history_buffer.HistoryBuffer"),
-    (Array, "functools.partial"),
-    (typing.Any, "typing.Any"),
-    *((kind, f"builtins.{kind.__name__}") for kind in (dict, list, int, float, str, bool)),
-    collections.defaultdict,
-    omegaconf.DictConfig,
-    omegaconf.ListConfig,
-    omegaconf.base.ContainerMetadata,
-    omegaconf.base.Metadata,
-    *(getattr(omegaconf.nodes, f"{kind}Node") for kind in ("Any", "Boolean", "Float", "Integer", "String")),
-]
-STRANGERS = 1000  # classes; for each that is named, PyTorch goes through all of them
-POINTER = b"version https://"
-MAGIC = (b"PK\x03\x04", b"\x80")  # what torch.save writes: a zip archive, or a bare pickle before PyTorch 1.6
 
 
 def load(path: str | Path) -> dict[str, Tensor]:
@@ -130,20 +52,19 @@ def load(path: str | Path) -> dict[str, Tensor]:
         }
     if _ending(file) == INDEX:
         return {name: tensor for part in _parts(file) for name, tensor in load(part).items()}
-    _check_inflated(file)
-    content = _read(file)
+    content = content_of(file)
     state = _state_dict(content)
     if strangers := _strangers(content, state):
-        raise _error(file, _converted(file, strangers[0]))
+        raise faulty(file, conversion(file, strangers[0]))
     if not isinstance(state, Mapping) or not state:
-        raise _error(file, f"expected a state dict, came {_kind(state)}.")
+        raise faulty(file, f"expected a state dict, came {_kind(state)}.")
     if broken := [repr(name) for name in state if not str(name).isprintable()]:
-        raise _error(file, f"not whole, or no checkpoint: its names are no text: {listing(broken, 3)}.")
+        raise faulty(file, f"not whole, or no checkpoint: its names are no text: {listing(broken, 3)}.")
     odd = [f"{name} ({_kind(value)})" for name, value in state.items() if not isinstance(value, Tensor)]
     if odd:
         several = any(isinstance(value, Mapping) for value in state.values())
         hint = "; save the one that is meant alone" if several else ""
-        raise _error(
+        raise faulty(
             file, f"expected tensors alone, or a state dict under state_dict; came {listing(odd)}{hint}."
         )
     copies = _copies(content, state)
@@ -175,7 +96,7 @@ def restore(net: nn.Module, path: str | Path) -> None:
     file, net = _found(path), _unwrapped(net)
     own: dict[str, Tensor] = net.state_dict()
     if odd := [f"{name} ({_kind(value)})" for name, value in own.items() if not isinstance(value, Tensor)]:
-        raise _error(
+        raise faulty(
             file,
             f"the network keeps more than tensors: {listing(odd)}. Load it in the function of model.net, "
             "with model.checkpoint=null",
@@ -198,7 +119,7 @@ def restore(net: nn.Module, path: str | Path) -> None:
     _check_shapes(file, own, state)
     _check_values(net, file, own, state)
     if apart := torn(own, state):
-        raise _error(
+        raise faulty(
             file, f"weights that this network shares, but that differ from each other: {listing(apart)}."
         )
     net.load_state_dict(with_versions(own, state), strict=True)
@@ -211,17 +132,13 @@ def _unwrapped(net: nn.Module) -> nn.Module:
     return net
 
 
-def _error(file: Path, what: str) -> GpsweepError:
-    return GpsweepError(f"model.checkpoint={file}: {what}")
-
-
 def _found(path: str | Path) -> Path:
     """Return the file that a path names, if it is there and its ending is known."""
     file = located(path)
     if _ending(file) not in ENDINGS and not is_folder(file):
-        raise _error(file, f"unknown ending; expected {listing(ENDINGS)}.")
+        raise faulty(file, f"unknown ending; expected {listing(ENDINGS)}.")
     if not is_file(file):
-        raise _error(file, f"no such file.{published(file.name) or _nearest(file)}")
+        raise faulty(file, f"no such file.{published(file.name) or _nearest(file)}")
     return file
 
 
@@ -236,11 +153,11 @@ def _parts(index: Path) -> list[Path]:
         # No file elsewhere, and no further index.
         fit = bool(names) and all(Path(name).name == name and name.endswith(PARTS) for name in names)
     except OSError as error:
-        raise _error(index, f"cannot be read: {error.strerror or error}.") from error
+        raise faulty(index, f"cannot be read: {error.strerror or error}.") from error
     except Exception:  # whatever else may be in a file of such a name
         fit = False
     if not fit:
-        raise _error(index, f"expected a weight_map, name → {' or '.join(PARTS)} file beside it.")
+        raise faulty(index, f"expected a weight_map, name → {' or '.join(PARTS)} file beside it.")
     return [index.with_name(name) for name in names]
 
 
@@ -266,80 +183,12 @@ def _nearest(file: Path) -> str:
     return f" {where}: {listing(names) or 'none'}."
 
 
-def _check_inflated(file: Path) -> None:
-    """Refuse an archive that comes to far more than its size: torch.save compresses nothing."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-    except (OSError, zipfile.BadZipFile):
-        return
-    except (ValueError, NotImplementedError) as error:  # names that are no text, versions there are none of
-        raise _error(file, f"not a whole archive: {error}.") from error
-    if size > 2 * file.stat().st_size + 2**20:
-        raise _error(file, f"was not read: it comes to {size} bytes, as decompression bombs do.")
-
-
-def _read(file: Path) -> Any:
-    """Read the file's content; whatever may be wrong with the file becomes one message."""
-    try:
-        if _ending(file) == SAFE:
-            from safetensors.torch import load_file
-
-            return load_file(file)
-        with safe_globals(DATA), safe_globals(_unknown(file)), warnings.catch_warnings():
-            # Its warnings repeat the errors it then raises.
-            warnings.simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise _error(file, f"cannot be read: {error.strerror or error}.") from error
-    except MemoryError:
-        raise
-    except Exception as error:
-        # torch.load has no error class of its own: damaged files end in a dozen different ones.
-        raise _error(file, _unreadable(file, error)) from error
-
-
-def _unknown(file: Path) -> list[Any]:
-    """Return a class of its own for each name in a file that PyTorch would not read; none is looked up."""
-    try:
-        names = get_unsafe_globals_in_checkpoint(file)
-    except ValueError:  # the format before PyTorch 1.6, or TorchScript
-        return []
-    return [(type(name, (Stranger,), {}), name) for name in names[:STRANGERS]]
-
-
 def _strangers(content: Any, state: Any) -> list[str]:
     """Name the classes of what a file holds in place of weights; none where there are some besides."""
     if state is not content and state:
         return []
     held = content.values() if isinstance(content, Mapping) else [content]
     return [type(value).__name__ for value in held if isinstance(value, Stranger)]
-
-
-def _converted(file: Path, name: str | None) -> str:
-    """Say how to make a checkpoint of a file that holds objects."""
-    return (
-        f"holds more than weights{f' ({name})' if name else ''}; reading that could run code "
-        "from the file, which is never done. Where you trust the file, convert it once: "
-        f"c = torch.load('{file.name}', weights_only=False), then safetensors.torch.save_file(WEIGHTS, "
-        "'weights.safetensors') with WEIGHTS = c['state_dict'], c['model'] or what else holds them, or "
-        "c.state_dict() where c is a network."
-    )
-
-
-def _unreadable(file: Path, error: Exception) -> str:
-    """Say why a file could not be read: it wants code to be run, or it is none of ours."""
-    with file.open("rb") as stream:
-        head = stream.read(16)
-    if "TorchScript" in str(error):
-        return "a TorchScript archive; save its weights instead: torch.save(net.state_dict(), 'weights.pt')."
-    if isinstance(error, UnpicklingError) and head.startswith(MAGIC) and _ending(file) != SAFE:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        return _converted(file, found[1] if found else None)
-    size = file.stat().st_size
-    if head.startswith(POINTER):
-        return "what Git LFS keeps in place of the file; git lfs pull fetches it."
-    return f"not a {file.suffix} checkpoint, or cut short ({size} bytes, beginning with {head!r})."
 
 
 def _state_dict(content: Any) -> Any:
@@ -377,7 +226,7 @@ def _check_names(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tens
     ]
     if parts:
         hint = f" It is a part of several, which their {INDEX} names." if PART.search(file.name) else ""
-        raise _error(file, f"its keys do not fit the network: {', '.join(parts)}.{hint}")
+        raise faulty(file, f"its keys do not fit the network: {', '.join(parts)}.{hint}")
 
 
 def _check_kinds(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
@@ -389,14 +238,14 @@ def _check_kinds(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tens
         or (tensor.is_floating_point() and not state[name].is_floating_point())
     ]
     if wrong:
-        raise _error(file, f"expected dense weights of real numbers, came {listing(wrong)}.")
+        raise faulty(file, f"expected dense weights of real numbers, came {listing(wrong)}.")
 
 
 def _check_values(net: nn.Module, file: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     """Refuse what is no number; buffers may be infinite, as masks are, and what is so as built."""
     real = {name: value for name, value in state.items() if value.is_floating_point()}
     if nan := [name for name, value in real.items() if bool(value.isnan().any())]:
-        raise _error(file, f"weights that are NaN: {listing(nan)}.")
+        raise faulty(file, f"weights that are NaN: {listing(nan)}.")
     learnt = {name for name, _ in net.named_parameters(remove_duplicate=False)}
     odd = [
         name
@@ -406,7 +255,7 @@ def _check_values(net: nn.Module, file: Path, own: Mapping[str, Tensor], state: 
         and not bool(own[name].isinf().any())
     ]
     if odd:
-        raise _error(file, f"weights that are infinite: {listing(odd)}.")
+        raise faulty(file, f"weights that are infinite: {listing(odd)}.")
 
 
 def _kind_of(tensor: Tensor) -> str:
@@ -424,7 +273,7 @@ def _check_shapes(file: Path, own: Mapping[str, Tensor], state: Mapping[str, Ten
     shapes = [f"{name}: expected {tuple(own[name].shape)}, came {tuple(state[name].shape)}" for name in wrong]
     classes = _other_classes([(tuple(own[name].shape), tuple(state[name].shape)) for name in wrong])
     hint = f" Its last layer has {classes} outputs: model.classes={classes}" if classes else ""
-    raise _error(file, f"{len(wrong)} of its shapes do not fit the network: {listing(shapes)}.{hint}")
+    raise faulty(file, f"{len(wrong)} of its shapes do not fit the network: {listing(shapes)}.{hint}")
 
 
 def _other_classes(shapes: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> int | None:
