@@ -142,7 +142,11 @@ class TrainingModule(LightningModule):
         self.precision = choices[self.autocast]
 
     def training_step(self, batch: Lesson, batch_idx: int) -> Tensor | None:
-        """Loss of one batch; void is ignored, and a batch that is nothing else teaches nothing."""
+        """Loss of one batch; void is ignored, and a batch that is nothing else teaches nothing.
+
+        Raises:
+            GpsweepError: if it is no number.
+        """
         image, target = self.augment(batch["image"], batch["target"])
         if bool((target == VOID).all()):
             return None
@@ -157,7 +161,11 @@ class TrainingModule(LightningModule):
         return loss
 
     def test_step(self, batch: Batch | GpsweepError, batch_idx: int) -> None:
-        """Count the predictions for one batch."""
+        """Count the predictions for one batch.
+
+        Raises:
+            GpsweepError: if the batch cannot be read, or the logits are no numbers.
+        """
         if isinstance(batch, GpsweepError):
             raise batch
         logits = self.net(filled(self.net, batch).contiguous(memory_format=torch.channels_last))
@@ -185,6 +193,9 @@ def class_weights(targets: Sequence[Tensor], channels: int, balance: float) -> T
 
     Returns:
         ``(C,)``, or None for ``balance`` 0.
+
+    Raises:
+        GpsweepError: if there is nothing but void.
     """
     if balance == 0:
         return None

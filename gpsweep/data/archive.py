@@ -74,7 +74,15 @@ def opened(path: Path, *, key: str) -> Iterator[Bounded]:
 
 @contextmanager
 def told(path: Path, *, key: str) -> Iterator[None]:
-    """Turn whatever goes wrong with a file into one error that names it."""
+    """Turn whatever goes wrong with a file into one error that names it.
+
+    Args:
+        path: the file.
+        key: the configuration key that led to it.
+
+    Raises:
+        GpsweepError: for any error within.
+    """
     try:
         yield
     except GpsweepError:
@@ -117,7 +125,7 @@ def _tar(stream: Readable) -> tarfile.TarFile:
 
 @contextmanager
 def opened_zip(path: Path, *, key: str) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive; whatever goes wrong with it becomes one error."""
+    """Open a zip archive; whatever goes wrong with it becomes one error, see :func:`told`."""
     with told(path, key=key), zipfile.ZipFile(path) as archive:
         yield archive
 

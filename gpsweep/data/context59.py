@@ -86,15 +86,11 @@ def context59(
         names = read_names(where)
     if order is not None:
         check_choice("data.order", order, ORDERS)
-    if order is None and not matlab and truth.name == CONVERTED:
-        raise GpsweepError(
-            f"data.order=null: the PNGs of MMSegmentation's {CONVERTED} number the classes by the alphabet; "
-            "expected data.order=alphabetical for them, or data.order=published for 59_labels.txt's order"
-        )
-    table = (
-        _table(truth.parent / "labels.txt" if labels is None else top / located(labels)) if matlab else None
-    )
-    counted = sorted(CLASSES, key=_called) if order == "alphabetical" and not matlab else CLASSES
+    if matlab:
+        table = _table(truth.parent / "labels.txt" if labels is None else top / located(labels))
+        reader, told, counted = partial(_mapped, table=table), table.tobytes(), CLASSES
+    else:
+        reader, told, counted = partial(read_mask, coloured=True), b"", _counted(order, truth)
     numbers = ((0,) if background else ()) + tuple(counted.index(name) + 1 for name in CLASSES)
     return Files(
         name=f"context59-{where.stem if split else 'all'}",
@@ -103,13 +99,27 @@ def context59(
         root=top,
         where=where,
         legend=Legend(len(numbers), () if background else (0,), numbers=numbers),
-        reader=partial(read_mask, coloured=True) if table is None else partial(_mapped, table=table),
+        reader=reader,
         limit=limit,
         size=size,
         image_key="data.images",
         mask_key="data.masks",
-        told=b"" if table is None else table.tobytes(),
+        told=told,
     )
+
+
+def _counted(order: str | None, masks: Path) -> tuple[str, ...]:
+    """Return the classes in the order that the numbers in a folder of PNGs count them in, from 1.
+
+    Raises:
+        GpsweepError: when it is to be said.
+    """
+    if order is None and masks.name == CONVERTED:
+        raise GpsweepError(
+            f"data.order=null: the PNGs of MMSegmentation's {CONVERTED} number the classes by the alphabet; "
+            "expected data.order=alphabetical for them, or data.order=published for 59_labels.txt's order"
+        )
+    return tuple(sorted(CLASSES, key=_called)) if order == "alphabetical" else CLASSES
 
 
 def _called(name: str) -> str:

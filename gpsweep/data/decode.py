@@ -119,7 +119,11 @@ def _spread(image: Image.Image) -> int:
 
 
 def extent(path: Path, *, key: str) -> Size:
-    """Read height and width of an image as `read_image` returns it, from its header where that suffices."""
+    """Read height and width of an image as `read_image` returns it, from its header where that suffices.
+
+    Raises:
+        GpsweepError: when the file does not open.
+    """
     with _opened(path, key=key, what="image") as image:
         turned = image.getexif().get(ORIENTATION) in TURNED
         if turned and image.format == "TIFF":  # Pillow turns it itself, as it loads it

@@ -180,7 +180,12 @@ def check_present(what: str, paths: Sequence[Path], *, root: Path, where: Path, 
 def missing(
     what: str, names: Sequence[object], *, of: int, root: Path, where: Path, key: str
 ) -> GpsweepError:
-    """Build the error for files that are named by ``where`` but not in ``root``."""
+    """Build the error for files that are named but not there; arguments as in :func:`check_present`.
+
+    Args:
+        names: those that are missing.
+        of: how many are named.
+    """
     return GpsweepError(
         f"{key}: {len(names)} of {of} {what} named by {where} are missing in {root}: {listing(names)}"
     )
