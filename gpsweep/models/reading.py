@@ -129,9 +129,10 @@ def faulty(file: Path, what: str) -> GpsweepError:
 
 
 def conversion(file: Path, name: str | None) -> str:
-    """Say how to make a checkpoint of a file that holds objects."""
+    """Say how to make a checkpoint of a file that holds objects; ``name`` is of a class or function in it."""
+    named = f" ({name})" if name and name.isprintable() else ""
     return (
-        f"holds more than weights{f' ({name})' if name else ''}; reading that could run code "
+        f"holds more than weights{named}; reading that could run code "
         "from the file, which is never done. Where you trust the file, convert it once: "
         f"c = torch.load('{file.name}', weights_only=False), then safetensors.torch.save_file(WEIGHTS, "
         "'weights.safetensors') with WEIGHTS = c['state_dict'], c['model'] or what else holds them, or "

@@ -276,6 +276,17 @@ def test_hyper_parameters_of_any_class_are_passed_over(
     assert_refused(tmp_path / "b.pt", r"holds more than weights \(their_nets\.Net\); .* c is a network\.$")
 
 
+def test_a_class_whose_name_is_no_text_is_not_printed(tmp_path: Path) -> None:
+    torch.save({"model": nn.Linear(1, 1)}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    torch.save({"model": nn.Linear(1, 1)}, tmp_path / "b.pt")
+    for name in ("a.pt", "b.pt"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(
+            content.replace(b"torch.nn.modules.linear", b"torch.nn.modules.l\x1b[31m")
+        )
+        assert_refused(tmp_path / name, r"holds more than weights; reading that could run code")
+
+
 class Called:
     """Unpickled, it calls a function that PyTorch does not block."""
 
