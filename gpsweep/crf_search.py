@@ -265,13 +265,13 @@ def processes(workers: int | None, tried: list[Crf]) -> Iterator[Labelled]:
     """Put every CRF on an image, in several processes: the library lets no two threads compute.
 
     Args:
-        workers: how many; None: as many as there are cores.
+        workers: how many; None: as many as there are cores for this process.
         tried: the CRFs.
 
     Raises:
         GpsweepError: if one of them dies.
     """
-    workers = min(workers or os.cpu_count() or 1, len(tried))
+    workers = min(workers or _cores(), len(tried))
     if workers == 1:
         yield lambda image, softmax: map(labelled, repeat(image), repeat(softmax), tried)
         return
@@ -284,6 +284,11 @@ def processes(workers: int | None, tried: list[Crf]) -> Iterator[Labelled]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    """Count the cores that this process may use; a scheduler's job has not all of a machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _depend() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from gpsweep import crf_search, metrics, results
+from gpsweep.crf import Crf
 from gpsweep.errors import GpsweepError
 from gpsweep.results import selection
 
@@ -126,6 +128,15 @@ def test_several_processes_find_the_same(terminal: Terminal, search: Search) -> 
         code, _, err = search(*SMALL, *FEW, f"search.workers={workers}", f"hydra.run.dir=by{workers}")
         assert code == 0, err
     assert table("by1") == table("by2")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="nobody tells which cores are left")
+def test_no_more_processes_than_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3})
+    monkeypatch.setattr(crf_search, "ProcessPoolExecutor", None)
+    with crf_search.processes(None, [Crf(iterations=1)] * 2) as by_each:
+        found = list(by_each(np.zeros((4, 4, 3), np.uint8), np.full((2, 4, 4), 0.5, np.float32)))
+    assert [each.shape for each in found] == [(4, 4)] * 2
 
 
 KILLED = """
