@@ -29,6 +29,7 @@ from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import joined, read
 from gpsweep.data.build import source_of
 from gpsweep.errors import GpsweepError, listing, unknown
+from gpsweep.failures import failures_named
 from gpsweep.interrupts import TERMINATE, left_at_once
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
@@ -167,7 +168,7 @@ def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: So
         GpsweepError: if they do not fit.
     """
     one = joined(samples[:1])
-    with torch.no_grad():
+    with torch.no_grad(), failures_named(one, "on the first sample"):
         logits = net(one["image"])
     check_logits(logits, held, one["image"])
     if len(samples) < cfg.batch_size:

@@ -160,6 +160,13 @@ def test_recipes_on_real_data(
         (["batch_size=9"], "batch_size=9: expected at most the 8 training samples"),
         (["train.split=test"], "data.split=test: unknown"),
         (["accelerator=abacus"], "accelerator=abacus"),
+        (
+            [
+                "model=custom",
+                "model.net={_target_: torch.nn.Conv2d, in_channels: 1, out_channels: 11, kernel_size: 1}",
+            ],
+            "model: the network fails on the first sample at 96 × 128 pixels (train/0000): RuntimeError: ",
+        ),
         (["model.stages=[]"], "model.stages=[]"),
         (["data.root=x", "fit=camvid"], "data.root=x"),
     ],
