@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +26,7 @@ from omegaconf import OmegaConf
 from gpsweep import config, jobs, results
 from gpsweep.cluster import Awaited
 from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import WARNINGS, leave
 from hydra_plugins.gpsweep_sweeper.fused import fuse
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
@@ -200,6 +202,15 @@ def test_a_job_that_fails_does_not_keep_others_from_running(terminal: Terminal, 
     )
     assert "Traceback" not in err
     assert "expected an nn.Module" in Path("out/1/gpsweep.log").read_text()
+
+
+def test_what_a_scheduler_says_is_heard_between_jobs_as_well(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[object] = []
+    monkeypatch.setattr(jobs.EveryJob, "conclude", lambda _: heard.extend(map(signal.getsignal, WARNINGS)))
+    assert terminal("-m", "layer=nowhere", "seed=0,1")[0] == 0
+    assert heard == [leave] * len(WARNINGS)
 
 
 def test_a_fault_of_our_own_is_named_and_its_traceback_kept(

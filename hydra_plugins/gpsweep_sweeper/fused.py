@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.command import within_hydra
 from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import TERMINATE, WARNINGS, left_at_once
 from gpsweep.points import AXES, decimal_range
 
 
@@ -49,7 +50,7 @@ class FusedSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         self.params = {}
-        with within_hydra():
+        with within_hydra(), left_at_once(TERMINATE, *WARNINGS):  # between jobs as within them
             if self.max_batch_size is not None and self.max_batch_size < 1:
                 raise GpsweepError(
                     f"hydra.sweeper.max_batch_size={self.max_batch_size}: expected at least 1, or null"
