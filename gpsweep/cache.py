@@ -46,7 +46,15 @@ class Cache:
             check_writable(self.folder, self.option)
 
     def read(self, name: str, key: Key) -> Arrays | None:
-        """Return what was kept under a key, the file held against its checksum; None if nothing was."""
+        """Return what was kept under a key, the file held against its checksum; None if nothing was.
+
+        Args:
+            name: what the file's name begins with.
+            key: all that the arrays depend on.
+
+        Warns:
+            UserWarning: naming a damaged file, which is set aside.
+        """
         path = self.path(name, key)
         if self.fresh or path is None or not path.is_file():
             return None
@@ -65,7 +73,11 @@ class Cache:
             return None
 
     def write(self, name: str, key: Key, arrays: Arrays) -> None:
-        """Keep arrays under a key, the file whole or absent."""
+        """Keep arrays under a key, the file whole or absent; arguments are those of :meth:`read`.
+
+        Raises:
+            GpsweepError: if the file cannot be written.
+        """
         path = self.path(name, key)
         if path is not None:
             kept: dict[str, Any] = {KEY: np.asarray(json.dumps(dict(key))), **arrays}

@@ -130,6 +130,9 @@ def within_hydra() -> Iterator[None]:
     """Let Hydra, which runs the command, print a mistake in its own way: without a traceback.
 
     Relative paths mean what they mean where the command was typed, with ``hydra.job.chdir=true`` too.
+
+    Raises:
+        CompactHydraException: for a mistake.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import CompactHydraException

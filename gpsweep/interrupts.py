@@ -59,12 +59,20 @@ class Interrupts:
                 signal.signal(signum, handler or signal.SIG_DFL)
 
     def at_point(self) -> None:
-        """Raise what need not wait for the end of the batch."""
+        """Raise what need not wait for the end of the batch.
+
+        Raises:
+            StoppedError: if Ctrl-C was received.
+        """
         if self.received == INTERRUPT:
             raise StoppedError(self.received)
 
     def at_batch(self) -> None:
-        """Raise whatever was received."""
+        """Raise whatever was received.
+
+        Raises:
+            StoppedError: if anything was.
+        """
         if self.received is not None:
             raise StoppedError(self.received)
 

@@ -77,6 +77,15 @@ def note(folder: Path, store: Store, points: Sequence[Point], info: Mapping[str,
     And as it lies on the disk, so that the folder can move alone.
 
     Results of another run that was in this folder before are removed: they would be taken for this one's.
+
+    Args:
+        folder: the run's folder.
+        store: its counts.
+        points: its points.
+        info: see :class:`gpsweep.results.outcome.Outcome`.
+
+    Raises:
+        GpsweepError: if the note cannot be written.
     """
     place = store.folder.resolve()
     if (folder / RECORD).is_file() and not _same(folder, Record(folder, place, list(points), plain(info))):

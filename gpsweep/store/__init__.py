@@ -103,6 +103,9 @@ class Store:
 
         Args:
             about: what a person wants to know besides the identity.
+
+        Raises:
+            GpsweepError: if it cannot be written.
         """
         try:
             Store.at(self.folder)
@@ -117,6 +120,9 @@ class Store:
 
         Args:
             measure: finds a number where there is none yet.
+
+        Raises:
+            GpsweepError: if it cannot be written.
         """
         path = self.folder / SETTLED
         if path.is_file() and not path.read_bytes().strip().isdigit():

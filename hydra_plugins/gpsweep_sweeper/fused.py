@@ -33,7 +33,11 @@ class FusedSweeper(BasicSweeper):
     """Basic sweeper that leaves the axes of a grid to the job, and lets every job run."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Make the launcher that the configuration names."""
+        """Make the launcher that the configuration names.
+
+        Raises:
+            CompactHydraException: if it cannot be made.
+        """
         from gpsweep import jobs  # not for every program of Hydra's that looks at its plugins
 
         try:
@@ -45,7 +49,11 @@ class FusedSweeper(BasicSweeper):
         self.launcher = self.every_job = jobs.EveryJob(self.launcher, fresh=bool(config.get("fresh")))
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Rewrite the overrides and sweep over what is left."""
+        """Rewrite the overrides and sweep over what is left.
+
+        Raises:
+            CompactHydraException: if the sweep cannot begin, or naming the jobs that failed.
+        """
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
