@@ -6,12 +6,10 @@ shards and devices, and never holds more than one batch.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,8 @@ from gpsweep.data.batch import Batch
 from gpsweep.data.voc import CLASSES
 from gpsweep.errors import GpsweepError
 from gpsweep.memo import Memo
-from gpsweep.points import AXES, Grid, Point, columns
+from gpsweep.points import AXES, Grid, Point
+from gpsweep.store import digest
 from gpsweep.submission import encoded, pack
 from gpsweep.views import sizes_of
 
@@ -148,8 +147,7 @@ class Spool:
             raise GpsweepError(f"store: {error.filename} cannot be read: {error.strerror}") from None
 
     def _place(self, point: Point) -> Path:
-        digest = sha256(json.dumps(columns([point])).encode()).hexdigest()[:16]
-        return self.folder / (BASE if is_base(point) else digest)
+        return self.folder / (BASE if is_base(point) else digest([point]))
 
     def _path(self, point: Point, name: str) -> Path:
         return self._place(point) / f"{name}.png"

@@ -33,7 +33,7 @@ KEY_LENGTH = 16
 
 T = TypeVar("T")
 
-__all__ = ["Chunk", "Merged", "Store"]
+__all__ = ["Chunk", "Merged", "Store", "digest"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +230,7 @@ class Store:
 
     def _files(self, points: Sequence[Point]) -> dict[int, list[Path]]:
         """List the files of each batch, the one that holds exactly these points first."""
-        exact = _digest(points)
+        exact = digest(points)
         found: dict[int, list[Path]] = {}
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             batch = path.name.partition("-")[0]
@@ -242,13 +242,13 @@ class Store:
 
     def _points(self, path: Path) -> frozenset[Point]:
         """Return which points a file holds; its name says that it holds the same as others of that name."""
-        digest = _digest_of(path)
-        if digest not in self._held:
+        named = _digest_of(path)
+        if named not in self._held:
             chunk = self._or_aside(chunks.read, path)
             if chunk is None:
                 return frozenset()
-            self._held[digest] = frozenset(chunk.points)
-        return self._held[digest]
+            self._held[named] = frozenset(chunk.points)
+        return self._held[named]
 
     def _or_aside(self, look: Callable[[Path], T], path: Path) -> T | None:
         """Look at a file, or set it aside where it is damaged."""
@@ -289,12 +289,13 @@ def _chosen(used: Sequence[Chunk], places: Sequence[tuple[int, int]], points: Se
     )
 
 
-def _name(batch: int, points: Sequence[Point]) -> str:
-    return f"{batch:06d}-{_digest(points)}{SUFFIX}"
-
-
-def _digest(points: Sequence[Point]) -> str:
+def digest(points: Sequence[Point]) -> str:
+    """Return what names a set of points in files and folders."""
     return sha256(json.dumps(columns(points)).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def _name(batch: int, points: Sequence[Point]) -> str:
+    return f"{batch:06d}-{digest(points)}{SUFFIX}"
 
 
 def _digest_of(path: Path) -> str:
