@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from torch import distributed
 
-from gpsweep.command import stays
+from gpsweep.command import environment, stays
 from gpsweep.config import Config
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import INTERRUPT, StoppedError
@@ -131,21 +131,6 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
             # The next job of a sweep meets processes of its own.
             if distributed.is_available() and distributed.is_initialized():
                 distributed.destroy_process_group()
-
-
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment while the block runs."""
-    before = {key: os.environ.get(key) for key in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
 
 
 def ready(config: Path) -> None:

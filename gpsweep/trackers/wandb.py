@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
 from gpsweep.atomic import located
+from gpsweep.command import environment
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.points import AXES
 from gpsweep.trackers import client
@@ -237,13 +238,8 @@ def staging(root: Path) -> Iterator[None]:
     Nor is it to advertise its tracing of language models, as it does where a library of theirs is imported.
     """
     ours = {"WANDB_DATA_DIR": str((root / "wandb" / "data").resolve()), "WANDB_DISABLE_WEAVE": "true"}
-    new = {name: value for name, value in ours.items() if not os.environ.get(name)}
-    os.environ.update(new)
-    try:
+    with environment({name: os.environ.get(name) or value for name, value in ours.items()}):
         yield
-    finally:
-        for name in new:
-            del os.environ[name]
 
 
 def settings(content: Tracked) -> dict[str, Any]:
