@@ -53,5 +53,5 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-clean:
-	rm -rf $(VENV) .lowest outputs
+clean:  ## remove what is made here; stored counts and other runs stay
+	rm -rf $(VENV) .lowest outputs/sweep outputs/docs
