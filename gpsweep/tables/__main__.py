@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpsweep.atomic import check_writable
+from gpsweep.atomic import check_writable, located
 from gpsweep.command import FAILED, INTERRUPTED, stays, told
 from gpsweep.console import standard_output
 from gpsweep.errors import GpsweepError
@@ -80,7 +80,7 @@ def asked(arguments: Sequence[str]) -> Asked:
     if own.get("small", "false") not in ("true", "false"):
         raise GpsweepError(f"small={own['small']}: expected true or false")
     small = own.get("small") == "true"
-    out = Path(own.get("out") or Path("outputs", "tables", f"{name}-small" if small else name))
+    out = located(own.get("out") or Path("outputs", "tables", f"{name}-small" if small else name))
     return Asked(name, small, _seeds(own.get("seeds")), _at_once(own.get("at_once")), out, extra)
 
 

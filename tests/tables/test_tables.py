@@ -19,7 +19,7 @@ from outcomes import make
 from gpsweep import results
 from gpsweep.errors import GpsweepError
 from gpsweep.tables import definition, running
-from gpsweep.tables.__main__ import main
+from gpsweep.tables.__main__ import asked, main
 from gpsweep.tables.calls import Calls, TableStoppedError
 from gpsweep.tables.commands import Job, jobs
 
@@ -170,6 +170,11 @@ def test_a_folder_that_cannot_be_written(tables: Command, tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     code, _, err = tables("table4", "small=true", "out=file/inside")
     assert code == 1 and "out=file/inside: expected a folder that can be written" in err
+
+
+def test_a_folder_below_the_user_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert asked(["fig8", "out=~/mine"]).out == tmp_path / "mine"
 
 
 def test_all_tables_are_listed(tables: Command) -> None:
