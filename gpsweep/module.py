@@ -73,8 +73,13 @@ class GridModule(LightningModule):
     def test_step(self, batch: Batch | GpsweepError, batch_idx: int) -> None:
         """Evaluate the points that are missing on one batch, and the base.
 
+        Args:
+            batch: the batch, or what is wrong with it.
+            batch_idx: its place among those of this process.
+
         Raises:
-            GpsweepError: for a batch that could not be read, and where the network fails.
+            GpsweepError: if it cannot be read, evaluated or kept, or a process is lost.
+            StoppedError: if a signal asked for it.
         """
         if isinstance(batch, GpsweepError):
             raise batch

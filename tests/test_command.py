@@ -75,7 +75,13 @@ def test_ctrl_c_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "gpsweep: stopped\n"
 
 
-INTERRUPTED = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+# A shell lets what it starts in the background ignore the signal, and so do all processes of that.
+INTERRUPTED = """
+import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(60)
+"""
 
 
 @pytest.mark.parametrize(

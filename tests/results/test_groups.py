@@ -97,10 +97,13 @@ def test_to_repeat_images_within_their_groups_tells_nothing_more(task: str) -> N
     narrow, wide = ((rows["delta_high"] - rows["delta_low"]).max() for rows in (naive, again.rows))
     assert narrow < 0.7 * wide
     held = again.split
-    assert held is not None and (held["n_tune"][0], held["n_held"][0]) == (24, 28)
+    assert held is not None and (held["n_tune"].iloc[0], held["n_held"].iloc[0]) == (24, 28)
     part = results.table(several.of(halves(several.ids, several.info["select"])[1]))
-    chosen = part[part["eps"] == held["tune_eps"][0]].iloc[0]
-    assert (held["held_low"][0], held["held_high"][0]) == (chosen["delta_low"], chosen["delta_high"])
+    chosen = part[part["eps"] == held["tune_eps"].iloc[0]].iloc[0]
+    assert (held["held_low"].iloc[0], held["held_high"].iloc[0]) == (
+        chosen["delta_low"],
+        chosen["delta_high"],
+    )
 
 
 def half() -> dict[str, Any]:
