@@ -9,10 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import layers, points, predict
 from gpsweep.atomic import check_writable, located
-from gpsweep.config import check_keys, check_whole, instance, target_node
+from gpsweep.config import check_keys, check_whole
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
-from gpsweep.data.build import source_of
+from gpsweep.data.build import named, source_of
 from gpsweep.data.files import Files
 from gpsweep.engine import check_choices
 from gpsweep.errors import GpsweepError
@@ -115,8 +115,7 @@ def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
     """
     training: Source | None = None
     if cfg.data.get("train") is not None:
-        node = target_node(cfg.data, "train", key="data.train", gives="training images")
-        training = instance(node, "data.train")
+        training = named(cfg.data, "train", gives="training images")
     gallery = Gallery(
         net,
         training,

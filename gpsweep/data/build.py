@@ -61,21 +61,42 @@ def source_of(cfg: DictConfig) -> Source:
     Raises:
         GpsweepError: if none is named, it cannot be made, it has no samples, or the user's own is no data.
     """
-    node = target_node(cfg, "source", key=KEY, gives="your data")
-    if isinstance(cfg.source, str):
-        with read_write(cfg):
-            cfg.source = node
-    source: Source = instance(node, KEY)
-    if not node["_target_"].startswith("gpsweep."):
-        check_source(source)
+    source = named(cfg, "source", gives="your data")
     if len(source) == 0:
         raise GpsweepError(f"data: expected at least one sample, {source.name} has none")
     limit = checked_limit(cfg.get("limit"))
     return source if limit is None or len(source) <= limit else First(source, limit)
 
 
-def check_source(source: Any) -> None:
+def named(cfg: DictConfig, name: str, *, gives: str) -> Source:
+    """Make the data that a key of the ``data`` group names, and check what is not gpsweep's.
+
+    Args:
+        cfg: the ``data`` group; the key's value is a dict with a ``_target_`` and its arguments, or becomes
+            one where it is the dotted name alone.
+        name: the key.
+        gives: what comes of it, for the message.
+
+    Raises:
+        GpsweepError: if none is named, it cannot be made, or the user's own is no data.
+    """
+    key = f"data.{name}"
+    node = target_node(cfg, name, key=key, gives=gives)
+    if isinstance(cfg[name], str):
+        with read_write(cfg):
+            cfg[name] = node
+    source: Source = instance(node, key)
+    if not node["_target_"].startswith("gpsweep."):
+        check_source(source, key)
+    return source
+
+
+def check_source(source: Any, key: str = KEY) -> None:
     """Check that what a user's class or function gives is data, by its members and its first sample.
+
+    Args:
+        source: what it gives.
+        key: the configuration key that names it.
 
     Raises:
         GpsweepError: naming what was expected and what came.
@@ -83,24 +104,24 @@ def check_source(source: Any) -> None:
     kind = type(source).__name__
     if lacking := [name for name in MEMBERS if not hasattr(source, name)]:
         raise GpsweepError(
-            f"{KEY}: expected data with {listing(MEMBERS)}, came {kind} without {listing(lacking)}"
+            f"{key}: expected data with {listing(MEMBERS)}, came {kind} without {listing(lacking)}"
         )
-    check_choice(f"{KEY}: task", source.task, (SEGMENTATION, CLASSIFICATION))
+    check_choice(f"{key}: task", source.task, (SEGMENTATION, CLASSIFICATION))
     for name in ("classes", "ids"):
-        _check_names(name, getattr(source, name))
+        _check_names(name, getattr(source, name), key)
     if len(source.ids) != len(source):
-        raise GpsweepError(f"{KEY}: expected an id for each of {len(source)} samples, came {len(source.ids)}")
-    check_ids(source.ids, key=KEY, where=kind)
+        raise GpsweepError(f"{key}: expected an id for each of {len(source)} samples, came {len(source.ids)}")
+    check_ids(source.ids, key=key, where=kind)
     if repeated := [name for name, times in Counter(source.classes).items() if times > 1]:
-        raise GpsweepError(f"{KEY}: expected classes each once, came more than once: {listing(repeated)}")
+        raise GpsweepError(f"{key}: expected classes each once, came more than once: {listing(repeated)}")
     read(source, 0)
 
 
-def _check_names(name: str, names: Any) -> None:
+def _check_names(name: str, names: Any, key: str) -> None:
     """Refuse names that are no text, such as numbers and paths."""
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise GpsweepError(f"{KEY}: expected {name} as a list of str, came {type(names).__name__} {names}")
+        raise GpsweepError(f"{key}: expected {name} as a list of str, came {type(names).__name__} {names}")
     if other := [each for each in names if not isinstance(each, str)]:
         raise GpsweepError(
-            f"{KEY}: expected {name} as a list of str, came {type(other[0]).__name__} {other[0]} in it"
+            f"{key}: expected {name} as a list of str, came {type(other[0]).__name__} {other[0]} in it"
         )

@@ -152,6 +152,7 @@ def test_training_images_of_other_classes_are_refused(shown: Terminal) -> None:
             "data.train: label=knn expects training images to find neighbours among, came none",
         ),
         ("data.train=3", "data.train: expected the dotted name of what returns training images"),
+        ("data.train=builtins.dict", "data.train: expected data with name, task, classes, ids"),
         ("knn.k=61", "knn.k=61: expected a whole number from 1 to 60"),
         ("knn.weights=equa", "knn.weights=equa: unknown. Did you mean equal?"),
         ("model.class_map={0: 0}", "model.class_map: label=knn guides by the classes of data.train"),
