@@ -176,13 +176,16 @@ def captions(folder: Path, names: Mapping[Point, str]) -> dict[str, str]:
     point, shown = pictures.noted(folder)
     if point not in names:
         return {}
-    panels = f"{', '.join(pictures.PANELS)}; the point is {names[point]} eps={results.decimal(point.eps)}"
-    return {
-        f"{pictures.FOLDER}/{Path(each.file).stem}": (
-            f"{each.id}: {panels}; {each.right} pixels set right, {each.wrong} wrong"
-        )
-        for each in shown
-    }
+    at = f"{names[point]} eps={results.decimal(point.eps)}"
+    return {f"{pictures.FOLDER}/{Path(each.file).stem}": _caption(each, at) for each in shown}
+
+
+def _caption(picture: pictures.Picture, at: str) -> str:
+    if picture.point:  # of a classification
+        word = "right" if picture.right else "wrong"
+        return f"{picture.id}: {picture.base} → {picture.point}, {word}, at {at}"
+    panels, changes = ", ".join(pictures.PANELS), f"{picture.right} pixels set right, {picture.wrong} wrong"
+    return f"{picture.id}: {panels}; the point is {at}; {changes}"
 
 
 def _point(record: Record) -> Point:

@@ -128,6 +128,11 @@ def test_pictures_of_images_say_what_they_show(finished: Finished) -> None:
         "pictures/changes-1": "street: image, truth, base, point, changes; the point is "
         "argmax/encoder_down/2x eps=0.25; 120 pixels set right, 30 wrong"
     }
+    shown = [pictures.Picture("changes-1.png", "7.png", 0, 1, "7", "1")]
+    pictures.note(finished.folder, Point(eps=0.25), shown)
+    assert list(tracked(finished.folder).captions.values()) == [
+        "7.png: 7 → 1, wrong, at argmax/input/1x eps=0.25"
+    ]
     pictures.note(finished.folder, Point(eps=8), shown)
     assert not tracked(finished.folder).captions, "of another run"
 
