@@ -106,7 +106,8 @@ def measure(network: Network, effort: Effort) -> Iterator[Row]:
     points = grid(eps=effort.eps)
     yield from one_curve(bench, points)
     yield from bookkeeping(bench, points)
-    yield many_curves(bench, grid(label=LABELS, layer=network.layers, eps=effort.eps))
+    for layers, what in ((network.layers, "input and 3 inner layers"), (network.spread, "4 inner layers")):
+        yield many_curves(bench, grid(label=LABELS, layer=layers, eps=effort.eps), what)
 
 
 def one_curve(bench: Bench, points: Grid) -> Iterator[Row]:
@@ -139,8 +140,8 @@ def one_curve(bench: Bench, points: Grid) -> Iterator[Row]:
     yield Row("b", title, "contiguous naive loop ÷ input curve", faster, "×", details=details)
 
 
-def many_curves(bench: Bench, points: Grid) -> Row:
-    """Compare labels × layers × ε with the naive loop (c)."""
+def many_curves(bench: Bench, points: Grid, what: str) -> Row:
+    """Compare labels × layers × ε with the naive loop (c); ``what`` says which layers they are."""
     loops = {"grid": bench.fused(points), "naive": bench.naively(points)}
     times = side_by_side(loops, bench.effort.grid_repeats)
     sampled = min(bench.effort.sampled, len(points.eps) - 1)
@@ -151,7 +152,7 @@ def many_curves(bench: Bench, points: Grid) -> Row:
         "naive_points_measured": sampled * len(points.curves()),
     }
     faster = Spread.of(ratios(times["naive"], times["grid"]))
-    quantity = f"naive loop ÷ {len(points.label)} labels × {len(points.layer)} layers"
+    quantity = f"naive loop ÷ {len(points.label)} labels × {what}"
     return Row("c", bench.network.title, quantity, faster, "×", at_least=NAIVE_GRID, details=details)
 
 

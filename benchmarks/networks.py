@@ -19,8 +19,6 @@ from gpsweep.logits import pick
 from gpsweep.models.build import build
 from gpsweep.models.pixels import PixelNet
 
-CAMVID_STAND_IN = {"stages": [[24], [48], [64, 96, 96]], "scored": 2}
-
 
 @dataclass(frozen=True)
 class Network:
@@ -32,7 +30,9 @@ class Network:
         size: of the images, height and width.
         samples: how many of them are in a batch.
         classes: of the data.
-        layers: what the grid of several layers perturbs.
+        layers: the input and three inner layers, which a grid perturbs.
+        spread: four inner layers that another perturbs, in the middle of the first to the last quarter of the
+            network's time: 7/8, 5/8, 3/8 and 1/8 of a pass depend on them, or as near to that as can be.
         options: what is changed in the file, as on the command line.
         dear: whether its backward pass is dear, see README.md.
     """
@@ -43,6 +43,7 @@ class Network:
     samples: int
     classes: int
     layers: tuple[str, ...]
+    spread: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     dear: bool = False
 
@@ -77,6 +78,7 @@ def networks() -> dict[str, Network]:
             samples=4,
             classes=11,
             layers=("input", "encoder.layer1", "encoder.layer3", "decoder.blocks.2"),
+            spread=("encoder.layer1", "encoder.layer4.0", "decoder.blocks.1", "decoder.blocks.3"),
         ),
         "fcn": Network(
             title="torchvision FCN-ResNet50, 1 × 256²",
@@ -85,8 +87,17 @@ def networks() -> dict[str, Network]:
             samples=1,
             classes=21,
             layers=("input", "backbone.layer1", "backbone.layer3", "backbone.layer4"),
+            spread=("backbone.layer2", "backbone.layer3", "backbone.layer4.1", "classifier.0"),
         ),
-        "camvid": _camvid(),
+        "camvid": Network(
+            title="CamVid network, 2 × 360×480",
+            model="camvid",
+            size=(360, 480),
+            samples=2,
+            classes=11,
+            layers=("input", "stages.0", "stages.1", "stages.2"),
+            spread=("stages.0", "stages.1", "stages.2.5", "stages.3.8"),
+        ),
         "dear": Network(
             title="ENet-like bottlenecks, 2 × 360×480",
             model="custom",
@@ -94,6 +105,7 @@ def networks() -> dict[str, Network]:
             samples=2,
             classes=11,
             layers=("input", "7", "13", "19"),
+            spread=("5", "12", "19", "25"),
             options={
                 "net": {"_target_": "benchmarks.dear.bottlenecks", "classes": "${..classes}"},
                 "divisor": 8,
@@ -112,20 +124,8 @@ def tiny() -> Network:
         samples=2,
         classes=11,
         layers=("input", "stages.0", "stages.1", "stages.2"),
+        spread=("stages.0", "stages.1", "stages.2", "scores.0"),
         options={"stages": [[4], [4], [8]]},
-    )
-
-
-def _camvid() -> Network:
-    known = Path(conf_folder(), "model", "camvid.yaml").is_file()
-    return Network(
-        title="CamVid network, 2 × 360×480" if known else "stand-in for CamVid, 2 × 360×480",
-        model="camvid" if known else "scenes",
-        size=(360, 480),
-        samples=2,
-        classes=11,
-        layers=("input", "stages.0", "stages.1", "stages.2"),
-        options={} if known else CAMVID_STAND_IN,
     )
 
 

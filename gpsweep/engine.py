@@ -6,7 +6,7 @@ distribution back to a layer, move the layer by ε along the step, predict again
     z = f(x),  g = (∂z/∂h)ᵀ s(softmax(z), ℓ(z)),  z_ε = f(h + ε · step(g))
 
 All ε share the clean forward and one backward pass per label and signal, which serves every layer; a point
-then costs only what follows its layer. Nothing here knows Lightning or Hydra.
+then costs only what depends on its layer. Nothing here knows Lightning or Hydra.
 """
 
 from __future__ import annotations

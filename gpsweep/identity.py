@@ -54,6 +54,7 @@ ENGINE = (
     "knn/neighbours.py",
     "labels.py",
     "layers/__init__.py",
+    "layers/origins.py",
     "logits.py",
     "memo.py",
     "memory.py",

@@ -22,7 +22,7 @@ class Memo:
 
     Args:
         net: whose memo it is, once it has been used.
-        replays: per layer name, its site and how to compute only what follows it.
+        replays: per layer name, its site and how to compute only what depends on it.
         runs: how often each module ran in the pass that was examined last.
         trusted: per layer name, whether that was found to equal the full forward pass.
         apart: per layer name and size of batch, whether points that share a forward pass were found not to

@@ -1,4 +1,4 @@
-"""The passes of one batch: one clean, one backward per signal, and one forward for what follows a layer.
+"""The passes of one batch: one clean, one backward per signal, and one forward for what depends on a layer.
 
 No hook, patch or changed flag outlives a method, so nothing is left on the network between two points.
 """
@@ -224,7 +224,7 @@ class Passes:
         return pulled
 
     def onward(self, layer: str, moved: Sequence[Tensor]) -> State:
-        """Run what follows a layer's moved tensors with gradients at them, for a further iteration."""
+        """Run what depends on a layer's moved tensors with gradients at them, for a further iteration."""
         leaves = [h.detach().requires_grad_() for h in moved]
         with self.pulling():
             z = self.following(layer, [leaf.clone() for leaf in leaves])
@@ -233,7 +233,7 @@ class Passes:
         if layer == layers.INPUT:
             return state
         how = self.memo.replays[layer]
-        return replace(state, replaced=frozenset(call.path for call in (how.site, *how.before)))
+        return replace(state, replaced=frozenset(call.path for call in (how.site, *how.unmoved)))
 
     @contextmanager
     def never_running(self, state: State) -> Iterator[None]:
@@ -282,7 +282,7 @@ class Passes:
             return widened(self.following(layer, moved, times))
 
     def following(self, layer: str, moved: list[Tensor], times: int = 1) -> Tensor:
-        """Run what follows a layer's moved tensors in a pass of the kind that one is in."""
+        """Run what depends on a layer's moved tensors in a pass of the kind that one is in."""
         if layer == layers.INPUT:
             return pick(self.net(moved[0]), self.output)
         return self.suffix(layer, moved, times, replay=self.memo.trusted[layer])
@@ -320,7 +320,7 @@ class Passes:
             self.memo.trusted[name] = equal
             if not equal:
                 warnings.warn(
-                    f"layer={name}: what follows it cannot be computed alone in this network; "
+                    f"layer={name}: what depends on it cannot be computed alone in this network; "
                     "every point takes a full forward pass",
                     stacklevel=2,
                 )

@@ -42,10 +42,10 @@ def test_the_bare_network_gives_the_logits_of_the_wrapped_one() -> None:
 
 def test_every_item_is_measured_and_stored(tmp_path: Path) -> None:
     rows = list(curves.measure(networks.tiny(), BARELY))
-    assert [row.item for row in rows] == ["a", "b", "b", "d", "d", "c"]
+    assert [row.item for row in rows] == ["a", "b", "b", "d", "d", "c", "c"]
     assert all(0 < row.value.low <= row.value.median <= row.value.high for row in rows)
     assert rows[3].value.high < 1
-    assert rows[-1].details["points"] == 4 * 4 * 3
+    assert [row.details["points"] for row in rows[-2:]] == [4 * 4 * 3] * 2
 
     about = table.machine()
     table.show(rows, about, Console(quiet=True))
@@ -53,7 +53,7 @@ def test_every_item_is_measured_and_stored(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "results" / "tiny.json").read_text())
     assert set(document["machine"]) == {"cpu", "cores", "threads", "python", "torch", "date"}
     # The letters in order; c is measured after d.
-    assert [row["item"] for row in document["rows"]] == ["a", "b", "b", "c", "d", "d"]
+    assert [row["item"] for row in document["rows"]] == ["a", "b", "b", "c", "c", "d", "d"]
     assert {"median", "low", "high"} == set(document["rows"][0]["value"])
     assert str(tmp_path) not in json.dumps(document)
 
@@ -103,7 +103,7 @@ def test_the_networks_build_and_their_layers_exist() -> None:
     for network in networks.networks().values():
         net = replace(network, size=(64, 96), samples=2).build()
         assert next(net.parameters()).requires_grad is False
-        for layer in network.layers[1:]:
+        for layer in (*network.layers[1:], *network.spread):
             layers.find(net, layer)
 
 

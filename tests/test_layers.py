@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import sleep
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_only_the_outermost_finished_calls_are_replayed() -> None:
     x, _ = batch("skips")
     calls, _ = layers.trace(net, x)
     replay = layers.replay_of(calls, layers.Call("encoder.down.3.conv2"))
-    assert {call.path for call in replay.before} == {
+    assert {call.path for call in replay.unmoved} == {
         "encoder.stem",
         "encoder.relu",
         "encoder.down.0",
@@ -67,7 +68,7 @@ def test_only_the_outermost_finished_calls_are_replayed() -> None:
         "encoder.down.3.bn1",
         "encoder.down.3.relu",
     }
-    assert {call.path for call in layers.replay_of(calls, layers.Call("merge")).before} == {"encoder"}
+    assert {call.path for call in layers.replay_of(calls, layers.Call("merge")).unmoved} == {"encoder"}
 
 
 def test_of_a_recording_only_what_one_layer_needs_is_repeated() -> None:
@@ -106,6 +107,31 @@ def test_rows_of_the_table() -> None:
     assert table["first"][0] == "2×6×9×14, 2×6×9×14"
     assert {"shared@1", "shared@2"} <= set(table)
     assert 1 > table["first"][1] > table["shared@2"][1] > table["head"][1] >= 0
+
+
+class Sleep(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        sleep(0.05)
+        return x
+
+
+class Beside(nn.Module):
+    """A layer, a branch that is slow but does not depend on it, and one that does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.side, self.head = nn.Conv2d(3, 3, 1), Sleep(), Sleep()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        return self.side(x) + self.head(h)
+
+
+def test_the_table_leaves_branches_out_that_do_not_depend_on_a_layer() -> None:
+    table = {name: share for name, _, share in rows(Beside(), torch.zeros(1, 3, 4, 4), repeats=1)}
+    assert 0.3 < table["layer"] < 0.7
+    assert table["side"] < 0.3, "the head runs later, of the layer alone"
+    assert table["head"] < 0.3
 
 
 @dataclass

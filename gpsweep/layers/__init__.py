@@ -1,4 +1,4 @@
-"""Layers by name: find them, keep their activations, perturb them, and run only what follows them.
+"""Layers by name: find them, keep their activations, perturb them, and run only what depends on them.
 
 A *call* is one run of one module within a forward pass. Everything here hooks or patches modules inside a
 ``with`` block only, and restores what was there before. Hooks come before a network's own: what those keep,
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from gpsweep.errors import GpsweepError, unknown
+from gpsweep.layers.origins import Origins, tensors_in
 
 INPUT = "input"
 
@@ -39,34 +40,38 @@ class Finished:
 
     Args:
         entered, left: positions in the order in which modules were entered and left.
-        seconds: from the start of the pass to the end of the call.
+        began, seconds: from the start of the pass to the start and to the end of the call.
         parents: the calls it ran inside, outermost first.
         shape: its output with a shape in place of each tensor.
+        origins: the calls whose outputs something in it was computed from, bit k for the k-th to finish.
         changed_later: whether its output was changed in place afterwards.
     """
 
     call: Call
     entered: int
     left: int
+    began: float
     seconds: float
     parents: tuple[Call, ...]
     shape: Any
+    origins: int
     changed_later: bool = False
 
 
 @dataclass(frozen=True)
 class Replay:
-    """The calls whose outputs stand in for themselves when only what follows ``site`` is computed.
+    """The calls whose outputs stand in for themselves when only what depends on ``site`` is computed.
 
     Args:
         site: the call whose output is perturbed.
-        before: outermost calls that had finished when ``site`` ran.
-        fragile: those of ``before`` whose output is changed in place later, so that it must be copied.
-        within: calls inside those of ``before``, which do not run.
+        unmoved: outermost calls that do not depend on it: all that had finished when it ran, and later ones
+            on branches beside it.
+        fragile: those of ``unmoved`` whose output is changed in place later, so that it must be copied.
+        within: calls inside those of ``unmoved``, which do not run.
     """
 
     site: Call
-    before: frozenset[Call]
+    unmoved: frozenset[Call]
     fragile: frozenset[Call]
     within: frozenset[Call] = frozenset()
 
@@ -108,34 +113,45 @@ def find(net: nn.Module, name: str) -> Call:
     return Call(canonical[id(module)], int(number) if at else 0)
 
 
-def trace(net: nn.Module, *inputs: Tensor) -> tuple[list[Finished], Any]:
-    """Run a network once without gradients and say which module ran when, inside which.
+def trace(net: nn.Module, *inputs: Tensor, follow: bool = True) -> tuple[list[Finished], Any]:
+    """Run a network once without gradients and say which module ran when, inside which, made of what.
 
     Args:
         net: any module; it is left as it was.
         inputs: what it is called with, such as a batch ``(N, C, H, W)``.
+        follow: whether to find out what calls are made of, which takes time; else it is said to be all.
 
     Returns:
         The calls in the order in which they finished, and the network's output.
     """
     counts: Counter[str] = Counter()
-    running: list[tuple[Call, int]] = []
+    running: list[tuple[Call, int, float]] = []
     finished: list[Finished] = []
     versions: list[tuple[Finished, list[tuple[Tensor, int]]]] = []
     clock = count()
+    origins = Origins([*inputs, *net.parameters(), *net.buffers()])
     start = perf_counter()
 
     def enter(path: str, module: nn.Module, args: Any) -> None:
         counts[path] += 1
-        running.append((Call(path, counts[path]), next(clock)))
+        running.append((Call(path, counts[path]), next(clock), perf_counter() - start))
+        origins.enter()
 
     def leave(path: str, module: nn.Module, args: Any, output: Any) -> None:
-        call, entered = running.pop()
-        parents = tuple(parent for parent, _ in running)
-        shape = tree_map_only(Tensor, lambda t: tuple(t.shape), output)
-        done = Finished(call, entered, next(clock), perf_counter() - start, parents, shape)
+        call, entered, began = running.pop()
+        tensors = tensors_in(output)
+        done = Finished(
+            call,
+            entered,
+            left=next(clock),
+            began=began,
+            seconds=perf_counter() - start,
+            parents=tuple(parent for parent, _, _ in running),
+            shape=tree_map_only(Tensor, lambda t: tuple(t.shape), output),
+            origins=origins.leave(tensors),
+        )
         finished.append(done)
-        versions.append((done, [(t, t._version) for t in _tensors(output)]))
+        versions.append((done, [(t, t._version) for t in tensors]))
 
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(submodules_run())
@@ -144,6 +160,8 @@ def trace(net: nn.Module, *inputs: Tensor) -> tuple[list[Finished], Any]:
                 continue  # bears no hooks
             stack.enter_context(module.register_forward_pre_hook(partial(enter, path)))
             stack.enter_context(module.register_forward_hook(partial(leave, path), prepend=True))
+        if follow:
+            stack.enter_context(origins.followed())
         output = net(*inputs)
     for done, tensors in versions:
         done.changed_later = any(tensor._version != version for tensor, version in tensors)
@@ -181,28 +199,28 @@ def site(calls: Sequence[Finished], net: nn.Module, name: str) -> Call:
 
 
 def replay_of(calls: Sequence[Finished], where: Call) -> Replay:
-    """Choose the outermost calls that had finished before ``where`` ran.
+    """Choose the outermost calls that do not depend on ``where``.
 
     Args:
         calls: those of :func:`trace`.
         where: one of them, the call whose output is perturbed.
 
     Returns:
-        What is to be recorded of a clean pass, so that only what follows ``where`` need be run.
+        What is to be recorded of a clean pass, so that only what depends on ``where`` need be run.
     """
-    at = next(done for done in calls if done.call == where)
-    ancestors = {None, *at.parents}
-    before = [
-        done
+    at = next(k for k, done in enumerate(calls) if done.call == where)
+    free = {
+        done.call
         for done in calls
-        if done.left < at.entered and (done.parents[-1] if done.parents else None) in ancestors
-    ]
-    finished = frozenset(done.call for done in before)
+        if done.left < calls[at].entered or (done.entered > calls[at].left and not done.origins >> at & 1)
+    }
+    unmoved = [done for done in calls if done.call in free and free.isdisjoint(done.parents)]
+    outermost = frozenset(done.call for done in unmoved)
     return Replay(
         where,
-        before=finished,
-        fragile=frozenset(done.call for done in before if done.changed_later),
-        within=frozenset(done.call for done in calls if not finished.isdisjoint(done.parents)),
+        unmoved=outermost,
+        fragile=frozenset(done.call for done in unmoved if done.changed_later),
+        within=frozenset(done.call for done in calls if not outermost.isdisjoint(done.parents)),
     )
 
 
@@ -229,7 +247,7 @@ def recorded(net: nn.Module, replays: Iterable[Replay]) -> Iterator[Recording]:
     recording = Recording()
     replays = list(replays)
     sites = {replay.site for replay in replays}
-    needed = {call for replay in replays for call in replay.before}
+    needed = {call for replay in replays for call in replay.unmoved}
     fragile = {call for replay in replays for call in replay.fragile}
     recording.runs = {call.path: 0 for call in sites | needed}
 
@@ -253,12 +271,12 @@ def recorded(net: nn.Module, replays: Iterable[Replay]) -> Iterator[Recording]:
 
 @contextmanager
 def replayed(net: nn.Module, replay: Replay, recording: Recording, activation: Any) -> Iterator[None]:
-    """Let the modules before a site return what was recorded, and the site ``activation``.
+    """Let the modules that do not depend on a site return what was recorded, and the site ``activation``.
 
-    A forward pass within the block computes only what follows the site.
+    A forward pass within the block computes only what depends on the site.
     """
     outputs: dict[Call, Callable[[], Any]] = {replay.site: lambda: activation}
-    for call in replay.before:
+    for call in replay.unmoved:
         # In new lists and dicts each time: what follows may change theirs.
         give = torch.clone if call in replay.fragile else _same
         outputs[call] = partial(tree_map_only, Tensor, give, recording.outputs[call])
@@ -308,13 +326,13 @@ def repeated(recording: Recording, replay: Replay, samples: int, times: int) -> 
         return torch.cat([tensor] * times) if batched else tensor
 
     activations = {replay.site: recording.activations[replay.site]}
-    outputs = {call: recording.outputs[call] for call in replay.before}
+    outputs = {call: recording.outputs[call] for call in replay.unmoved}
     return Recording(tree_map_only(Tensor, repeat, activations), tree_map_only(Tensor, repeat, outputs))
 
 
 def tensors_of(activation: Any) -> list[Tensor]:
     """Return the floating-point tensors of an activation, which may be a tuple, list or dict of tensors."""
-    return [tensor for tensor in _tensors(activation) if tensor.is_floating_point()]
+    return [tensor for tensor in tensors_in(activation) if tensor.is_floating_point()]
 
 
 def with_tensors(activation: Any, tensors: Sequence[Tensor]) -> Any:
@@ -323,10 +341,6 @@ def with_tensors(activation: Any, tensors: Sequence[Tensor]) -> Any:
     new = iter(tensors)
     swapped = [next(new) if isinstance(v, Tensor) and v.is_floating_point() else v for v in leaves]
     return tree_unflatten(swapped, spec)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]
 
 
 def _same(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``python -m gpsweep.layers model=NAME``: the layers one can perturb, and what follows them."""
+"""``python -m gpsweep.layers model=NAME``: the layers one can perturb, and what depends on them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from gpsweep import config, layers
+from gpsweep.allocator import keep_freed
 from gpsweep.command import told
 from gpsweep.console import standard_output
 from gpsweep.data.batch import Batch, batch_of
@@ -27,8 +28,8 @@ HELP = """\
 python -m gpsweep.layers [KEY=VALUE …]
 
 Lists what layer=… can name, in the order in which it runs: the shape of the
-output for the first image, and the share of a forward pass that follows, which
-is what an ε costs there. The keys are those of python -m gpsweep:
+output for the first image, and the share of a forward pass that depends on it,
+which is what an ε costs there. The keys are those of python -m gpsweep:
 
   python -m gpsweep.layers model=timm model.arch=resnet18 data.size=224
   python -m gpsweep.layers model=custom model.net=my_nets.net
@@ -47,6 +48,7 @@ def main(overrides: list[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return 0
+    keep_freed()  # as a run does, or late layers of large maps seemed to take longer than there
     config.register()
     with initialize_config_dir(config.conf_folder(), version_base="1.3"):
         cfg = compose("config", overrides=config.quoted(arguments))
@@ -81,25 +83,31 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
         repeats: forward passes whose median time counts.
 
     Returns:
-        names, as in ``stage1 = stages.0``, output shapes, and the share of the forward time that follows the
-        layer, 0 to 1.
+        names, as in ``stage1 = stages.0``, output shapes, and the share of the forward time that depends on
+        the layer, 0 to 1.
     """
+    calls, _ = layers.trace(net, x)
     passes = []
     for _ in range(repeats):
         start = perf_counter()
-        calls, _ = layers.trace(net, x)
-        passes.append((calls, perf_counter() - start))
+        timed, _ = layers.trace(net, x, follow=False)
+        passes.append((timed, perf_counter() - start))
     names: dict[str, list[str]] = {}
     for name, path in layers.aliases(net).items():
         names.setdefault(path, []).insert(0, name)  # other names before the path itself
-    runs = Counter(done.call.path for done in passes[0][0])
+    runs = Counter(done.call.path for done in calls)
     table = [(layers.INPUT, shape_text(tuple(x.shape)), 1.0)]
-    for i, done in enumerate(passes[0][0]):
+    for k, done in enumerate(calls):
         path = done.call.path
         if not path or (names and path not in names):
             continue
         number = f"@{done.call.number}" if runs[path] > 1 else ""
-        share = median(1 - calls[i].seconds / total for calls, total in passes)
+        unmoved = layers.replay_of(calls, done.call).unmoved
+        spared = [j for j, other in enumerate(calls) if other.call in unmoved and other.entered > done.left]
+        share = median(
+            1 - (timed[k].seconds + sum(timed[j].seconds - timed[j].began for j in spared)) / total
+            for timed, total in passes
+        )
         name = " = ".join(f"{name}{number}" for name in names.get(path, [path]))
         table.append((name, shape_text(done.shape), max(share, 0.0)))
     return table
@@ -126,7 +134,7 @@ def show(table: list[Row], title: str) -> None:
     printed = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     printed.add_column("layer", overflow="fold", min_width=min(longest, out.width - SHAPE_AND_SHARE))
     printed.add_column("output", overflow="fold")
-    printed.add_column("time that follows", justify="right")
+    printed.add_column("time it takes", justify="right")
     for name, shape, share in table:
         printed.add_row(name, shape, f"{100 * share:.0f} %")
     out.print(printed)

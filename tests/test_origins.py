@@ -1,0 +1,167 @@
+"""Which calls of a pass need not run again when a layer's output changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive import naive
+from networks import conv
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gpsweep import layers
+from gpsweep.engine import curve
+
+
+class Wired(nn.Module):
+    """Convolutions each of which takes what some of those before it gave, joined in one way or another."""
+
+    def __init__(self, wires: list[tuple[list[int], str]]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.wires = wires
+        self.parts = nn.ModuleList(conv(3, 3) for _ in wires)
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = [x / 255]
+        for part, (sources, how) in zip(self.parts, self.wires, strict=True):
+            given.append(part(self.joined([given[k] for k in sources], how)))
+        return sum(given[1:], torch.zeros_like(x))
+
+    def joined(self, tensors: list[Tensor], how: str) -> Tensor:
+        if how == "in place":
+            out = tensors[0].clone()
+            for tensor in tensors[1:]:
+                out += tensor
+            return out.relu_()
+        if how == "written":
+            out = torch.zeros_like(tensors[0])
+            for tensor in tensors:
+                out[:, :, 1:] = out[:, :, 1:] + tensor[:, :, 1:]
+            return out
+        if how == "view":
+            both = torch.cat(tensors, 1)
+            both[:, -1:].add_(both[:, :1])
+            return both[:, -3:]
+        return torch.stack(tensors).mean(0)
+
+
+@st.composite
+def wirings(draw: st.DrawFn) -> list[tuple[list[int], str]]:
+    return [
+        (
+            draw(st.lists(st.integers(0, k), min_size=1, max_size=3, unique=True)),
+            draw(st.sampled_from(["mean", "in place", "written", "view"])),
+        )
+        for k in range(draw(st.integers(2, 6)))
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(wirings(), st.data())
+def test_of_branches_beside_a_layer_nothing_runs_again(
+    wires: list[tuple[list[int], str]], data: st.DataObject
+) -> None:
+    net, x = Wired(wires).eval(), torch.rand(2, 3, 4, 5) * 255
+    place = data.draw(st.integers(0, len(wires) - 1))
+    depending = {place + 1}
+    for k, (sources, _) in enumerate(wires, start=1):
+        if depending.intersection(sources):
+            depending.add(k)
+    calls, _ = layers.trace(net, x)
+    unmoved = layers.replay_of(calls, layers.Call(f"parts.{place}")).unmoved
+    expected = {f"parts.{k}" for k in range(len(wires)) if k + 1 not in depending}
+    assert {call.path for call in unmoved} == expected
+
+    target = torch.zeros(2, 4, 5, dtype=torch.long)
+    for point, logits in curve(net, x, [-0.5, 0, 0.5], "uniform", layer=f"parts.{place}"):
+        assert logits.equal(naive(net, x, point, target))
+
+
+class Beside(nn.Module):
+    """A layer, and a module that runs after it on what ``between`` makes of the input and the layer."""
+
+    def __init__(self, between: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.side, self.between = conv(3, 4), conv(3, 4), between
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        return self.side(self.between(x, h)) + h
+
+
+ALONE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "nothing": lambda x, h: x,
+    "its own values": lambda x, h: x * float(x.mean()),
+    "a shape": lambda x, h: x[..., : h.shape[-1]],
+    "new numbers": lambda x, h: x + torch.arange(x.shape[-1]),
+}
+DEPENDING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "a class": lambda x, h: F.one_hot(h.argmax(1) % 3, 3).movedim(-1, 1).float(),
+    "a value": lambda x, h: x * h.max().item(),
+    "a choice": lambda x, h: x if h.mean() > 9 else -x,
+    "a list": lambda x, h: -x if h[0, 0, 0].tolist()[0] > 9 else x,
+    "an array": lambda x, h: -x if np.asarray(h).mean() > 9 else x,
+    "NumPy's memory": lambda x, h: torch.from_numpy(h.numpy()[:, :3].round()),
+    "how many": lambda x, h: x + len(h.nonzero()),
+    "a mask": lambda x, h: x.clone().masked_fill_(h[:, :3] > 0, 0),
+    "written to": lambda x, h: torch.add(x, 0).index_put_((torch.tensor([0]),), h[:1, :3]),
+    "out": lambda x, h: torch.mul(h[:, :3], 0, out=torch.empty(0)),
+    "out of place": lambda x, h: x.detach().clone().copy_(h[:, :3]),
+    "sparse": lambda x, h: h[:, :3].round().to_sparse().to_dense(),
+}
+
+
+@pytest.mark.parametrize("how", [*ALONE, *DEPENDING])
+def test_what_a_module_is_given_decides_whether_it_runs(how: str) -> None:
+    net, x = Beside((ALONE | DEPENDING)[how]).eval(), torch.rand(2, 3, 4, 5)
+    calls, _ = layers.trace(net, x)
+    unmoved = layers.replay_of(calls, layers.Call("layer")).unmoved
+    assert unmoved == ({layers.Call("side")} if how in ALONE else set())
+
+
+def test_a_tensor_of_unknown_making_counts_as_made_of_all_that_came_before() -> None:
+    net = Beside(lambda x, h: net.constant + x).eval()
+    net.constant = torch.ones(1)  # no buffer
+    calls, _ = layers.trace(net, torch.rand(2, 3, 4, 5))
+    assert not layers.replay_of(calls, layers.Call("layer")).unmoved
+
+
+def test_unless_it_is_followed_all_counts() -> None:
+    net = Beside(ALONE["nothing"]).eval()
+    calls, _ = layers.trace(net, torch.rand(2, 3, 4, 5), follow=False)
+    assert not layers.replay_of(calls, layers.Call("layer")).unmoved
+
+
+def test_a_branch_beside_does_not_run_at_the_points_of_a_layer() -> None:
+    net, x = Beside(ALONE["nothing"]).eval(), torch.rand(2, 3, 4, 5)
+    ran: list[str] = []
+    forward = net.side._conv_forward
+    net.side._conv_forward = lambda *args: (ran.append("side"), forward(*args))[1]
+    points = curve(net, x, [0.25, 0.5, 0.75], layer="layer")
+    next(points)
+    before = len(ran)
+    assert before and len(list(points)) == 2
+    assert len(ran) == before
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
+def test_torchscript_within_a_network_is_followed_from_outside() -> None:
+    class Scripted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.side, self.head = conv(3, 4), conv(3, 4), conv(4, 4)
+            self.script = torch.jit.trace(conv(4, 4), torch.rand(2, 4, 4, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.script(self.layer(x))) + self.side(x)
+
+    net = Scripted().eval()
+    calls, _ = layers.trace(net, torch.rand(2, 3, 4, 5))
+    unmoved = layers.replay_of(calls, layers.Call("layer")).unmoved
+    assert unmoved == {layers.Call("side")}
