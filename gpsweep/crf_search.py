@@ -104,7 +104,7 @@ def search(cfg: DictConfig) -> pd.DataFrame:
     tried = candidates(cfg.search)
     check(cfg)
     from gpsweep.parts import parts_of
-    from gpsweep.results import selection
+    from gpsweep.results.halves import halves
     from gpsweep.tuning import tune_ids
 
     parts = parts_of(cfg)
@@ -116,11 +116,8 @@ def search(cfg: DictConfig) -> pd.DataFrame:
     points = [point for point in grid if point.iterations == most]
     if len(points) != 1 or points[0].refine != "crf":
         raise GpsweepError(f"eps, label, …: expected one point with refine=crf, came {len(points)} points")
-    tune = tune_ids(cfg.data, parts.source)
-    ids, groups = parts.source.ids, cfg.data.get("groups")
-    plan = selection.plan("half", ids=ids, seed=cfg.seed, tune=tune, groups=groups)
-    assert plan is not None
-    places, _ = selection.halves(ids, plan)
+    tune, groups = tune_ids(cfg.data, parts.source), cfg.data.get("groups")
+    places, _ = halves(parts.source.ids, seed=cfg.seed, tune=tune, groups=groups)
     totals = tally(cfg, parts, points[0], places.tolist(), tried)
     scores = metrics.score(totals, parts.source.task)
     table = ranked(tried, scores)

@@ -35,6 +35,7 @@ from gpsweep.progress import bar
 from gpsweep.provenance import provenance
 from gpsweep.results import selection
 from gpsweep.results.groups import check_groups
+from gpsweep.results.halves import plan
 from gpsweep.results.outcome import Outcome
 from gpsweep.store import Chunk
 from gpsweep.trainer import device_name, quiet_lightning, rank
@@ -112,7 +113,7 @@ def about(cfg: DictConfig, parts: Parts, command: str) -> dict[str, Any]:
         "config": OmegaConf.to_yaml(cfg, resolve=True),
         "memory_format": cfg.memory_format,
         "groups": groups,
-        "select": selection.plan(cfg.select, ids=ids, seed=cfg.seed, tune=tune, groups=groups),
+        "select": plan(cfg.select, ids=ids, seed=cfg.seed, tune=tune, groups=groups),
         **{name: guide.about() for name, guide in parts.guides.items()},
     }
 

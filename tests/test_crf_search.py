@@ -23,7 +23,6 @@ from torch import Tensor
 from gpsweep import crf_search, metrics, results
 from gpsweep.crf import Crf
 from gpsweep.errors import GpsweepError
-from gpsweep.results import selection
 
 pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
 
@@ -78,7 +77,7 @@ def test_the_best_is_what_a_run_gives_on_the_tuning_images(terminal: Terminal, s
     run = [*SMALL, *VARIED, "eps=[0,30]", "label=uniform", "select=half", *line.split()]
     assert terminal(*run, "hydra.run.dir=run")[0] == 0
     outcome = results.read(Path("run"))
-    tune, _ = selection.halves(outcome.ids, outcome.info["select"])
+    tune, _ = outcome.halves
     clean, there = metrics.score(metrics.total(np.asarray(outcome.counts)[:, tune]), outcome.task)
     assert found[0]["score"] == pytest.approx(there, abs=1e-9)
     assert found[0]["clean_score"] == pytest.approx(clean, abs=1e-9)
@@ -97,7 +96,7 @@ def test_a_point_of_several_iterations_is_one_point(terminal: Terminal, search: 
     run = [*SMALL, *point, "eps=[0,30]", "select=half", *line.split()]
     assert terminal(*run, "hydra.run.dir=run")[0] == 0
     outcome = results.read(Path("run"))
-    tune, _ = selection.halves(outcome.ids, outcome.info["select"])
+    tune, _ = outcome.halves
     scores = metrics.score(metrics.total(np.asarray(outcome.counts)[:, tune]), outcome.task)
     by_point = {
         (point.iterations, point.eps): score for point, score in zip(outcome.points, scores, strict=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
 from gpsweep.report.look import times_text
-from gpsweep.results import selection
 from gpsweep.results.findings import Findings
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def _gains(findings: Findings, places: list[int]) -> tuple[Sequence[float], Sequ
     some = findings.rows.loc[places]
     if findings.split is not None:
         outcome = findings.outcome
-        _, others = selection.halves(outcome.ids, outcome.info["select"])
+        _, others = outcome.halves
         some = results.table(outcome.at(places).of(others))
     return some["delta"].tolist(), list(zip(some["delta_low"], some["delta_high"], strict=True))
 

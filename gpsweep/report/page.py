@@ -205,8 +205,10 @@ def shown(outcome: Outcome, folder: Path | None) -> dict[str, Any]:
 
 def _held_units(outcome: Outcome) -> int:
     """Return how many images, or groups of them, ε is judged on where it was chosen on others."""
-    select = outcome.info.get("select")
-    return len(outcome.of(selection.halves(outcome.ids, select)[1]).units.ids) if select else 0
+    if not outcome.info.get("select"):
+        return 0
+    _, others = outcome.halves
+    return len(outcome.of(others).units.ids)
 
 
 def times(outcome: Outcome) -> list[tuple[str, float]]:

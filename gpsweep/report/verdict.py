@@ -208,7 +208,8 @@ def _base_score(outcome: Outcome, *, held_out: bool) -> float:
     """Return the score without refinement and perturbation, on all images or those that were held out."""
     base = outcome.base
     if held_out:
-        base = base[selection.halves(outcome.ids, outcome.info["select"])[1]]
+        _, others = outcome.halves
+        base = base[others]
     return float(metrics.score(metrics.total(base), outcome.task))
 
 

@@ -21,6 +21,7 @@ from gpsweep.counts import Counts
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.points import AXES, Point, columns, from_columns
 from gpsweep.results.groups import groups_of
+from gpsweep.results.halves import Places, halves
 
 COUNTS = "counts.npz"
 
@@ -38,7 +39,7 @@ class Outcome:
         ids: the names of the images.
         seconds: wall time of each point's own forward passes.
         info: ``dataset``, ``model``, ``weights_sha256``, ``versions`` (name → version), ``git_commit``,
-            ``command``, ``config`` (YAML text), ``select`` (see :func:`gpsweep.results.selection.plan`),
+            ``command``, ``config`` (YAML text), ``select`` (see :func:`gpsweep.results.halves.plan`),
             ``groups`` (see :func:`gpsweep.results.groups.groups_of`), ``device``, ``layer_scale``,
             ``memory_format``, ``points_per_forward``, ``finished`` (when), ``knn`` (``accuracy`` in % of what
             the nearest training images alone tell, and how these are found), ``times`` (``start``,
@@ -80,6 +81,14 @@ class Outcome:
         np.add.at(base, groups, self.base)
         info = {**self.info, "groups": None}
         return replace(self, counts=self.counts.grouped(groups), base=base, ids=list(number), info=info)
+
+    @cached_property
+    def halves(self) -> tuple[Places, Places]:
+        """The places of the images that ε is chosen on, and of those that it is judged on.
+
+        For outcomes with ``info["select"]``, which in runs of old says the groups as well.
+        """
+        return halves(self.ids, **{"groups": self.info.get("groups"), **self.info["select"]})
 
     @property
     def over(self) -> str:

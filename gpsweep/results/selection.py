@@ -6,27 +6,22 @@ were to choose from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpsweep import metrics
-from gpsweep.errors import GpsweepError, listing, unknown
 from gpsweep.points import AXES, Point, from_columns
-from gpsweep.results.groups import groups_of
 from gpsweep.results.outcome import Outcome
 from gpsweep.results.significance import p_value
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Places = NDArray[np.intp]
-
 CURVE = AXES[:-1]  # what a curve's points share
 ORACLE = "ground_truth"  # the label that sees the answers: a bound, never a gain
-HOW = ("none", "half")
 SAME = {"same_eps": "eps", "same_delta": "delta", "same_low": "delta_low", "same_high": "delta_high"}
 
 
@@ -87,80 +82,6 @@ def leading(table: pd.DataFrame, by: str) -> pd.DataFrame:
     return ranked.sort_values("label", key=lambda label: label == ORACLE, kind="stable")
 
 
-def plan(
-    select: str,
-    *,
-    ids: Sequence[str],
-    seed: int = 0,
-    tune: Iterable[str] | None = None,
-    groups: str | None = None,
-) -> dict[str, Any] | None:
-    """Return what an outcome's ``info["select"]`` says of how ε is chosen, checked against the images.
-
-    Args:
-        select: ``half``: ε is chosen on some of the images and judged on the others; ``none``: on all.
-        ids: the names of the images.
-        seed: of the split into halves.
-        tune: the names of the images to choose on, in place of a random half; those of other images, such as
-            a limit leaves out, do no harm.
-        groups: which images stay together, see :func:`gpsweep.results.groups.groups_of`.
-
-    Returns:
-        ``seed``, or ``tune`` with the names, and ``groups`` where there are some; None for ``select=none``.
-
-    Raises:
-        GpsweepError: for an unknown ``select``, or where one of the two parts has no image.
-    """
-    if select not in HOW:
-        raise unknown("select", select, HOW)
-    if select == "none":
-        return None
-    known = set(ids)
-    kept: dict[str, Any] = {"seed": seed} if tune is None else {"tune": [n for n in tune if n in known]}
-    kept |= {} if groups is None else {"groups": groups}
-    halves(ids, kept)
-    return kept
-
-
-def halves(ids: Sequence[str], select: Mapping[str, Any]) -> tuple[Places, Places]:
-    """Split the images into those that ε is chosen on and those that it is judged on.
-
-    Args:
-        ids: the names of the images.
-        select: as :func:`plan` returns it.
-
-    Returns:
-        The places of the two parts among ``ids``, ascending.
-
-    Raises:
-        GpsweepError: if one of them has no image, or both have images of a group.
-    """
-    names = groups_of(select.get("groups"), ids)
-    groups = list(dict.fromkeys(names))
-    if "tune" in select:
-        named = set(select["tune"])
-        tunes = np.array([name in named for name in ids], dtype=bool)
-        if tunes.all() or not tunes.any():
-            raise GpsweepError(
-                f"data.tune_split: expected the names of some of the images, came those of {tunes.sum()} of "
-                f"{len(ids)}; the images are {listing(ids, 3)}"
-            )
-        ours, others = ({names[place] for place in np.flatnonzero(side)} for side in (tunes, ~tunes))
-        if ours & others:
-            raise GpsweepError(
-                f"data.tune_split: expected all images of a group of data.groups={select['groups']} or none, "
-                f"came some of {listing(sorted(ours & others), 3)}"
-            )
-    else:
-        if len(groups) < 2:
-            what = "images" if "groups" not in select else f"groups of data.groups={select['groups']}"
-            raise GpsweepError(f"select=half: expected at least two {what} to split, came {len(groups)}")
-        order = np.random.default_rng(select["seed"]).permutation(len(groups))
-        chosen = {groups[place] for place in order[: len(groups) // 2]}
-        tunes = np.array([name in chosen for name in names], dtype=bool)
-    return np.flatnonzero(tunes), np.flatnonzero(~tunes)
-
-
 def held_out(outcome: Outcome, rows: pd.DataFrame) -> pd.DataFrame | None:
     """Return the table of selection.csv, one row a curve; None if the outcome's ε is not to be chosen so.
 
@@ -178,12 +99,11 @@ def held_out(outcome: Outcome, rows: pd.DataFrame) -> pd.DataFrame | None:
     Args:
         rows: the table of results.csv.
     """
-    select = outcome.info.get("select")
-    if not select:
+    if not outcome.info.get("select"):
         return None
     import pandas as pd
 
-    tune, held = halves(outcome.ids, select)
+    tune, held = outcome.halves
     tuned = outcome.of(tune)
     scores = metrics.score(metrics.total(tuned.counts), outcome.task)
     clean = float(metrics.score(metrics.total(tuned.base), outcome.task))

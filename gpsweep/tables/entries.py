@@ -189,7 +189,7 @@ def by_class(outcome: Outcome, line: Line, paper: Mapping[str, Sequence[float]])
     _add(entries, before, after, name, whole[f"{name}_eps"])
     if "held_eps" in whole:
         # The gain alone: a score of the held-out images is nothing beside the base of all.
-        _, held = selection.halves(outcome.ids, outcome.info["select"])
+        _, held = outcome.halves
         _add(entries, *_by_class(outcome.of(held), whole["held_eps"]), "held", whole["held_eps"])
     mean = dict(zip(("paper_base", "paper_gp"), paper.get("mean", ()), strict=False))
     return [*entries, {**whole, "setting": "mean", **mean}]

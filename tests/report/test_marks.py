@@ -12,8 +12,8 @@ from outcomes import make
 
 from gpsweep import metrics, results
 from gpsweep.report.marks import Mark, front, marks, rivals, worth_drawing
-from gpsweep.results import selection
 from gpsweep.results.findings import Findings
+from gpsweep.results.halves import halves
 from gpsweep.results.outcome import Outcome
 
 REFINED: dict[str, Any] = {
@@ -60,7 +60,7 @@ def test_gains_are_those_of_images_that_had_no_part_in_choosing() -> None:
         assert (each.delta, each.low, each.high) == (row["held_delta"], row["held_low"], row["held_high"])
         assert outcome.points[each.place].eps == row["tune_eps"]
     flip = found[-1]
-    _, others = selection.halves(outcome.ids, {"seed": 3})
+    _, others = halves(outcome.ids, seed=3)
     alone = np.asarray(outcome.counts[flip.place])[others]
     after, before = (
         metrics.score(metrics.total(table), outcome.task) for table in (alone, outcome.base[others])

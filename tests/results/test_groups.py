@@ -21,8 +21,8 @@ from gpsweep.report.page import page
 from gpsweep.report.verdict import verdict
 from gpsweep.results.findings import Findings
 from gpsweep.results.groups import check_groups, groups_of
+from gpsweep.results.halves import halves, plan
 from gpsweep.results.outcome import Outcome
-from gpsweep.results.selection import halves, plan
 
 BEFORE_THE_DOT = {"groups": r"^[^.]+"}
 
@@ -85,7 +85,7 @@ def test_images_alone_in_their_groups_are_units_as_they_are() -> None:
 def test_to_repeat_images_within_their_groups_tells_nothing_more(task: str) -> None:
     """Intervals, p-values and what is held out stay; without groups, ever more would seem certain."""
     once = make(task=task, images=13, classes=5, label="random_onehot", eps=[-4, 0, 2, 4], info=half())
-    several = repeated(once, 4, select={"seed": 0, **BEFORE_THE_DOT})
+    several = repeated(once, 4, **half())
     first, again = Findings(once), Findings(several)
     order = [once.ids.index(name) for name in several.units.ids]
     same = Findings(once.of(order))
@@ -98,7 +98,7 @@ def test_to_repeat_images_within_their_groups_tells_nothing_more(task: str) -> N
     assert narrow < 0.7 * wide
     held = again.split
     assert held is not None and (held["n_tune"].iloc[0], held["n_held"].iloc[0]) == (24, 28)
-    part = results.table(several.of(halves(several.ids, several.info["select"])[1]))
+    part = results.table(several.of(several.halves[1]))
     chosen = part[part["eps"] == held["tune_eps"].iloc[0]].iloc[0]
     assert (held["held_low"].iloc[0], held["held_high"].iloc[0]) == (
         chosen["delta_low"],
@@ -120,8 +120,14 @@ def test_no_group_is_split(names: list[str], seed: int) -> None:
         return
     kept = plan("half", ids=ids, seed=seed, **BEFORE_THE_DOT)
     assert kept is not None
-    tune, held = ({names[place] for place in part} for part in halves(ids, kept))
+    tune, held = ({names[place] for place in part} for part in halves(ids, **kept, **BEFORE_THE_DOT))
     assert len(tune) == len(groups) // 2 and not tune & held and tune | held == groups
+
+
+def test_a_split_that_an_older_run_noted_with_its_groups_is_the_same() -> None:
+    outcome = repeated(make(images=9, label="argmax", eps=[0, 1]), 3, **half())
+    older = replace(outcome, info={**outcome.info, "select": {"seed": 0, **BEFORE_THE_DOT}})
+    np.testing.assert_array_equal(older.halves[0], outcome.halves[0])
 
 
 def test_images_to_tune_on_are_whole_groups() -> None:
@@ -166,9 +172,7 @@ def test_a_run_takes_groups_from_the_ids(terminal: Terminal) -> None:
     assert "intervals: over 4 groups of images" in out
     found = results.read(terminal.folder / "run")
     assert found.units.ids == [f"patient{number}" for number in range(4)]
-    ours, others = (
-        {found.ids[p].split("/")[0] for p in part} for part in halves(found.ids, found.info["select"])
-    )
+    ours, others = ({found.ids[place].split("/")[0] for place in part} for part in found.halves)
     assert len(ours) == len(others) == 2 and not ours & others
     code, out, err = terminal(*shared)
     assert code == 0 and "groups of images" not in out and "; 0 to go" in err, "counts are of no groups"

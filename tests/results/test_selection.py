@@ -1,4 +1,4 @@
-"""Choosing ε on one half: the split, the choice, and that a choice among nothings gains nothing held out."""
+"""Choosing ε on one half: the choice, and that a choice among nothings gains nothing held out."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from outcomes import make
 
 from gpsweep import metrics, results
 from gpsweep.counts import Counts
-from gpsweep.errors import GpsweepError
 from gpsweep.points import Point, grid
+from gpsweep.results.halves import halves
 from gpsweep.results.outcome import Outcome
-from gpsweep.results.selection import best, choose, halves, held_out, overall, plan
+from gpsweep.results.selection import best, choose, held_out, overall
 from gpsweep.results.significance import p_value
 
 HALF: dict[str, Any] = {"select": {"seed": 0}}
-IDS = [f"image_{number:05d}" for number in range(40)]
 
 
 def table(outcome: Outcome) -> pd.DataFrame:
@@ -42,42 +39,6 @@ def test_a_refinement_alone_is_no_help_of_a_perturbation() -> None:
     for eps, helps in ((0, False), (0.5, True)):
         best_here = rows.assign(score=(rows["eps"] == eps) * 1.0, delta_low=1.0)
         assert best(best_here)["helps"].tolist() == [helps, helps]
-
-
-@given(st.integers(2, 60), st.integers(0, 5))
-def test_halves_share_no_image_and_miss_none(images: int, seed: int) -> None:
-    ids = [str(number) for number in range(images)]
-    tune, held = halves(ids, {"seed": seed})
-    assert sorted([*tune, *held]) == list(range(images))
-    assert len(tune) == images // 2
-    again = halves(ids, {"seed": seed})
-    np.testing.assert_array_equal(tune, again[0])
-
-
-def test_another_seed_is_another_split() -> None:
-    assert list(halves(IDS, {"seed": 0})[0]) != list(halves(IDS, {"seed": 1})[0])
-
-
-def test_plan() -> None:
-    assert plan("none", ids=IDS) is None
-    assert plan("half", ids=IDS, seed=3) == {"seed": 3}
-    kept = plan("half", ids=IDS, tune=[IDS[4], IDS[1], "of another split"])
-    assert kept == {"tune": [IDS[4], IDS[1]]}
-    tune, held = halves(IDS, kept)
-    assert list(tune) == [1, 4]
-    assert len(held) == 38
-
-
-def test_plans_that_cannot_be() -> None:
-    with pytest.raises(GpsweepError, match=r"select=halve: unknown. Did you mean half\?"):
-        plan("halve", ids=IDS)
-    with pytest.raises(GpsweepError, match="select=half: expected at least two images to split, came 1"):
-        plan("half", ids=IDS[:1])
-    for tune, came in ((["a", "b"], "0 of 40"), (IDS, "40 of 40"), ([], "0 of 40")):
-        with pytest.raises(
-            GpsweepError, match=rf"data\.tune_split: expected .* came those of {came}; .*_00000"
-        ):
-            plan("half", ids=IDS, tune=tune)
 
 
 def test_the_best_point_is_the_highest_of_equals_the_nearest_then_the_first() -> None:
@@ -108,7 +69,7 @@ def test_nothing_is_held_out_unless_asked() -> None:
 def test_every_number_is_that_of_the_two_parts_by_themselves(task: str) -> None:
     outcome = make(task=task, images=90, classes=5, eps=[-0.5, -0.2, 0, 0.3, 0.6], info=HALF)
     held, rows = table(outcome), results.table(outcome)
-    parts = halves(outcome.ids, {"seed": 0})
+    parts = halves(outcome.ids, seed=0)
     alone = [outcome.of(part) for part in parts]
     tuned, judged = (results.table(part) for part in alone)
     same, chosen = best(rows), best(tuned)
@@ -171,7 +132,7 @@ def test_outcomes_with_little_in_them(task: str) -> None:
 def test_a_handful_of_images_is_no_help_however_narrow_the_bootstrap() -> None:
     """Four images won and none lost in 5000: the interval lies above zero, but p is 1/8."""
     right = np.ones(10_000, dtype=bool)
-    tune, held = halves([str(n) for n in range(10_000)], {"seed": 0})
+    tune, held = halves([str(n) for n in range(10_000)])
     right[held[:4]] = right[tune[:4]] = False
     base = np.zeros((10_000, 1, 3), dtype=np.uint8)
     base[right, 0, metrics.TP] = base[~right, 0, metrics.FN] = 1
