@@ -44,8 +44,8 @@ def p_value(point: Integers, base: Integers, task: str, draws: int = DRAWS, seed
         draws: of the permutation test.
         seed: of the draws.
     """
-    labelled = base[..., [metrics.TP, metrics.FN]].sum(axis=(1, 2))
-    if metrics.is_segmentation(task) or (labelled > 1).any():
+    # An image of a classification has one truth, a group of images several.
+    if metrics.is_segmentation(task) or (base[..., [metrics.TP, metrics.FN]].sum(axis=(1, 2)) > 1).any():
         return permutation(point, base, task, draws, seed)
     before, after = (counts[..., metrics.TP].any(axis=-1) for counts in (base, point))
     return mcnemar(int((after & ~before).sum()), int((before & ~after).sum()))
