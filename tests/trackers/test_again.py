@@ -60,10 +60,3 @@ def test_a_class_of_ones_own_has_no_other_name(monkeypatch: pytest.MonkeyPatch) 
 @given(st.text(st.characters(categories=("L", "N", "P", "S", "Zs"), exclude_characters="$"), max_size=8))
 def test_any_text_is_read_back(name: str) -> None:
     assert build(overrides(Csv(dir=name))) == Csv(dir=name)
-
-
-def test_the_examples() -> None:
-    import doctest
-
-    assert doctest.testmod(again).attempted == 1
-    assert doctest.testmod(again).failed == 0

@@ -154,13 +154,6 @@ def test_names_stay_apart_and_plain(names: list[str]) -> None:
     assert not [each for each in found if "." in each or "/" in each]
 
 
-def test_the_examples() -> None:
-    import doctest
-
-    assert doctest.testmod(content).attempted >= 3
-    assert doctest.testmod(content).failed == 0
-
-
 def test_jobs_of_one_name_are_told_apart_by_where_they_lie(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     assert content.below(sweep / "a" / "val", sweep) == Path("a/val")
