@@ -6,19 +6,11 @@ weights' content, the code that computes, the data, how batches are composed, se
 
 from __future__ import annotations
 
-import ast
 import os
 import re
-import sys
-import sysconfig
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from hashlib import sha256
-from importlib.machinery import PathFinder
-from importlib.util import resolve_name
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -27,14 +19,11 @@ from torch import nn
 
 from gpsweep.data.base import Source
 from gpsweep.data.batch import content, read
-from gpsweep.models.build import sha256 as weights_sha256
+from gpsweep.models.build import sha256
+from gpsweep.source_code import code, code_of, digest
 
-# Of a function in a module's description, and of a scripted class's name: others in each process.
-ADDRESS, MANGLED = re.compile(r" at 0x[0-9a-f]+"), re.compile(r"___torch_mangle_\d+\.")
-CODE = (".py", ".so", ".pyd")
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function in a module's description: another in each process
 PACKAGE = Path(__file__).resolve().parent
-INSTALLED = tuple({sysconfig.get_path(place) for place in ("stdlib", "platstdlib", "purelib", "platlib")})
-LIBRARIES = ("site-packages", "dist-packages")  # of a user's or a cluster's own, which lie anywhere
 # What turns a batch into counts; a change of any of these files makes other numbers possible.
 ENGINE = (
     "ahead.py",
@@ -105,7 +94,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
         "torch": torch.__version__,
         "device": arithmetic(device),
         "model": {
-            "weights": weights_sha256(net),
+            "weights": sha256(net),
             "code": code(net, targets_of(cfg.model.net)),
             "structure": structure(net),
             "settings": _settings(cfg.model, OF_MODELS),
@@ -114,7 +103,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
             "task": source.task,
             "classes": list(source.classes),
             "samples": len(source),
-            "ids": _digest(*(name.encode() for name in source.ids)),
+            "ids": digest(*(name.encode() for name in source.ids)),
             "files": files(source),
             "first": content([read(source, 0)]),
             "code": code_of(_kind(source).__mro__, targets_of(cfg.data.source)),
@@ -127,7 +116,7 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
 
 def engine() -> str:
     """Return the hash of what turns a batch into counts."""
-    return _digest(*((PACKAGE / name).read_bytes() for name in ENGINE))
+    return digest(*((PACKAGE / name).read_bytes() for name in ENGINE))
 
 
 def stamp(source: Source) -> str | None:
@@ -158,54 +147,12 @@ def files(source: Source) -> str | None:
             "expected the same, or no run goes on from stored counts, and shards never meet",
             stacklevel=2,
         )
-    return _digest(*(each.encode() for each in known))
+    return digest(*(each.encode() for each in known))
 
 
 def _kind(source: Source) -> type:
     """Return the class of a source, of the first samples of one that of the whole."""
     return type(getattr(source, "whole", source))
-
-
-def code(net: nn.Module, targets: Iterable[str] = ()) -> str:
-    """Return the hash of the source of a network: of the classes of all its modules, and of what builds it.
-
-    Args:
-        net: the network.
-        targets: dotted names of what built it.
-    """
-    kinds = (base for module in net.modules() for base in type(module).__mro__)
-    scripted = [module for module in net.modules() if isinstance(module, torch.jit.ScriptModule)]
-    texts = [MANGLED.sub("", getattr(module, "code", "")) for module in scripted]
-    return _digest(code_of(kinds, targets).encode(), *(text.encode() for text in texts))
-
-
-def code_of(kinds: Iterable[type], targets: Iterable[str] = ()) -> str:
-    """Return the hash of the source of classes and of what builds them, torch's own left to its version.
-
-    Of code that is installed it is the file of each class, and the version of its package. Of any other it is
-    all that these import as well: a number alone, or within a function that has not run yet.
-
-    Args:
-        kinds: the classes, and those they derive from.
-        targets: dotted names of what built them.
-    """
-    names = {kind.__module__ for kind in kinds}
-    for target in targets:
-        parts = target.split(".")
-        names |= {".".join(parts[:end]) for end in range(1, len(parts))}
-    names = {name for name in names if name.partition(".")[0] not in ("torch", "builtins", "typing")}
-    versions = {_version_of(name.partition(".")[0]) for name in names}
-    files: dict[str, bytes] = {}
-    waiting = set(names)
-    while waiting:
-        name = waiting.pop()
-        path = _file_of(name)
-        if name in files or path.suffix not in CODE or not path.is_file():
-            continue  # such as a class that was made in a notebook
-        files[name] = path.read_bytes()
-        if _own(name, path):
-            waiting |= {*_held(name), *_imports(name, path)} - {"", *files}
-    return _digest(*sorted(files.values()), *sorted(version.encode() for version in versions))
 
 
 def arithmetic(device: str) -> str:
@@ -236,79 +183,13 @@ def _targets(content: Any) -> Iterator[str]:
             yield from _targets(value)
 
 
-def _own(name: str, path: Path) -> bool:
-    """Whether a module may change though no version does: the user's, or a network's or data's here."""
-    if name.startswith("gpsweep."):
-        return name.startswith(("gpsweep.models.", "gpsweep.data."))
-    installed = any(path.is_relative_to(place) for place in INSTALLED)
-    return not installed and not any(place in path.parts for place in LIBRARIES)
-
-
-def _version_of(package: str) -> str:
-    """Name an installed package's version; what its classes call may lie in any of its files."""
-    if package == PACKAGE.name:
-        return ""
-    return f"{package} {getattr(sys.modules.get(package), '__version__', '')}"
-
-
-def _held(name: str) -> set[str]:
-    """Name the modules that what a module holds comes from.
-
-    Not those below it: which of them it holds says what else this process has imported. What it imports of
-    them itself, its source tells.
-    """
-    held = vars(sys.modules[name]).values() if name in sys.modules else ()
-    return {module for module in map(_module_of, held) if not module.startswith(f"{name}.")}
-
-
-def _module_of(value: Any) -> str:
-    """Name the module that a value is, or was defined in, if it can change what a network computes."""
-    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-    return name if isinstance(name, str) and name in sys.modules and _matters(name) else ""
-
-
-def _imports(name: str, path: Path) -> set[str]:
-    """Name the modules that a module's source imports anywhere, if they can change what a network computes.
-
-    What it holds does not tell of all: a number says nothing of where it comes from.
-    """
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    found: set[str] = set()
-    with suppress(SyntaxError, ValueError, ImportError):  # what cannot be imported computes nothing
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and (package or not node.level):
-                source = resolve_name("." * node.level + (node.module or ""), package)
-                found |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
-    return {one for one in found if _matters(one)}
-
-
-def _matters(name: str) -> bool:
-    """Whether a module is code of which no version tells that it has changed."""
-    path = _file_of(name)
-    return path.suffix in CODE and _own(name, path)
-
-
-def _file_of(name: str) -> Path:
-    """Return a module's file, whether it was imported or not; nothing is run to find it."""
-    if name in sys.modules:
-        return Path(getattr(sys.modules[name], "__file__", None) or "")
-    places = None
-    if package := name.rpartition(".")[0]:
-        above = _file_of(package)
-        places = [str(above.parent)] if above.name == "__init__.py" else []
-    spec = PathFinder.find_spec(name, places)
-    return Path((spec and spec.origin) or "")
-
-
 def structure(net: nn.Module) -> str:
     """Return the hash of how a network is put together, and of its buffers, weights or not."""
     buffers = [
         name.encode() + buffer.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         for name, buffer in sorted(net.named_buffers())
     ]
-    return _digest(ADDRESS.sub("", str(net)).encode(), *buffers)
+    return digest(ADDRESS.sub("", str(net)).encode(), *buffers)
 
 
 def _of_source(node: Any) -> Any:
@@ -330,10 +211,3 @@ def _settings(node: Any, without: Sequence[str]) -> Any:
 
 def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def _digest(*parts: bytes) -> str:
-    total = sha256()
-    for part in parts:
-        total.update(sha256(part).digest())
-    return total.hexdigest()[:32]

@@ -23,10 +23,11 @@ from gpsweep.data.base import CLASSIFICATION, Source
 from gpsweep.data.batch import Batch, batch_of, content, read, rows_of
 from gpsweep.engine import MemoryFormat, formatted
 from gpsweep.errors import GpsweepError
-from gpsweep.identity import arithmetic, code, code_of, engine, files, structure
+from gpsweep.identity import arithmetic, engine, files, structure
 from gpsweep.memo import Memo
 from gpsweep.models.build import sha256
 from gpsweep.passes import Passes, State
+from gpsweep.source_code import code, code_of
 
 FEWEST, MOST, PIXELS = 32, 256, 2**18
 """B, how many images are computed together: as many as have these pixels, between two bounds."""
