@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import CLASSES
 from PIL import Image
+
+# What :func:`pictures` writes, and a network for it.
+SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
+NET = ["model=custom", "model.net=networks.small"]
+SMALL = [*SET, *NET, "data.batch_size=2"]
 
 
 @dataclass
@@ -20,14 +27,18 @@ class Terminal:
     capture: pytest.CaptureFixture[str]
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Run ``python -m gpsweep`` and return its exit code, output and errors."""
+        """Run ``python -m gpsweep``, see :meth:`run`."""
         from gpsweep.__main__ import cli
 
-        self.patch.setattr(sys, "argv", ["gpsweep", *arguments])
+        return self.run(cli, "gpsweep", *arguments)
+
+    def run(self, main: Callable[[], object], name: str, *arguments: str) -> tuple[int, str, str]:
+        """Run a command of some name and return its exit code, output and errors."""
+        self.patch.setattr(sys, "argv", [name, *arguments])
         self.capture.readouterr()
         code = 0
         try:
-            cli()
+            main()
         except SystemExit as exit_:
             code = int(exit_.code or 0)
         out, err = self.capture.readouterr()
@@ -39,7 +50,7 @@ class Terminal:
 
 
 def pictures(
-    folder: Path, count: int = 5, classes: int = 5, sizes: tuple[tuple[int, int], ...] = ((12, 16),)
+    folder: Path, count: int = 5, classes: int = CLASSES, sizes: tuple[tuple[int, int], ...] = ((12, 16),)
 ) -> Path:
     """Write a small segmentation set: images and masks with void 255."""
     generator = np.random.default_rng(0)

@@ -8,9 +8,9 @@ from concurrent.futures import Executor
 import apart
 import numpy as np
 import pytest
-from commands import Terminal, pictures
+from commands import SMALL, Terminal, pictures
 from digits import digits
-from networks import CLASSES, NETWORKS
+from networks import NETWORKS
 from PIL import Image
 
 from gpsweep import results
@@ -86,10 +86,7 @@ def shown(terminal: Terminal) -> Terminal:
     return terminal
 
 
-SCENES = [
-    *("data=folder", "data.images=images", "data.masks=masks", "data.void=255", f"data.classes={CLASSES}"),
-    *("model=custom", "model.net=networks.small", "data.batch_size=2", "eps=-1,0,1"),
-]
+SCENES = [*SMALL, "eps=-1,0,1"]
 DIGITS = [
     *(
         "data=folder",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from caffefiles import caffemodel
-from commands import Terminal, pictures
+from commands import SET, Terminal, pictures
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.io import savemat
@@ -165,8 +165,7 @@ def test_weights(
     path = terminal.folder / f"net{ending}"
     writers = {".caffemodel": caffe, ".pth": zipped, ".safetensors": lambda net: safe(net, terminal.folder)}
     path.write_bytes(damage(writers[ending]))
-    data = ["data=folder", "data.images=images", "data.masks=masks", "data.classes=5", "data.void=255"]
     network = ["model=fcn8s", "model.width=1", "model.classes=5", f"model.checkpoint={path}"]
-    message = refused(terminal, *data, *network)
+    message = refused(terminal, *SET, *network)
     assert message.startswith(f"gpsweep: model.checkpoint={path}: ")
     assert says.format(ending=ending) in message

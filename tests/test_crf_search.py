@@ -8,15 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import networks
 import numpy as np
 import pytest
 import torch
-from commands import Terminal, pictures
-from hydra.core.global_hydra import GlobalHydra
-from networks import CLASSES
+from commands import SET, SMALL, Terminal, pictures
 from PIL import Image
 from torch import Tensor
 
@@ -26,8 +25,6 @@ from gpsweep.errors import GpsweepError
 
 pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
 
-SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
-SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
 # A network whose predictions differ from pixel to pixel.
 VARIED = [
     "model.net={_target_: networks.small, name: residual}",
@@ -42,19 +39,7 @@ Search = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def search(terminal: Terminal) -> Search:
     """Run ``python -m gpsweep.crf_search`` where the terminal is; return its exit code, output and errors."""
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        terminal.patch.setattr(sys, "argv", ["gpsweep.crf_search", *arguments])
-        terminal.capture.readouterr()
-        GlobalHydra.instance().clear()
-        code = 0
-        try:
-            crf_search.main()
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        return (code, *terminal.capture.readouterr())
-
-    return command
+    return partial(terminal.run, crf_search.main, "gpsweep.crf_search")
 
 
 def table(folder: str) -> list[dict[str, float]]:

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from commands import Terminal, pictures
+from commands import SMALL, Terminal, pictures
 from lightning_utilities.core.rank_zero import rank_zero_only
-from networks import CLASSES
 from omegaconf import OmegaConf
 
 from gpsweep import results
@@ -26,8 +25,6 @@ from gpsweep.lightning import LightningEnvironment, Trainer
 from gpsweep.ranks import further
 from gpsweep.trainer import processes_started, rank, trainer_of
 
-SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
-SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
 AXES = ["eps=range(-1,1,0.5)", "label=argmax,random_onehot"]
 CONFIG = OmegaConf.structured(Config(model={}, data={}))
 

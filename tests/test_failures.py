@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import Terminal, pictures
+from commands import SET, Terminal, pictures
 from networks import CLASSES
 from PIL import Image
 from torch import Tensor, nn
@@ -19,8 +19,6 @@ from gpsweep.failures import in_a_format_it_bears
 from gpsweep.layers.__main__ import main as list_layers
 from gpsweep.models.pixels import PixelNet
 from gpsweep.prepare import check_logits, check_statistics
-
-FOLDER = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 
 NETS = f"""
 import torch
@@ -80,7 +78,7 @@ def test_a_network_that_fails_on_a_later_image(nets: Terminal) -> None:
     pictures(nets.folder, count=3)
     picture(nets.folder / "images" / "02.png", 13, 16)
     Image.fromarray(np.zeros((13, 16), np.uint8)).save(nets.folder / "masks" / "02.png")
-    run = [*FOLDER, "model=custom", "model.net=failing_nets.Skip", "data.batch_size=1", "eps=1"]
+    run = [*SET, "model=custom", "model.net=failing_nets.Skip", "data.batch_size=1", "eps=1"]
     code, _, err = nets(*run)
     assert code == 1
     assert "Traceback" not in err
@@ -97,7 +95,7 @@ def test_a_fault_that_is_not_the_networks_is_not_called_so(
 
     pictures(nets.folder)
     monkeypatch.setattr("gpsweep.counting.Tally.__call__", fail)
-    code, _, err = nets(*FOLDER, "model=custom", "model.net=failing_nets.Skip", "model.divisor=4", "eps=1")
+    code, _, err = nets(*SET, "model=custom", "model.net=failing_nets.Skip", "model.divisor=4", "eps=1")
     assert code != 0
     assert "of our own" in err
     assert "the network fails" not in err
@@ -115,7 +113,7 @@ def test_a_worker_that_dies_is_not_the_networks_failure(nets: Terminal) -> None:
     pictures(nets.folder)
     nets.patch.setattr(Skip, "__call__", lambda net, x: die() or nn.Module.__call__(net, x))
     run = ["model=custom", "model.net=failing_nets.Skip", "model.divisor=4"]
-    code, _, err = nets("-m", *FOLDER, *run, "eps=range(-1,1,0.1)")
+    code, _, err = nets("-m", *SET, *run, "eps=range(-1,1,0.1)")
     assert code == 1
     assert "data.workers=0: a worker process has died" in err
     assert "the network fails" not in err
@@ -135,7 +133,7 @@ def test_a_classifier_on_images_of_several_sizes(nets: Terminal) -> None:
 
 def test_padding_is_told_of_once_in_segmentation_as_well(nets: Terminal) -> None:
     pictures(nets.folder, count=6, sizes=((12, 16), (8, 16)))
-    run = [*FOLDER, "model=custom", "model.net=failing_nets.Skip", "eps=1"]
+    run = [*SET, "model=custom", "model.net=failing_nets.Skip", "eps=1"]
     with pytest.warns(UserWarning) as told:
         assert nets(*run, "data.batch_size=2")[0] == 0
     assert ["what a network sees at their border" in str(each.message) for each in told] == [True]
@@ -144,14 +142,14 @@ def test_padding_is_told_of_once_in_segmentation_as_well(nets: Terminal) -> None
 
 def test_a_network_that_predicts_by_chance_is_told_of(nets: Terminal) -> None:
     pictures(nets.folder)
-    run = [*FOLDER, "model=custom", "model.net=failing_nets.noisy", "eps=1"]
+    run = [*SET, "model=custom", "model.net=failing_nets.noisy", "eps=1"]
     with pytest.warns(UserWarning, match="model: the network draws random numbers in a forward pass"):
         assert nets(*run)[0] == 0
 
 
 def test_a_network_that_keeps_what_it_has_seen_is_told_of(nets: Terminal) -> None:
     pictures(nets.folder)
-    run = [*FOLDER, "model=custom", "model.net=failing_nets.keeping", "data.batch_size=1", "eps=1"]
+    run = [*SET, "model=custom", "model.net=failing_nets.keeping", "data.batch_size=1", "eps=1"]
     with pytest.warns(UserWarning, match="model: the network predicts otherwise after another image"):
         assert nets(*run)[0] == 0
 
@@ -161,12 +159,12 @@ def test_layers_are_listed_of_a_network_that_wants_contiguous_memory(
 ) -> None:
     pictures(nets.folder)
     with pytest.warns(UserWarning, match="contiguous activations"):
-        assert list_layers([*FOLDER, "model=custom", "model.net=failing_nets.Viewed"]) == 0
+        assert list_layers([*SET, "model=custom", "model.net=failing_nets.Viewed"]) == 0
     assert "body" in capsys.readouterr().out
-    viewed = [*FOLDER, "model=custom", "model.net=failing_nets.Viewed", "memory_format=contiguous"]
+    viewed = [*SET, "model=custom", "model.net=failing_nets.Viewed", "memory_format=contiguous"]
     assert list_layers(viewed) == 0
     capsys.readouterr()
-    assert list_layers([*FOLDER, "model=custom", "model.net=failing_nets.Skip", "data.size=[9,9]"]) == 1
+    assert list_layers([*SET, "model=custom", "model.net=failing_nets.Skip", "data.size=[9,9]"]) == 1
     assert "model: the network fails on the first sample at 9 × 9 pixels" in capsys.readouterr().err
 
 

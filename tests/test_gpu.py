@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import Terminal, pictures
+from commands import NET, SET, Terminal, pictures
 from networks import CLASSES, NETWORKS, batch, build
 from torch import nn
 from torch.utils.data import DataLoader
@@ -192,8 +192,7 @@ def test_the_benchmark_runs() -> None:
 @pytest.mark.parametrize(("precision", "share"), [("32", 0.01), ("bf16", 0.1)])
 def test_the_command_on_the_gpu_agrees_with_the_cpu(terminal: Terminal, precision: str, share: float) -> None:
     pictures(terminal.folder)
-    data = ["data=folder", "data.images=images", "data.masks=masks", "data.void=255"]
-    shared = [*data, f"data.classes={CLASSES}", "model=custom", "model.net=networks.small", "eps=-1,0,1"]
+    shared = [*SET, *NET, "eps=-1,0,1"]
     found = []
     for where in (["trainer.accelerator=cpu"], ["trainer.accelerator=gpu", f"precision={precision}"]):
         assert terminal("-m", *shared, *where, f"hydra.sweep.dir={len(found)}")[0] == 0

@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import Terminal, pictures
+from commands import NET, SET, Terminal, pictures
 from hydra.errors import CompactHydraException
-from networks import CLASSES, build
+from networks import build
 from PIL import Image
 
-SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
-NET = ["model=custom", "model.net=networks.small"]
 SMALL = [*SET, *NET]
 
 

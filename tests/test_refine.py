@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import Terminal, pictures
+from commands import SMALL, Terminal, pictures
 from networks import CLASSES
 from test_views import batch_of
 from torch import nn
@@ -22,8 +22,6 @@ from gpsweep.points import Point
 from gpsweep.refine import Refinement, crf_of, refinement
 from gpsweep.views import IDENTITY, View, colours
 
-SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
-SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
 SCENES = ["data.limit=5", "data.batch_size=2"]
 needs_crf = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="pydensecrf2 is not installed")
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import Terminal, pictures
+from commands import SMALL, Terminal, pictures
 from hydra import compose, initialize_config_dir
-from networks import CLASSES
 from PIL import Image
 
 from gpsweep import config, counting, memory, results
@@ -26,8 +25,6 @@ from gpsweep.store.__main__ import main as store
 from gpsweep.store.chunk import Chunk
 from gpsweep.track import main as track
 
-SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
-SMALL = [*SET, "model=custom", "model.net=networks.small", "data.batch_size=2"]
 AXES = ["eps=range(-1,1,0.5)", "label=argmax,random_onehot"]
 
 

@@ -10,15 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import Terminal, pictures
+from commands import NET, SET, SMALL, Terminal, pictures
 from networks import CLASSES, build
 
 from gpsweep import results
 from gpsweep.results import findings
-
-SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
-NET = ["model=custom", "model.net=networks.small"]
-SMALL = [*SET, *NET, "data.batch_size=2"]
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from commands import pictures
-from networks import CLASSES
+from commands import SET, pictures
 
 from gpsweep import results
 from gpsweep.report import render
@@ -24,7 +23,6 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = Path(os.environ.get("GPSWEEP_SLURM", ROOT.parent / "shared" / "slurm" / "one-node-slurm.sh"))
-SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 RUN = [*SET, "model=custom", "data.batch_size=2", "eps=-1,1", "trainer.accelerator=cpu"]
 SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
 BATCHES, FORWARDS = 4, 3  # of the pictures, and of a batch: the base and two points

@@ -14,13 +14,12 @@ import networks
 import numpy as np
 import pandas as pd
 import pytest
-from commands import Terminal, pictures
+from commands import SET, Terminal, pictures
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.plugins.sweeper import Sweeper
-from networks import CLASSES
 from omegaconf import OmegaConf
 
 from gpsweep import config, jobs, results
@@ -29,7 +28,6 @@ from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import WARNINGS, leave
 from hydra_plugins.gpsweep_sweeper.fused import fuse
 
-SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 SMALL = [*SET, "model=custom", "eps=-1,1", "hydra.sweep.dir=out"]
 ONE_BAD = [*SMALL, "model.net=networks.small,networks.not_a_network,networks.Skips"]
 

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Terminal, pictures
+from commands import NET, SET, Terminal, pictures
 from omegaconf import OmegaConf
 
 from gpsweep.config import instance
 from gpsweep.errors import GpsweepError
 from gpsweep.tuning import tune_ids
 
-SET = ["data=folder", "data.images=images", "data.masks=masks", "data.classes=5", "data.void=255"]
-SMALL = [*SET, "model=custom", "model.net=networks.small", "eps=[-2,2]", "select=half", "hydra.run.dir=run"]
+SMALL = [*SET, *NET, "eps=[-2,2]", "select=half", "hydra.run.dir=run"]
 NODE = {
     "source": {
         "_target_": "gpsweep.data.folder.folder",
