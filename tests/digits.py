@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from gpsweep.data.base import Sample
@@ -60,6 +62,15 @@ def digits(first: int = 0, last: int = TRAINED_ON) -> Digits:
     found = load_digits()
     grey = torch.from_numpy(found.images[first:last] * 15.9375).round().to(torch.uint8)
     return Digits(grey[:, None].repeat(1, 3, 1, 1), torch.from_numpy(found.target[first:last]))
+
+
+def save(data: Digits, folder: Path) -> None:
+    """Write digits as grey pictures, a sub-folder a class."""
+    for number in range(len(data)):
+        sample = data[number]
+        path = folder / str(int(sample["target"])) / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sample["image"][0].numpy()).save(path)
 
 
 def wrapped(net: nn.Module, **options: object) -> PixelNet:

@@ -9,9 +9,8 @@ import apart
 import numpy as np
 import pytest
 from commands import SMALL, Terminal, pictures
-from digits import digits
+from digits import digits, save
 from networks import NETWORKS
-from PIL import Image
 
 from gpsweep import results
 
@@ -77,12 +76,8 @@ def scenes(terminal: Terminal) -> Terminal:
 @pytest.fixture
 def shown(terminal: Terminal) -> Terminal:
     """A terminal where digits lie, to be classified, and others to learn from."""
-    for part, own in (("train", digits(0, 60)), ("shown", digits(200, 240))):
-        for number in range(len(own)):
-            sample = own[number]
-            path = terminal.folder / part / str(int(sample["target"])) / f"{number:03d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(sample["image"][0].numpy()).save(path)
+    save(digits(0, 60), terminal.folder / "train")
+    save(digits(200, 240), terminal.folder / "shown")
     return terminal
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 from commands import Terminal
-from digits import Net, digits, wrapped
-from PIL import Image
+from digits import Net, digits, save, wrapped
 
 from gpsweep import results
 from gpsweep.data.folder import folder
@@ -48,12 +47,8 @@ def net() -> Net:
 @pytest.fixture
 def shown(terminal: Terminal) -> Terminal:
     """A terminal where handwritten digits lie in a folder a class, and others to learn from beside them."""
-    for part, own in (("train", digits(0, TRAINED_ON)), ("shown", digits(200, 200 + SHOWN))):
-        for number in range(len(own)):
-            sample = own[number]
-            path = terminal.folder / part / str(int(sample["target"])) / f"{number:03d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(sample["image"][0].numpy()).save(path)
+    save(digits(0, TRAINED_ON), terminal.folder / "train")
+    save(digits(200, 200 + SHOWN), terminal.folder / "shown")
     terminal.patch.setitem(sys.modules, "test_knn_net", ModuleType("test_knn_net"))
     terminal.patch.setattr(sys.modules["test_knn_net"], "net", net, raising=False)
     return terminal
