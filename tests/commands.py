@@ -1,4 +1,4 @@
-"""Commands run in this process, as from a terminal."""
+"""Commands run in this process, as from a terminal, on a small data set, and what they leave."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from networks import CLASSES
 from PIL import Image
+
+from gpsweep import results
 
 # What :func:`pictures` writes, and a network for it.
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
@@ -64,3 +66,11 @@ def pictures(
         Image.fromarray(image).save(folder / "images" / f"{i:02d}.png")
         Image.fromarray(mask).save(folder / "masks" / f"{i:02d}.png")
     return folder
+
+
+def same(one: Path, other: Path) -> None:
+    """Check that the runs of two folders have counted the same, of the same points and images."""
+    ours, theirs = results.read(one), results.read(other)
+    assert (ours.points, ours.ids) == (theirs.points, theirs.ids)
+    np.testing.assert_array_equal(ours.counts, theirs.counts)
+    np.testing.assert_array_equal(ours.base, theirs.base)

@@ -10,14 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from commands import SMALL, Terminal, pictures
+from commands import SMALL, Terminal, pictures, same
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
 
-from gpsweep import results
 from gpsweep.config import Config
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import left_at_once
@@ -124,13 +122,6 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def devices(count: int) -> list[str]:
     return [f"trainer.devices={count}", "trainer.accelerator=cpu"]
-
-
-def same(one: Path, other: Path) -> None:
-    ours, theirs = results.read(one), results.read(other)
-    assert (ours.points, ours.ids) == (theirs.points, theirs.ids)
-    np.testing.assert_array_equal(ours.counts, theirs.counts)
-    np.testing.assert_array_equal(ours.base, theirs.base)
 
 
 def undisturbed(terminal: Terminal, *more: str) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import SMALL, Terminal, pictures
+from commands import SMALL, Terminal, pictures, same
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from gpsweep import config, counting, memory, results
+from gpsweep import config, counting, memory
 from gpsweep.errors import GpsweepError
 from gpsweep.report.__main__ import main as report
 from gpsweep.results.outcome import Outcome
@@ -42,16 +42,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return calls
 
 
-def same(one: Outcome, other: Outcome) -> None:
-    assert one.points == other.points
-    assert one.ids == other.ids
-    np.testing.assert_array_equal(one.counts, other.counts)
-    np.testing.assert_array_equal(one.base, other.base)
-
-
-def undisturbed(terminal: Terminal, *more: str) -> Outcome:
+def undisturbed(terminal: Terminal, *more: str) -> Path:
     assert terminal("-m", *SMALL, *AXES, *more, "store=undisturbed", "hydra.sweep.dir=whole")[0] == 0
-    return results.read(terminal.folder / "whole" / "0")
+    return terminal.folder / "whole" / "0"
 
 
 def test_a_finished_run_computes_nothing(terminal: Terminal, counted: list[tuple[int, int]]) -> None:
@@ -62,7 +55,7 @@ def test_a_finished_run_computes_nothing(terminal: Terminal, counted: list[tuple
     assert code == 0
     assert "24 of 24 points × batches are stored" in err
     assert len(counted) == 3
-    same(results.read(Path("first/0")), results.read(Path("second/0")))
+    same(Path("first/0"), Path("second/0"))
     terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=third", "fresh=true")
     assert len(counted) == 6
 
@@ -87,7 +80,7 @@ def test_a_run_with_more_points_computes_only_those(
     counted.clear()
     assert terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=more")[0] == 0
     assert counted == [(0, 5), (1, 5), (2, 5)]
-    same(results.read(Path("more/0")), undisturbed(terminal))
+    same(Path("more/0"), undisturbed(terminal))
 
 
 def test_how_many_points_ride_together_is_measured_once_for_all_runs(
@@ -151,8 +144,8 @@ def test_the_same_images_chosen_otherwise_are_the_same_data(
         (terminal.folder / place / "val.txt").write_text("".join(f"{i:02d}\n" for i in range(5)))
     assert terminal(*SMALL, "eps=1", "data.split=val.txt")[0] == 0
     counted.clear()
-    for same in ("data.split=lists/val.txt", f"data.split={terminal.folder}/lists/val.txt"):
-        assert terminal(*SMALL, "eps=1", same)[0] == 0
+    for split in ("data.split=lists/val.txt", f"data.split={terminal.folder}/lists/val.txt"):
+        assert terminal(*SMALL, "eps=1", split)[0] == 0
     assert terminal(*SMALL, "eps=1", "data.split=val.txt", "data.limit=9")[0] == 0
     assert not counted
     assert terminal(*SMALL, "eps=1", "data.split=val.txt", "data.limit=4")[0] == 0
@@ -178,7 +171,7 @@ def test_shards_make_the_same_counts(terminal: Terminal, shards: int) -> None:
     found = sorted(Path("parts").glob("*/results.csv"))
     whole = undisturbed(terminal)
     assert len(found) == 1, "one shard writes the results of all, though the last may have nothing to do"
-    same(results.read(found[-1].parent), whole)
+    same(found[-1].parent, whole)
     assert report(["parts"]) == 0
     code, _, err = terminal(*sweep)
     assert code == 0
@@ -230,7 +223,7 @@ def test_the_last_shard_to_finish_merges_whichever_it_is(terminal: Terminal) -> 
     code, _, err = terminal(*run, "shard=0", "hydra.run.dir=zero")
     assert (code, err) == (0, "")
     assert report(["one"]) == 0
-    same(results.read(Path("one")), results.read(Path("zero")))
+    same(Path("one"), Path("zero"))
     assert Path("one/report.html").is_file()
 
 
@@ -271,14 +264,12 @@ def test_a_damaged_file_is_computed_again(terminal: Terminal, counted: list[tupl
     with pytest.warns(UserWarning, match="000001-.* is damaged"):
         assert terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=second")[0] == 0
     assert counted == [(1, 8)]
-    same(results.read(Path("second/0")), results.read(Path("first/0")))
+    same(Path("second/0"), Path("first/0"))
 
 
 def test_a_full_disk_ends_in_one_message_and_keeps_what_is_stored(
     terminal: Terminal, counted: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gpsweep.store import Store
-
     pictures(terminal.folder)
     put = Store.put
 
@@ -295,7 +286,7 @@ def test_a_full_disk_ends_in_one_message_and_keeps_what_is_stored(
     counted.clear()
     assert terminal("-m", *SMALL, *AXES, "hydra.sweep.dir=again")[0] == 0
     assert counted == [(2, 8)]
-    same(results.read(Path("again/0")), undisturbed(terminal))
+    same(Path("again/0"), undisturbed(terminal))
 
 
 def test_a_store_that_cannot_be_written_is_said_at_once(terminal: Terminal) -> None:

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from commands import SET, pictures
+from commands import SET, pictures, same
 
-from gpsweep import results
 from gpsweep.report import render
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(240)]
@@ -171,13 +169,6 @@ def computed_once(forwards: list[tuple[str, str]]) -> None:
     times = Counter(total for _, total in forwards)
     assert len(times) == BATCHES * FORWARDS
     assert len([count for count in times.values() if count > 1]) < FORWARDS
-
-
-def same(one: Path, other: Path) -> None:
-    ours, theirs = results.read(one), results.read(other)
-    assert (ours.points, ours.ids) == (theirs.points, theirs.ids)
-    np.testing.assert_array_equal(ours.counts, theirs.counts)
-    np.testing.assert_array_equal(ours.base, theirs.base)
 
 
 def test_an_array_survives_a_killed_task(cluster: Cluster, undisturbed: Path) -> None:

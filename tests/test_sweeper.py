@@ -11,10 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import networks
-import numpy as np
 import pandas as pd
 import pytest
-from commands import SET, Terminal, pictures
+from commands import SET, Terminal, pictures, same
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -303,9 +302,7 @@ def test_joblib_runs_every_job_and_gives_the_same_numbers(terminal: Terminal, jo
     assert "Traceback" not in err
     terminal(*sweep, "store=other", "hydra.sweep.dir=plain")
     for job in ("0", "2"):
-        ours, theirs = results.read(Path("out", job)), results.read(Path("plain", job))
-        assert ours.points == theirs.points
-        np.testing.assert_array_equal(ours.counts, theirs.counts)
+        same(Path("out", job), Path("plain", job))
 
 
 @pytest.mark.slow

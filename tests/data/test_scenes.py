@@ -74,7 +74,8 @@ def test_ink_lies_within_its_mask(monkeypatch: pytest.MonkeyPatch) -> None:
         assert inked.any() and mask[inked].all()
 
 
-def test_thousands_of_digits_are_not_needed_for_a_quick_start(val: Scenes) -> None:
+@pytest.mark.usefixtures("val")  # whose libraries are loaded
+def test_thousands_of_digits_are_not_needed_for_a_quick_start() -> None:
     start = perf_counter()
     scenes(count=8)
     assert perf_counter() - start < 1

@@ -113,7 +113,7 @@ def test_networks_beside_each_other(
     assert "<svg" in (tmp_path / "here" / "fig10.svg").read_text()
 
 
-def test_what_is_missing_is_skipped_and_named(tables: Command, tmp_path: Path) -> None:
+def test_what_is_missing_is_skipped_and_named(tables: Command) -> None:
     code, _, err = tables("table1")
     assert code == 1
     lines = [line for line in err.splitlines() if "skipped" in line]
