@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from PIL import Image
 
 from gpsweep import results
 
+TESTS = Path(__file__).resolve().parent
+# Of processes of their own, which find the networks here, and the package though another may be installed.
+PYTHONPATH = f"{TESTS}{os.pathsep}{TESTS.parent}"
 # What :func:`pictures` writes, and a network for it.
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 NET = ["model=custom", "model.net=networks.small"]

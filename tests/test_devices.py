@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commands import SMALL, Terminal, pictures, same
+from commands import PYTHONPATH, SMALL, Terminal, pictures, same
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
 
@@ -28,8 +28,7 @@ CONFIG = OmegaConf.structured(Config(model={}, data={}))
 
 
 def environment() -> dict[str, str]:
-    tests = str(Path(__file__).parent)
-    return os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}.", "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": f"{PYTHONPATH}{os.pathsep}.", "OMP_NUM_THREADS": "1"}
 
 
 def command(*arguments: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import NET, SET, Terminal, pictures
+from commands import NET, PYTHONPATH, SET, Terminal, pictures
 from hydra.errors import CompactHydraException
 from networks import build
 from PIL import Image
@@ -298,7 +298,7 @@ def test_the_task_must_fit(terminal: Terminal) -> None:
 
 
 def test_from_a_real_terminal_within_seconds(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    environment = os.environ | {"PYTHONPATH": PYTHONPATH}
     environment.pop("HYDRA_FULL_ERROR", None)
     done = subprocess.run(
         [sys.executable, "-m", "gpsweep", "label=argmx"],

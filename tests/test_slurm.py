@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commands import SET, pictures, same
+from commands import PYTHONPATH, SET, pictures, same
 
 from gpsweep.report import render
 
@@ -113,7 +113,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         | {
             "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
             "SLURM_CONF": str(place / "slurm.conf"),
-            "PYTHONPATH": str(ROOT / "tests"),
+            "PYTHONPATH": PYTHONPATH,
             "OMP_NUM_THREADS": "1",
         },
     )

@@ -13,7 +13,7 @@ from typing import Any
 import networks
 import pandas as pd
 import pytest
-from commands import SET, Terminal, pictures, same
+from commands import PYTHONPATH, SET, Terminal, pictures, same
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -309,7 +309,7 @@ def test_joblib_runs_every_job_and_gives_the_same_numbers(terminal: Terminal, jo
 def test_a_process_of_joblib_that_dies_is_one_job_that_failed(
     terminal: Terminal, joblib: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     pictures(terminal.folder)
     code, out, err = terminal(
         "-m", *SMALL, "hydra/launcher=joblib", "model.net=slow.deadly,slow.skips,slow.dicts"
@@ -326,7 +326,7 @@ def test_a_process_of_submitit_that_dies_is_one_job_that_failed(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     pictures(terminal.folder)
     local = ["hydra/launcher=submitit_local", "trainer.accelerator=cpu"]
     code, out, err = terminal("-m", *SMALL, *local, "model.net=slow.deadly,slow.skips")
