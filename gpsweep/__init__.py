@@ -14,8 +14,8 @@ Where things are; which may import which, pyproject.toml says:
 - From a batch to counts: ``tally``, ``counting``, ``store``; ``views``, ``crf`` and ``refine`` are the
   rivals; ``knn`` is for the label of that name.
 - A run: ``identity`` and ``source_code``, ``prepare``, ``ahead``, ``parts``, ``trainer``, ``lightning``,
-  ``module``, ``run``, ``progress``; ``predict`` and ``submission`` where there is no truth; ``cost`` and
-  ``measure`` for what a point takes.
+  ``module``, ``compute``, ``run``, ``progress``; ``predict`` and ``submission`` where there is no truth;
+  ``cost`` and ``measure`` for what a point takes.
 - Many processes: ``jobs`` and ``cluster`` of a sweep, ``ranks`` and ``rank`` of a run on several devices,
   ``interrupts``.
 - What comes of it: ``record``, ``results``, ``drawing`` and ``pictures``, ``report``, ``trackers``;

@@ -26,8 +26,8 @@ def main(path: str, folder: str) -> int:
     cfg = OmegaConf.merge(OmegaConf.structured(config.Config), OmegaConf.load(path))
     assert isinstance(cfg, DictConfig)
     warnings.simplefilter("ignore")  # the first process has said it
+    from gpsweep.compute import compute
     from gpsweep.parts import parts_of
-    from gpsweep.run import compute
 
     try:
         with left_at_once(TERMINATE):

@@ -1,44 +1,31 @@
-"""One run: configuration → data, network and grid → what is not stored yet → Trainer.test → counts."""
+"""One run: configuration → data, network and grid → what is not stored yet is computed → counts."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from functools import partial
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gpsweep import drawing, metrics, pictures, ranks, record
-from gpsweep.ahead import ahead, loader
-from gpsweep.atomic import check_writable
+from gpsweep import drawing, metrics, pictures, record
 from gpsweep.cache import Cache
-from gpsweep.command import stays
-from gpsweep.counting import count
-from gpsweep.data.batch import Batch
+from gpsweep.compute import compute, prepared
 from gpsweep.errors import GpsweepError
-from gpsweep.failures import worker_lost
-from gpsweep.interrupts import Interrupts, StoppedError, requeued
-from gpsweep.measure import measure_missing
-from gpsweep.memo import Memo
-from gpsweep.module import GridModule, Task
+from gpsweep.interrupts import requeued
+from gpsweep.module import Task
 from gpsweep.parts import Parts, parts_of
-from gpsweep.points import Point
-from gpsweep.predict import Spool, file_name, predict
-from gpsweep.prepare import prepare
-from gpsweep.progress import bar
+from gpsweep.predict import Spool, file_name
 from gpsweep.provenance import provenance
 from gpsweep.results import selection
 from gpsweep.results.groups import check_groups
 from gpsweep.results.halves import plan
 from gpsweep.results.outcome import Outcome
-from gpsweep.store import Chunk
-from gpsweep.trainer import device_name, quiet_lightning, rank
+from gpsweep.trainer import rank
 from gpsweep.tuning import tune_ids
 
 
@@ -234,145 +221,6 @@ def missing(cfg: DictConfig, parts: Parts) -> list[Task]:
     if left < total and rank() == 0:
         tell(f"{total - left} of {total} points × batches are stored in {kept.folder}; {left} to go")
     return tasks
-
-
-def compute(
-    cfg: DictConfig,
-    parts: Parts,
-    tasks: list[Task],
-    folder: Path,
-    *,
-    on_ready: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """Compute and store counts, in as many processes as there are devices.
-
-    Args:
-        tasks: what is to be done; that of the first process holds for all.
-        folder: the run's folder.
-        on_ready: called before the processes meet.
-
-    Returns:
-        the seconds of preparation and of all batches.
-
-    Raises:
-        GpsweepError: if network and data do not fit, a file or process is lost, or the store is full or not
-            to be written.
-        StoppedError: if a signal asked for it.
-    """
-    start = perf_counter()
-    check_writable(parts.store.folder, "store")  # it may be somebody else's, in a store that all may write to
-    options = prepared(cfg, parts)
-    memo = Memo(settle=parts.store.settle)
-    total = sum(len(task.points) for task in tasks)
-    trainer, device = parts.trainer, parts.trainer.strategy.root_device
-    with (
-        quiet_lightning(),
-        ranks.further(trainer.num_devices, cfg, folder) as others,
-        bar(cfg.progress if rank() == 0 else False, -(-total // trainer.world_size)) as on_point,
-    ):
-        ready = perf_counter()
-        interrupts = Interrupts(keyboard=rank() == 0)
-        module = GridModule(
-            parts.net,
-            tasks,
-            loader=lambda batches: ahead(
-                loader(parts.source, cfg.data.batch_size, batches, workers=cfg.data.workers, device=device),
-                device,
-            ),
-            evaluate=evaluation(parts, options=options, memo=memo, device=device_name(trainer)),
-            keep=parts.keeper.put,
-            interrupts=interrupts,
-            on_point=on_point,
-            on_batch=others.check,
-        )
-        with ended_well(cfg, interrupts, others):
-            try:
-                on_ready()
-                others.wait()
-                trainer.test(module, verbose=False)
-                interrupts.at_batch()  # what came as the last batch ended
-            finally:
-                for guide in parts.guides.values():
-                    guide.save()
-    spent = {"start": ready - start, "test": perf_counter() - ready}
-    if rank() == 0 and parts.spool is None:
-        measure_missing(
-            parts.store.folder,
-            [point for task in tasks for point in task.points],
-            net=parts.net,
-            source=parts.source,
-            device=device,
-            device_name=device_name(trainer),
-            batch_size=cfg.data.batch_size,
-            options=options,
-            memo=memo,
-            spent=spent["test"],
-            again=cfg.fresh,
-        )
-    return spent
-
-
-def evaluation(parts: Parts, *, device: str, **known: Any) -> Callable[..., Any]:
-    """Return what makes of a batch and points what is kept: counts, or predictions where there is no truth.
-
-    Args:
-        device: what computes, in words.
-        known: ``options`` and ``memo`` of :func:`gpsweep.counting.count`.
-    """
-    if parts.spool is not None:
-        return partial(predict, parts.net, **known)
-    counted: Callable[..., Chunk] = partial(count, parts.net, classes=parts.classes, device=device, **known)
-    if not parts.guides:
-        return counted
-    vote = parts.guides["knn"].vote
-
-    def beside_neighbours(batch: Batch, points: Sequence[Point], **own: Any) -> Chunk:
-        chunk = counted(batch, points, **own)
-        right = vote(batch["image"], batch["ids"]) == batch["target"]
-        return replace(chunk, neighbours=right.tolist())
-
-    return beside_neighbours
-
-
-def prepared(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
-    """Check on one sample that the parts fit; return options of :func:`gpsweep.counting.count`."""
-    options = prepare(
-        cfg,
-        parts.grid,
-        parts.source,
-        parts.net,
-        class_map=parts.class_map,
-        refinement=parts.refinement,
-        device=parts.trainer.strategy.root_device,
-    )
-    return {**options, "guides": parts.guides}
-
-
-@contextmanager
-def ended_well(cfg: DictConfig, interrupts: Interrupts, others: ranks.Ranks) -> Iterator[None]:
-    """Name what ends the batches before their time: a signal, or the death of a process.
-
-    Raises:
-        StoppedError: if a signal asked for it.
-        GpsweepError: if a process is lost.
-    """
-    try:
-        yield
-    except (RuntimeError, OSError, EOFError, GpsweepError) as error:
-        # A terminal's Ctrl-C reaches all processes, and another's death may be seen before the signal is.
-        if interrupts.received:
-            raise StoppedError(interrupts.received) from error
-        if not isinstance(error, RuntimeError):
-            raise
-        others.check()
-        if worker_lost(error):
-            raise GpsweepError(
-                f"data.workers={cfg.data.workers}: a worker process has died, for want of memory perhaps; "
-                f"{stays(fresh=cfg.fresh)} from there"
-            ) from error
-        raise
-    finally:
-        interrupts.restore()
 
 
 def tell(message: str) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from gpsweep.compute import ended_well
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import Interrupts, StoppedError
 from gpsweep.ranks import Ranks
-from gpsweep.run import ended_well
 
 CFG = OmegaConf.create({"data": {"workers": 2}, "fresh": False})
 DEAD: Any = SimpleNamespace(poll=lambda: 1)

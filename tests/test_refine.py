@@ -36,7 +36,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[list[Point]]:
         calls.append(points)
         return count(net, batch, points, **options)
 
-    monkeypatch.setattr("gpsweep.run.count", noting)
+    monkeypatch.setattr("gpsweep.compute.count", noting)
     return calls
 
 

@@ -38,7 +38,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         calls.append((options["number"], len(points)))
         return count(net, batch, points, **options)
 
-    monkeypatch.setattr("gpsweep.run.count", noting)
+    monkeypatch.setattr("gpsweep.compute.count", noting)
     return calls
 
 
