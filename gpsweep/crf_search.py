@@ -5,19 +5,12 @@ They are the images that ``select=half`` chooses ε on, so that what is reported
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
-from itertools import product, repeat
-from multiprocessing import get_context, parent_process
+from itertools import product
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -31,7 +24,8 @@ from gpsweep import config, metrics
 from gpsweep.atomic import save
 from gpsweep.command import INTERRUPTED, typed, within_hydra
 from gpsweep.console import standard_output
-from gpsweep.crf import Crf, labelled
+from gpsweep.crf import Crf
+from gpsweep.crf_pool import Labelled, Softmax, processes
 from gpsweep.errors import GpsweepError
 from gpsweep.progress import bar
 
@@ -45,10 +39,6 @@ if TYPE_CHECKING:
 TABLE = "crf_search.csv"
 SHOWN = 5
 KEYS = tuple(each.name for each in fields(Crf))
-Image = NDArray[np.uint8]
-Softmax = NDArray[np.float32]
-Classes = NDArray[np.uint16]
-Labelled = Callable[[Image, Softmax], Iterable[Classes]]
 
 
 @dataclass
@@ -255,50 +245,6 @@ def count(
         for row, found in enumerate(by_each(images[place, :height, :width], box), 1):
             totals[row] += counted(torch.from_numpy(found.astype(np.int64))[None])[0].numpy()
             on_image()
-
-
-@contextmanager
-def processes(workers: int | None, tried: list[Crf]) -> Iterator[Labelled]:
-    """Put every CRF on an image, in several processes: the library lets no two threads compute.
-
-    Args:
-        workers: how many; None: as many as there are cores for this process.
-        tried: the CRFs.
-
-    Raises:
-        GpsweepError: if one of them dies.
-    """
-    workers = min(workers or _cores(), len(tried))
-    if workers == 1:
-        yield lambda image, softmax: map(labelled, repeat(image), repeat(softmax), tried)
-        return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_depend)
-    try:
-        yield lambda image, softmax: pool.map(labelled, repeat(image), repeat(softmax), tried)
-    except BrokenProcessPool as error:
-        raise GpsweepError(
-            f"search.workers={workers}: a process has died, for want of memory perhaps; try fewer"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    """Count the cores that this process may use; a scheduler's job has not all of a machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _depend() -> None:
-    """Let the first process alone answer Ctrl-C, and end with it, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_the_first, daemon=True).start()
-
-
-def _end_with_the_first() -> None:
-    first = parent_process()
-    assert first is not None
-    first.join()
-    os._exit(1)
 
 
 def ranked(tried: list[Crf], scores: NDArray[np.float64]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from commands import SET, SMALL, Terminal, pictures
 from PIL import Image
 from torch import Tensor
 
-from gpsweep import crf_search, metrics, results
+from gpsweep import crf_pool, crf_search, metrics, results
 from gpsweep.crf import Crf
 from gpsweep.errors import GpsweepError
 
@@ -117,8 +117,8 @@ def test_several_processes_find_the_same(terminal: Terminal, search: Search) -> 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="nobody tells which cores are left")
 def test_no_more_processes_than_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3})
-    monkeypatch.setattr(crf_search, "ProcessPoolExecutor", None)
-    with crf_search.processes(None, [Crf(iterations=1)] * 2) as by_each:
+    monkeypatch.setattr(crf_pool, "ProcessPoolExecutor", None)
+    with crf_pool.processes(None, [Crf(iterations=1)] * 2) as by_each:
         found = list(by_each(np.zeros((4, 4, 3), np.uint8), np.full((2, 4, 4), 0.5, np.float32)))
     assert [each.shape for each in found] == [(4, 4)] * 2
 
@@ -127,7 +127,7 @@ KILLED = """
 import os, signal
 import numpy as np
 from gpsweep.crf import Crf
-from gpsweep.crf_search import processes
+from gpsweep.crf_pool import processes
 
 if __name__ == "__main__":
     with processes(2, [Crf(iterations=1)] * 2) as by_each:
