@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -34,24 +34,22 @@ from gpsweep.errors import GpsweepError
 Maker = Callable[..., Path]
 
 
+def few(folder: Path, items: Sequence[Item], **options: Any) -> Files:
+    """Build a data set of three classes whose files lie in a folder."""
+    usual = {"name": "few", "classes": "abc", "root": folder, "where": folder, "legend": Legend(3)}
+    return Files(**usual | {"items": items} | options)
+
+
 @pytest.fixture
 def build(tmp_path: Path, picture: Maker, mask: Maker) -> Callable[..., Files]:
     """Build a data set of pictures with masks of the numbers given."""
 
-    def make(*truths: tuple[int, ...], legend: Legend | None = None, **options: Any) -> Files:
+    def make(*truths: tuple[int, ...], **options: Any) -> Files:
         items = [
             Item(f"{number}", picture(tmp_path / f"{number}.jpg"), mask(tmp_path / f"{number}.png", *numbers))
             for number, numbers in enumerate(truths)
         ]
-        return Files(
-            name="few",
-            classes=("a", "b", "c"),
-            items=items,
-            root=tmp_path,
-            where=tmp_path / "list.txt",
-            legend=legend or Legend(3, (255,)),
-            **options,
-        )
+        return few(tmp_path, items, where=tmp_path / "list.txt", **{"legend": Legend(3, (255,))} | options)
 
     return make
 
@@ -119,21 +117,14 @@ def test_image_and_mask_differ_in_size(tmp_path: Path, build: Callable[..., File
     with pytest.raises(GpsweepError, match=expected):
         source[0]
     with pytest.raises(GpsweepError, match=expected):
-        Files(
-            name="few",
-            classes="abc",
-            items=source.items,
-            root=tmp_path,
-            where=tmp_path,
-            legend=source.legend,
-        )
+        few(tmp_path, source.items, legend=source.legend)
 
 
 def test_turned_images_fit_masks_as_seen(tmp_path: Path, picture: Maker, mask: Maker) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     item = Item("a", picture(tmp_path / "a.jpg", exif=exif), mask(tmp_path / "a.png", 1, height=6, width=4))
-    source = Files(name="few", classes="abc", items=[item], root=tmp_path, where=tmp_path, legend=Legend(3))
+    source = few(tmp_path, [item])
     assert source[0]["image"].shape == (3, 6, 4)
     assert source[0]["target"].shape == (6, 4)
 
@@ -154,22 +145,12 @@ def test_missing_masks_come_with_their_key(tmp_path: Path, build: Callable[..., 
     source = build((0,), (1,))
     (tmp_path / "1.png").unlink()
     with pytest.raises(GpsweepError, match=r"^data\.masks: 1 of 2 masks .* are missing .*: 1\.png$"):
-        Files(
-            name="few",
-            classes="abc",
-            items=source.items,
-            root=tmp_path,
-            where=tmp_path,
-            legend=source.legend,
-            mask_key="data.masks",
-        )
+        few(tmp_path, source.items, legend=source.legend, mask_key="data.masks")
 
 
 def test_limit_spares_what_is_not_read(tmp_path: Path, build: Callable[..., Files]) -> None:
     items = [*build((0,)).items, Item("gone", tmp_path / "gone.jpg", tmp_path / "gone.png")]
-    source = Files(
-        name="few", classes="abc", items=items, root=tmp_path, where=tmp_path, legend=Legend(3), limit=1
-    )
+    source = few(tmp_path, items, limit=1)
     assert source.ids == ["0"]
 
 
@@ -182,10 +163,9 @@ def test_a_file_that_vanished_since(tmp_path: Path, build: Callable[..., Files])
 
 def test_truth_that_nobody_tells_is_void(tmp_path: Path, picture: Maker) -> None:
     item = Item("a", picture(tmp_path / "a.jpg"), None)
-    options = {"name": "few", "classes": "abc", "items": [item], "root": tmp_path, "where": tmp_path}
-    target = Files(**options, legend=Legend(3))[0]["target"]
+    target = few(tmp_path, [item])[0]["target"]
     assert (target.dtype, tuple(target.shape), target.unique().tolist()) == (torch.int64, (4, 6), [VOID])
-    assert Files(**options, legend=Legend(3), size=5)[0]["target"].shape == (5, 5)
+    assert few(tmp_path, [item], size=5)[0]["target"].shape == (5, 5)
 
 
 def test_masks_are_read_as_told(build: Callable[..., Files]) -> None:
@@ -204,11 +184,10 @@ def test_stamp_follows_sizes_and_ids_not_the_place(
     shutil.copytree(tmp_path, tmp_path / "b")
     (tmp_path / "0.jpg").touch()
     before = source.stamp()
-    options = {"name": "few", "classes": "abc", "root": tmp_path, "where": tmp_path, "legend": Legend(3)}
     assert re.fullmatch("[0-9a-f]{16}", before)
-    assert Files(items=moved, **options).stamp() == before
-    assert Files(items=moved[::-1], **options).stamp() != before
-    assert Files(items=[moved[0], moved[1]._replace(id="x")], **options).stamp() != before
+    assert few(tmp_path, moved).stamp() == before
+    assert few(tmp_path, moved[::-1]).stamp() != before
+    assert few(tmp_path, [moved[0], moved[1]._replace(id="x")]).stamp() != before
     size = (tmp_path / "1.png").stat().st_size
     mask(tmp_path / "1.png", 2, 1, 0, 2, 2, 1)
     assert (tmp_path / "1.png").stat().st_size != size
