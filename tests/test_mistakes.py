@@ -15,6 +15,7 @@ from commands import NET, PYTHONPATH, SET, Terminal, pictures
 from hydra.errors import CompactHydraException
 from networks import build
 from PIL import Image
+from traps import Runs
 
 SMALL = [*SET, *NET]
 
@@ -214,12 +215,7 @@ def test_checkpoints(terminal: Terminal) -> None:
     assert "head.weight" in message
     assert "7" in message
     marker = terminal.folder / "executed"
-
-    class Payload:
-        def __reduce__(self) -> tuple[object, ...]:
-            return Path.touch, (marker,)
-
-    message = refused_with({"state_dict": state, "extra": Payload()})
+    message = refused_with({"state_dict": state, "extra": Runs(Path.touch, marker)})
     assert "model.checkpoint=net.pt" in message
     assert not marker.exists()
 

@@ -20,6 +20,7 @@ import torch
 from outcomes import make
 from PIL import Image, ImageFile
 from torch import nn
+from traps import Runs
 
 from gpsweep import report
 from gpsweep.data import archive
@@ -33,16 +34,6 @@ from gpsweep.data.voc import voc
 from gpsweep.errors import GpsweepError
 from gpsweep.models.checkpoint import restore
 from gpsweep.results.findings import Findings
-
-
-class Makes:
-    """Unpickled, it makes the folder that ``path`` names."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return os.makedirs, (str(self.path), 0o777, True)
 
 
 def bare(path: Path, content: dict[Any, Any]) -> None:
@@ -73,7 +64,8 @@ def test_nothing_that_is_read_runs_code(
     tmp_path: Path, name: str, save: Callable[[Path, Any], None], read: Callable[[Path], Any]
 ) -> None:
     trap = tmp_path / "trap"
-    content = {"state_dict": {"weight": Makes(trap)}, b"data": Makes(trap), b"labels": [0]}
+    made = Runs(os.makedirs, str(trap), 0o777, True)
+    content = {"state_dict": {"weight": made}, b"data": made, b"labels": [0]}
     save(tmp_path / name, content)
     with pytest.raises(GpsweepError, match="could run code"):
         read(tmp_path / name)

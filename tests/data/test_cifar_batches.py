@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from traps import Runs
 
 from gpsweep.data import cifar_batches
 from gpsweep.data.cifar_batches import PIXELS, binary_batch, python_batch
@@ -112,15 +112,6 @@ def test_broken_binary_batches(content: bytes, says: str) -> None:
 def test_broken_python_batches(content: bytes, says: str) -> None:
     with pytest.raises(GpsweepError, match=rf"^data\.root: .*{says}"):
         python_batch(content, PATH, key=KEY)
-
-
-class Runs:
-    def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
-        self.call = call
-        self.arguments = arguments
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return self.call, self.arguments
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4])

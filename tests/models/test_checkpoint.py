@@ -23,6 +23,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
+from traps import Runs
 
 from gpsweep.errors import GpsweepError
 from gpsweep.models.checkpoint import load, restore
@@ -183,16 +184,6 @@ def test_cut_short(tmp_path: Path, trained: State, name: str) -> None:
     assert_refused(path, "cut short")
 
 
-class Malicious:
-    """Unpickled, it makes the folder that ``path`` names."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
 def saved_new(content: Any, path: Path) -> None:
     torch.save(content, path)
 
@@ -214,10 +205,10 @@ def test_code_in_a_checkpoint_is_never_run(
     tmp_path: Path, trained: State, save: Callable[[Any, Path], None]
 ) -> None:
     trap = tmp_path / "executed"
-    save({"state_dict": trained, "hyper_parameters": Malicious(trap)}, tmp_path / "a.pt")
+    save({"state_dict": trained, "hyper_parameters": Runs(os.mkdir, str(trap))}, tmp_path / "a.pt")
     assert_refused(tmp_path / "a.pt", "could run code .* convert it once: .*safetensors")
     assert not trap.exists()
-    pickle.loads(pickle.dumps(Malicious(trap)))
+    pickle.loads(pickle.dumps(Runs(os.mkdir, str(trap))))
     assert trap.exists(), "the trap itself does not work"
 
 
@@ -287,15 +278,10 @@ def test_a_class_whose_name_is_no_text_is_not_printed(tmp_path: Path) -> None:
         assert_refused(tmp_path / name, r"holds more than weights; reading that could run code")
 
 
-class Called:
-    """Unpickled, it calls a function that PyTorch does not block."""
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
-        return shutil.copyfile, ("no such file", "copy")
-
-
 def test_whatever_is_called_is_refused(tmp_path: Path, trained: State) -> None:
-    torch.save({"state_dict": trained, "hyper_parameters": Called()}, tmp_path / "a.ckpt")
+    """Such as a function that PyTorch does not block."""
+    called = Runs(shutil.copyfile, "no such file", "copy")
+    torch.save({"state_dict": trained, "hyper_parameters": called}, tmp_path / "a.ckpt")
     assert_refused(tmp_path / "a.ckpt", r"holds more than weights \(shutil\.copyfile\); .* could run code")
 
 
@@ -310,7 +296,9 @@ def test_paths_of_other_pythons(tmp_path: Path, trained: State, named: str) -> N
 
 
 def test_arrays_run_no_code_and_take_no_memory(tmp_path: Path, trained: State) -> None:
-    torch.save({"model": trained, "best": np.array([Malicious(tmp_path / "executed")])}, tmp_path / "a.pt")
+    torch.save(
+        {"model": trained, "best": np.array([Runs(os.mkdir, str(tmp_path / "executed"))])}, tmp_path / "a.pt"
+    )
     assert_refused(tmp_path / "a.pt", "holds more than weights")
     assert not (tmp_path / "executed").exists()
 
