@@ -57,11 +57,12 @@ def name(row: dict[str, str]) -> str:
     return f"{row['label']}/{row['layer'].replace('.', '_')}/{row['iterations']}x"
 
 
-def write(folder: Path, **axes: Any) -> Finished:
-    """Write the files of a run with made-up counts and costs."""
+def write(folder: Path, *, drawn: bool = False, **axes: Any) -> Finished:
+    """Write the files of a run with made-up counts and costs; figures, which take longest, if asked to."""
     info = {"config": CONFIG, **axes.pop("info", {})}
     outcome = make(images=12, info=info, **{"costs": {}} | axes)
     findings = results.write(outcome, folder)
-    curves.draw(findings, folder)
-    worth.draw(findings, folder)
+    if drawn:
+        curves.draw(findings, folder)
+        worth.draw(findings, folder)
     return Finished(folder)

@@ -16,6 +16,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template") / "run"
     finished = write(
         folder,
+        drawn=True,
         label=["argmax", "uniform", "ground_truth"],
         layer=["input", "encoder.down"],
         iterations=2,
