@@ -97,13 +97,16 @@ with hidden("torchvision", "scipy", "matplotlib"), without_compiler(), own_warni
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning_fabric.utilities.exceptions import MisconfigurationException
     from pytorch_lightning import LightningModule, Trainer, seed_everything
+    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
     from pytorch_lightning.strategies import DDPStrategy
 
 __all__ = [
+    "CSVLogger",
     "DDPStrategy",
     "LightningEnvironment",
     "LightningModule",
     "MisconfigurationException",
+    "TensorBoardLogger",
     "TorchElasticEnvironment",
     "Trainer",
     "find_free_network_port",

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from lightning_utilities.core import imports
 from lightning_utilities.core.imports import RequirementCache
 
+import gpsweep
 from gpsweep.lightning import hidden
 
 
@@ -34,6 +37,13 @@ def test_a_start_is_spared_what_it_does_not_need_and_a_network_may_be_compiled_n
         "assert gpsweep.lightning.Trainer(logger=False, enable_checkpointing=False, barebones=False)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_it_is_imported_in_one_place() -> None:
+    """Where it came in by another way first, it would bring along what is hidden here."""
+    wanted = re.compile(r"^ *(?:from|import) (?:pytorch_lightning|lightning_fabric)\b", re.MULTILINE)
+    files = Path(gpsweep.__file__).parent.rglob("*.py")
+    assert [path.name for path in files if wanted.search(path.read_text("utf-8"))] == ["lightning.py"]
 
 
 def test_warnings_are_printed_as_before() -> None:

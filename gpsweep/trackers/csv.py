@@ -25,7 +25,7 @@ class Csv:
 
     def log(self, folder: Path, *, sweep: Path | None = None) -> str:
         """Write the curves of a finished run."""
-        from pytorch_lightning.loggers import CSVLogger
+        from gpsweep.lightning import CSVLogger
 
         content = tracked(folder)
         target = located(self.dir) / place(folder, sweep) if self.dir else folder / "csv"

@@ -40,7 +40,7 @@ class TensorBoard:
     def log(self, folder: Path, *, sweep: Path | None = None) -> str:
         """Write the curves, best points, table and pictures of a finished run as events."""
         self.check()
-        from pytorch_lightning.loggers import TensorBoardLogger
+        from gpsweep.lightning import TensorBoardLogger
 
         content = tracked(folder)
         root = located(self.dir) if self.dir else (sweep or folder) / "tensorboard"
