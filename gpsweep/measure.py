@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -23,9 +23,9 @@ from gpsweep.precision import computing, widened
 from gpsweep.refine import Refinement
 
 IMAGES = 4  # as many of the first batch are enough
-REPEATS = 3
-MOST, ENOUGH = 25, 0.15  # short work is repeated until it is so many times, or so many seconds
-LONG = 0.5  # seconds; a pass of this length is measured once
+FEWEST, MOST = 2, 25  # turns of a point and the bare pass
+ENOUGH = 0.5  # seconds that a point takes in all turns, each counted as the shortest
+EVEN = 0.1  # seconds; a bare pass that takes as long is timed by itself
 SECONDS, SHARE = 3.0, 0.02  # for all of it: so many seconds, or where it is more that share of the run's
 
 
@@ -90,10 +90,11 @@ def measure(
     device_name: str = "",
     clock: Callable[[], float] = perf_counter,
 ) -> list[cost.Cost]:
-    """Measure one point of each setting by itself, and the forward pass of the bare network.
+    """Measure one point of each setting by itself, in turns with the forward pass of the bare network.
 
     A point alone takes all its passes: the clean one, the backward, and those that predict; at ε = 0 only
-    the latter. What a guide knows of training images is not computed again.
+    the latter. What a guide knows of training images is not computed again. Of each the least time counts:
+    what else the machine does meanwhile only adds to it, as the first turn does, which warms up.
 
     Args:
         net: network in pixel space, on the batch's device.
@@ -103,7 +104,7 @@ def measure(
         options: those of :func:`gpsweep.counting.count`.
         memo: what is known of the network.
         known: settings that are left out.
-        budget: seconds for all of it; what does not fit in is left out.
+        budget: seconds for all of it; what does not fit in twice is left out.
         device_name: what computes, in words.
         clock: seconds.
 
@@ -113,15 +114,19 @@ def measure(
     options, memo, images = options or {}, memo or Memo(), len(batch["ids"])
     device, end = batch["image"].device, clock() + budget
 
-    def seconds(work: Callable[[], object]) -> float:
-        return _seconds(work, end, device, clock)
+    def once(work: Callable[[], object]) -> float:
+        return _seconds(work, device, clock)
 
     found: list[cost.Cost] = []
-    bare = seconds(partial(predict, net, batch, "none", options))
-    for setting, point in cost.settings(points).items():
-        # Clean pass, backward and prediction: in less time no point can be had.
-        least = bare * (1 + 2 * setting.iterations)
-        if setting in known or clock() + least > end:
+    bare = partial(predict, net, batch, "none", options)
+    forward = once(bare)
+    if clock() + forward < end:
+        forward = min(forward, once(bare))  # the first one warms up
+    wanted = {key: point for key, point in cost.settings(points).items() if key not in known}
+    for left, (setting, point) in zip(range(len(wanted), 0, -1), wanted.items(), strict=True):
+        # In less than clean pass, backward and prediction no point can be had; the bare pass is beside it.
+        fewest = 1 + 2 * setting.iterations
+        if clock() + FEWEST * forward * (fewest + 1) > end:
             continue
         work: Callable[[], object] = partial(predict, net, batch, setting.refine, options)
         if setting.iterations:
@@ -130,8 +135,50 @@ def measure(
         if guide is not None:
             work = partial(_guided, guide, work)
             work()  # what is to be known of training images
-        found.append(cost.Cost(setting, seconds(work) / images, bare / images, device_name))
+        share = clock() + (end - clock()) / left
+        turns = _turns(partial(once, work), partial(once, bare), clock, beside=fewest, share=share, end=end)
+        if len(turns) >= FEWEST:
+            own, beside = (min(times) / images for times in zip(*turns, strict=True))
+            found.append(cost.Cost(setting, own, beside, device_name))
     return found
+
+
+def _turns(
+    point: Callable[[], float],
+    bare: Callable[[], float],
+    clock: Callable[[], float],
+    *,
+    beside: int,
+    share: float,
+    end: float,
+) -> list[tuple[float, float]]:
+    """Time a point and the bare pass in turns, the first of which warms up.
+
+    Where others hold up one of a point's many steps, they would leave a short pass by itself alone: several
+    are timed together.
+
+    Args:
+        point: returns how long it takes.
+        bare: the same of the bare pass.
+        beside: how many short bare passes a turn has.
+        clock: seconds.
+        share: until when turns may go on.
+        end: until when the fewest may.
+
+    Returns:
+        the seconds of a point and of a bare pass, turn by turn.
+    """
+    start, turns = clock(), list[tuple[float, float]]()
+    while len(turns) < MOST:
+        own, passes = point(), [bare()]
+        while len(passes) < beside and sum(passes) < EVEN:
+            passes.append(bare())
+        turns.append((own, mean(passes)))
+        then = clock() + (clock() - start) / len(turns)
+        enough = len(turns) * min(own for own, _ in turns) >= ENOUGH
+        if then > end or (len(turns) >= FEWEST and (enough or then > share)):
+            break
+    return turns
 
 
 class Forgetful(Protocol):
@@ -162,22 +209,10 @@ def predict(net: nn.Module, batch: Batch, refine: str, options: Mapping[str, Any
                 pass
 
 
-def _seconds(
-    work: Callable[[], object], end: float, device: torch.device, clock: Callable[[], float]
-) -> float:
-    """Return the median of some times after one to warm up, or that one where it is long."""
-
-    def once() -> float:
-        start = clock()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return clock() - start
-
-    first = once()
-    if first > LONG or clock() + REPEATS * first > end:
-        return first
-    times = [once() for _ in range(REPEATS)]
-    while len(times) < MOST and sum(times) < ENOUGH:
-        times.append(once())
-    return median(times)
+def _seconds(work: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
+    """Time some work once."""
+    start = clock()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock() - start
