@@ -62,8 +62,8 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        """Whether the results of the whole run lie in this folder."""
-        return (self.folder / COUNTS).is_file()
+        """Whether the results of the whole run lie in this folder; counts among them may be lost."""
+        return any((self.folder / name).is_file() for name in (COUNTS, SUMMARY))
 
 
 def _judged(info: Mapping[str, Any]) -> list[Any]:

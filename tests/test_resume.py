@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 
 from gpsweep import config, counting, memory
 from gpsweep.errors import GpsweepError
+from gpsweep.record import OUTPUTS
 from gpsweep.report.__main__ import main as report
 from gpsweep.results.outcome import Outcome
 from gpsweep.run import run as evaluate
@@ -26,6 +28,12 @@ from gpsweep.store.chunk import Chunk
 from gpsweep.track import main as track
 
 AXES = ["eps=range(-1,1,0.5)", "label=argmax,random_onehot"]
+
+
+def unfinished(*folders: Path) -> None:
+    """Leave folders as runs do that have not written the results."""
+    for path in (folder / name for folder in folders for name in OUTPUTS):
+        path.unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -233,8 +241,7 @@ def test_report_merges_the_shards_of_several_models(
     pictures(terminal.folder)
     shards = ["eps=-1,1", "shards=2", "shard=0,1", "hydra.sweep.dir=parts"]
     assert terminal("-m", *SMALL, "model.std=1,2", *shards)[0] == 0
-    for path in Path("parts").glob("*/counts.npz"):
-        path.unlink()
+    unfinished(*Path("parts").glob("[0-9]"))
     half = ["eps=-1,1", "shards=2", "shard=0", "hydra.sweep.dir=parts/half"]
     assert terminal("-m", *SMALL, "model.std=3", *half)[0] == 0
     capsys.readouterr()
@@ -337,8 +344,7 @@ def test_a_folder_may_move_away_from_its_store(
     pictures(terminal.folder)
     sweep = [*SMALL, "eps=1", "shards=2", f"store={terminal.folder / 'kept'}"]
     assert terminal("-m", *sweep, "shard=0,1", "hydra.sweep.dir=parts")[0] == 0
-    for path in Path("parts").glob("*/counts.npz"):
-        path.unlink()
+    unfinished(*Path("parts").glob("[0-9]"))
     Path("far").mkdir()
     Path("parts").rename("far/parts")
     capsys.readouterr()
@@ -392,8 +398,7 @@ def test_what_was_merged_stands_for_its_shards(
     def merge(eps: str, *more: str) -> list[str]:
         sweep = [*SMALL, eps, "shards=2", "shard=0,1", "hydra.sweep.dir=away/parts", *more]
         assert terminal("-m", *sweep)[0] == 0
-        for path in Path("away/parts").glob("[01]/counts.npz"):
-            path.unlink()
+        unfinished(*Path("away/parts").glob("[01]"))
         capsys.readouterr()
         assert report(["away/parts"]) == 0
         return capsys.readouterr().out.split()
@@ -434,6 +439,32 @@ def test_a_run_whose_counts_are_gone_does_not_keep_the_others_from_a_report(
         assert report(["runs"]) == 0
     assert "runs/0/counts.npz: expected the counts of a run" in str(said[0].message)
     assert capsys.readouterr().out.split() == ["runs/1/report.html"]
+
+
+@pytest.mark.parametrize("lost", [lambda path: path.unlink(), lambda path: path.write_bytes(b"torn")])
+@pytest.mark.parametrize("asked", ["runs", "runs/0"])
+def test_counts_that_are_lost_come_from_the_store(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str], lost: Callable[[Path], None], asked: str
+) -> None:
+    pictures(terminal.folder)
+    assert terminal("-m", *SMALL, "eps=1", "model.std=1,2", "hydra.sweep.dir=runs")[0] == 0
+    path = Path("runs/0/counts.npz")
+    whole, table = results.read(path.parent), path.with_name("results.csv").read_text()
+    lost(path)
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match=r"runs/0.* all results are made again from those in .*store"):
+        assert report([asked]) == 0
+    assert capsys.readouterr().out.split()[0] == "runs/0/report.html"
+    same(results.read(path.parent), whole)
+    assert path.with_name("results.csv").read_text() == table
+    lost(path)
+    rmtree("outputs/store")
+    if asked == "runs/0":
+        assert report([asked]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("gpsweep: runs/0")
+        assert len(said.splitlines()) == 1
+        assert "nor are they to be had from the store: " in said
 
 
 def test_what_was_to_be_computed_afresh_goes_on_where_it_was_stopped(

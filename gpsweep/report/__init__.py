@@ -32,7 +32,7 @@ def write(findings: Findings, folder: Path) -> Path:
 
 
 def render(folder: Path) -> list[Path]:
-    """Make the curves and the page again from the counts that runs left in a folder.
+    """Make the curves and the page again from the counts that runs left in a folder, or in the store.
 
     Shards whose batches are all stored are put together first; where the folder holds more than the one run,
     what comes of that lands in its sub-folder ``merged``.
@@ -41,26 +41,26 @@ def render(folder: Path) -> list[Path]:
         the paths of the reports.
 
     Warns:
-        UserWarning: of runs whose batches are not all there or cannot be read; the others go on.
+        UserWarning: of runs whose batches are not all there or cannot be read; the others go on. And of those
+            whose counts.npz is lost, where the store still has all.
 
     Raises:
         GpsweepError: if there are no counts, or those of no run can be read.
     """
     if (folder / COUNTS).is_file():
-        return [write(Findings(read(folder)), folder)]
+        return [_again(folder)]
     found = record.noted(folder)
     if not found:
         read(folder)  # says what is missing
     reports, missing = [], []
     for each, place in zip(found, places(folder, found), strict=True):
-        whole = (each.folder / COUNTS).is_file()
         try:
-            outcome = read(each.folder) if whole else record.outcome(each.store, each.points, each.info)
+            if each.finished:
+                reports.append(_again(each.folder))
+                continue
+            outcome = record.outcome(each.store, each.points, each.info)
         except GpsweepError as error:
             missing.append(error)
-            continue
-        if whole:
-            reports.append(write(Findings(outcome), each.folder))
             continue
         # With its note it stands for the shards, also where the store is gone.
         record.note(place, each.store, each.points, each.info)
@@ -70,6 +70,21 @@ def render(folder: Path) -> list[Path]:
     for incomplete in missing:
         warnings.warn(str(incomplete), stacklevel=2)
     return list(dict.fromkeys(reports))  # what was merged of other points before has made room
+
+
+def _again(folder: Path) -> Path:
+    """Make the report of a finished run again, all its results where the store alone has its counts."""
+    try:
+        findings = Findings(read(folder))
+    except GpsweepError as lost:
+        try:
+            run = record.read(folder / record.RECORD)
+            outcome = record.outcome(run.store, run.points, run.info)
+        except GpsweepError as error:
+            raise GpsweepError(f"{lost}; nor are they to be had from the store: {error}") from None
+        warnings.warn(f"{lost}; all results are made again from those in {run.place}", stacklevel=3)
+        findings = results.write(outcome, folder)
+    return write(findings, folder)
 
 
 def places(folder: Path, found: Sequence[record.Record]) -> list[Path]:
