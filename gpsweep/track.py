@@ -19,7 +19,7 @@ from gpsweep.errors import GpsweepError
 
 @told(HydraException, OmegaConfBaseException)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Show the runs of the folder named on the command line, of shards that hold the same results one.
+    """Show the runs of the folder named on the command line; of a sweep's shards with the same results one.
 
     A run that fails does not keep others back.
     """
@@ -36,20 +36,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
     tracker = build(options.overrides)
     runs = results.runs(options.folder)
-    sent: list[record.Record] = []
+    sent: list[tuple[Path | None, record.Record]] = []
     for folder in runs:
-        note = note_of(folder)
-        if note is not None and any(map(note.same_as, sent)):
+        note, sweep = note_of(folder), trackers.sweep_of(folder)
+        if note and any(sweep and sweep == other and note.same_as(shard) for other, shard in sent):
             continue
         try:
             named = None if folder == options.folder else options.folder
-            print(tracker.log(folder, sweep=trackers.sweep_of(folder) or named))
+            print(tracker.log(folder, sweep=sweep or named))
         except Exception as error:  # the clients of trackers fail in their own ways
             print(f"gpsweep: {folder}: {error}", file=sys.stderr)
             failed = 1
             continue
         if note is not None:
-            sent.append(note)
+            sent.append((sweep, note))
     return failed
 
 

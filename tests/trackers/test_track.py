@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 
 import pytest
 from finished import Finished
@@ -61,6 +61,24 @@ def test_shards_that_hold_the_same_results_are_sent_once(
     assert sent() == ["1", "2"], "what was not sent is sent from its copy"
     (store.folder / "identity.json").unlink()
     assert sent() == ["1", "2"], "results remain where a store is gone"
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_two_sweeps_of_one_configuration_are_sent_both(
+    sweep: Path, tmp_path: Path, marked: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As are two single runs, which no sweep has marked."""
+    copytree(sweep, later := sweep.with_name("05-06-07"))
+    for folder in (sweep, later):
+        record.note(folder / "0", Store(tmp_path / "store", {}), results.read(folder / "0").points, {})
+        rmtree(folder / "1")
+        if not marked:
+            (folder / "multirun.yaml").unlink()
+    assert main([str(sweep.parent), "tracker=csv"]) == 0
+    assert [Path(line.split(": ")[1]).parents[2] for line in capsys.readouterr().out.splitlines()] == [
+        sweep,
+        later,
+    ]
 
 
 def test_a_sweep_to_wandb_is_one_group_in_one_folder(
