@@ -153,19 +153,16 @@ def claim(path: Path, folder: Path) -> str | None:
 
 
 def noted(folder: Path) -> list[Record]:
-    """Return the notes in a folder and all below it, one for all shards of a run: that with its results.
+    """Return the notes in a folder and all below it: of what is finished all, of other shards of a run one.
 
     Raises:
         GpsweepError: if a note is no note.
     """
-    found: list[Record] = []
-    for path in sorted(folder.glob(f"**/{RECORD}")):
-        record = read(path)
-        place = next((place for place, other in enumerate(found) if record.same_as(other)), None)
-        if place is None:
+    every = [read(path) for path in sorted(folder.glob(f"**/{RECORD}"))]
+    found, finished = list[Record](), [each for each in every if each.finished]
+    for record in every:
+        if record.finished or not any(map(record.same_as, (*finished, *found))):
             found.append(record)
-        elif record.finished and not found[place].finished:
-            found[place] = record
     return found
 
 

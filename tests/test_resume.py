@@ -390,6 +390,15 @@ def test_a_shard_with_the_results_stands_for_all(terminal: Terminal) -> None:
     assert Path("runs/1/report.html").exists()
 
 
+def test_two_finished_runs_of_one_configuration_have_a_report_each(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    for run in ("first", "second"):
+        assert terminal(*SMALL, "eps=1", f"hydra.run.dir=runs/{run}")[0] == 0
+        Path("runs", run, "report.html").unlink()
+    assert report(["runs"]) == 0
+    assert len(list(Path("runs").glob("*/report.html"))) == 2
+
+
 def test_what_was_merged_stands_for_its_shards(
     terminal: Terminal, capsys: pytest.CaptureFixture[str]
 ) -> None:
