@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -156,18 +157,20 @@ def quoted(arguments: Sequence[str]) -> list[str]:
     return [one(LIST_OF_RANGES.sub(r"\1=\2", argument)) for argument in plain]
 
 
-def check_builds_on_ours(cfg: DictConfig) -> None:
+def check_builds_on_ours(cfg: DictConfig, base: str, hydra: DictConfig | HydraConf) -> None:
     """Check that files of the user's own build on gpsweep's: the primary one, those of a model and data.
 
     Args:
-        cfg: a run's configuration, as Hydra has composed it for this job.
+        cfg: the configuration of a command, as Hydra has composed it.
+        base: the command's own primary file.
+        hydra: Hydra's part of the configuration.
 
     Raises:
         GpsweepError: naming the one that does not.
     """
-    hydra, expected = HydraConfig.get(), "expected a file that builds on gpsweep's own, by the line"
+    expected = "expected a file that builds on gpsweep's own, by the line"
     if not is_dataclass(OmegaConf.get_type(cfg)):
-        raise GpsweepError(f"--config-name={hydra.job.config_name}: {expected} defaults: [config, _self_]")
+        raise GpsweepError(f"--config-name={hydra.job.config_name}: {expected} defaults: [{base}, _self_]")
     for group, needed in NEEDED.items():
         node = OmegaConf.select(cfg, group)
         known = list(node) if isinstance(node, DictConfig) else needed

@@ -300,6 +300,7 @@ def main(cfg: DictConfig) -> float:
     """Search as the command line says; a mistake of the user's ends in one message."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     with within_hydra():
+        config.check_builds_on_ours(cfg, "crf_search", HydraConfig.get())
         try:
             table = search(cfg)
         except KeyboardInterrupt:

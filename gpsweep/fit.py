@@ -275,6 +275,7 @@ def main(cfg: DictConfig) -> float:
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
     with within_hydra():
+        config.check_builds_on_ours(cfg, "fit", hydra_cfg)
         try:
             record = fit(cfg, folder)
         except (KeyboardInterrupt, SystemExit) as stop:

@@ -177,6 +177,23 @@ def test_mistakes_are_told_before_any_work(
 
 
 @pytest.mark.parametrize(
+    ("file", "chosen", "base"),
+    [("own.yaml", "--config-name=own", "crf_search"), ("model/own.yaml", "model=own", "custom")],
+)
+def test_a_file_of_the_user_s_own_builds_on_ours(
+    terminal: Terminal, search: Search, file: str, chosen: str, base: str
+) -> None:
+    path = terminal.folder / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("eps: 1\n")
+    code, _, err = search(f"--config-dir={terminal.folder}", chosen)
+    line = f"defaults: [{base}, _self_]"
+    assert code == 1
+    assert f"gpsweep: {chosen}: expected a file that builds on gpsweep's own, by the line {line}" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
     ("net", "message"),
     [
         ("networks.Broken", "logits: expected finite numbers, came NaN or infinity in batch 2"),

@@ -168,6 +168,20 @@ def test_layers_are_listed_of_a_network_that_wants_contiguous_memory(
     assert "model: the network fails on the first sample at 9 × 9 pixels" in capsys.readouterr().err
 
 
+def test_layers_of_files_of_the_user_s_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "model" / "own.yaml"
+    own.parent.mkdir()
+    own.write_text("label: argmax\n")
+    asked = [f"hydra.searchpath=[file://{tmp_path}]", "model=own", "data.limit=1"]
+    assert list_layers(asked) == 1
+    assert "gpsweep: model=own: expected a file that builds on gpsweep's own" in capsys.readouterr().err
+    own.write_text("defaults: [scenes, _self_]\n")
+    assert list_layers(asked) == 0
+    assert "stages.0" in capsys.readouterr().out
+    assert list_layers([f"--config-dir={tmp_path}", "model=own"]) == 1
+    assert "expected KEY=VALUE; a folder of files of your own is hydra.searchpath" in capsys.readouterr().err
+
+
 def test_layers_are_listed_without_weights(capsys: pytest.CaptureFixture[str]) -> None:
     assert list_layers(["model=mnist", "model.checkpoint=nowhere.pt", "data=scenes", "data.limit=1"]) == 1
     assert "nowhere" not in capsys.readouterr().err, "these data are not the network's, which is all"

@@ -169,6 +169,22 @@ def test_mistakes_end_in_one_message_and_leave_no_weights(
     assert not list(tmp_path.rglob("*.safetensors*")) and not list(tmp_path.rglob("fit.json"))
 
 
+@pytest.mark.parametrize(
+    ("file", "chosen", "base"),
+    [("own.yaml", "--config-name=own", "fit"), ("data/own.yaml", "data=own", "custom")],
+)
+def test_a_file_of_the_user_s_own_builds_on_ours(
+    fit: Fit, tmp_path: Path, file: str, chosen: str, base: str
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("epochs: 1\n")
+    code, _, err = fit(f"--config-dir={tmp_path}", chosen)
+    line = f"defaults: [{base}, _self_]"
+    assert code == 1 and "Traceback" not in err
+    assert f"gpsweep: {chosen}: expected a file that builds on gpsweep's own, by the line {line}" in err
+
+
 @pytest.mark.parametrize(("images", "epochs", "when"), [(32, 2, "epoch"), (4, 1, "its last step")])
 def test_a_diverging_training_says_so(fit: Fit, tmp_path: Path, images: int, epochs: int, when: str) -> None:
     code, _, err = fit(f"data.limit={images}", "batch_size=4", f"epochs={epochs}", "rate=1e30")

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
@@ -21,6 +21,7 @@ from gpsweep.console import standard_output
 from gpsweep.data.batch import Batch, batch_of
 from gpsweep.data.build import source_of
 from gpsweep.engine import MemoryFormat, formatted
+from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named, in_a_format_it_bears
 from gpsweep.models.build import build
 
@@ -48,10 +49,17 @@ def main(overrides: list[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return 0
+    if flags := [each for each in arguments if each.startswith("-")]:
+        raise GpsweepError(
+            f"{flags[0]}: expected KEY=VALUE; a folder of files of your own is hydra.searchpath=[file://PATH]"
+        )
     keep_freed()  # as a run does, or late layers of large maps seemed to take longer than there
     config.register()
     with initialize_config_dir(config.conf_folder(), version_base="1.3"):
-        cfg = compose("config", overrides=config.quoted(arguments))
+        cfg = compose("config", overrides=config.quoted(arguments), return_hydra_config=True)
+    with open_dict(cfg):
+        hydra = cfg.pop("hydra")
+    config.check_builds_on_ours(cfg, "config", hydra)
     config.check_keys(cfg)
     net, sample = network_and_sample(cfg)
 

@@ -62,7 +62,7 @@ def asked(arguments: Sequence[str]) -> Asked:
     """
     name, rest = arguments[0], list(arguments[1:])
     definition.read(name)
-    wrong = [each for each in rest if "=" not in each]
+    wrong = [each for each in rest if "=" not in each or each.startswith("-")]
     if wrong:
         raise GpsweepError(f"{wrong[0]}: expected KEY=VALUE behind the table's name")
     own = {key: value for key, _, value in (each.partition("=") for each in rest) if key in OWN}

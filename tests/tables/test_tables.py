@@ -139,6 +139,7 @@ def test_data_that_are_missing_say_so_themselves(tables: Command, tmp_path: Path
         (["tabel4"], "Did you mean table4"),
         (["table4", "small=maybe"], "small=maybe: expected true or false"),
         (["table4", "small"], "small: expected KEY=VALUE"),
+        (["table4", "--config-dir=mine"], "--config-dir=mine: expected KEY=VALUE"),
         (["table6", "seeds=a"], "seeds=a: expected whole numbers"),
         (["table6", "at_once=0"], "at_once=0: expected a whole number ≥ 1"),
         (["table4", "model=scenes"], "model=scenes: the rows of a table name their own"),
