@@ -5,12 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from gpsweep.data.batch import Batch
 from gpsweep.engine import MemoryFormat
 from gpsweep.errors import GpsweepError, listing
 
@@ -19,9 +18,16 @@ ROWS = "view size is not compatible"  # what a view() after a convolution says o
 USUAL = 32  # by which many networks want sides to be divisible
 
 
+class Images(TypedDict):
+    """What is said of a batch: the size of its images ``(N, C, H, W)``, and their names."""
+
+    image: Tensor
+    ids: list[str]
+
+
 @contextmanager
 def failures_named(
-    batch: Batch, where: str, *, key: str = "model", net: nn.Module | None = None
+    batch: Images, where: str, *, key: str = "model", net: nn.Module | None = None
 ) -> Iterator[None]:
     """Make of any error of a network, which may be the user's own, one that says where it fails.
 

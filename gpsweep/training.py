@@ -14,9 +14,12 @@ from gpsweep.counting import filled
 from gpsweep.data.base import VOID, Sample
 from gpsweep.data.batch import Batch, padded
 from gpsweep.errors import GpsweepError
+from gpsweep.failures import failures_named
 from gpsweep.lightning import LightningModule
 from gpsweep.precision import Precision, computing, fastest, widened
 from gpsweep.tally import Tally
+
+TRAINING = "in training"
 
 
 @dataclass
@@ -83,16 +86,17 @@ class Augment:
 
 
 class Lesson(TypedDict):
-    """Samples to learn from: ``image`` and ``target`` of a :class:`gpsweep.data.batch.Batch`."""
+    """Samples to learn from: what it names of a :class:`gpsweep.data.batch.Batch`."""
 
     image: Tensor
     target: Tensor
+    ids: list[str]
 
 
 def lesson(samples: Sequence[Sample]) -> Lesson:
     """Put samples together; what a run needs to know of them besides takes time at every step."""
     image, target, _ = padded(samples)
-    return Lesson(image=image, target=target)
+    return Lesson(image=image, target=target, ids=[sample["id"] for sample in samples])
 
 
 class TrainingModule(LightningModule):
@@ -112,6 +116,7 @@ class TrainingModule(LightningModule):
         class_weights: ``(C,)``, one weight a channel of the logits, or None for the same for all.
     """
 
+    at_hand: Lesson
     class_weights: Tensor | None
 
     def __init__(
@@ -145,12 +150,13 @@ class TrainingModule(LightningModule):
         """Loss of one batch; void is ignored, and a batch that is nothing else teaches nothing.
 
         Raises:
-            GpsweepError: if it is no number.
+            GpsweepError: if the network fails, or the loss is no number.
         """
         image, target = self.augment(batch["image"], batch["target"])
         if bool((target == VOID).all()):
             return None
-        with computing(self.precision, image.device, "autocast"):
+        self.at_hand = Lesson(image=image, target=target, ids=batch["ids"])
+        with failures_named(self.at_hand, TRAINING), computing(self.precision, image.device, "autocast"):
             logits = widened(self.net(image.contiguous(memory_format=torch.channels_last)))
         loss = F.cross_entropy(logits, target, weight=self.class_weights, ignore_index=VOID)
         if not torch.isfinite(loss):
@@ -160,15 +166,25 @@ class TrainingModule(LightningModule):
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
+    def backward(self, loss: Tensor, *args: Any, **options: Any) -> None:
+        """Compute the gradient.
+
+        Raises:
+            GpsweepError: if the network fails.
+        """
+        with failures_named(self.at_hand, TRAINING):
+            super().backward(loss, *args, **options)
+
     def test_step(self, batch: Batch | GpsweepError, batch_idx: int) -> None:
         """Count the predictions for one batch.
 
         Raises:
-            GpsweepError: if the batch cannot be read, or the logits are no numbers.
+            GpsweepError: if the batch cannot be read, the network fails, or the logits are no numbers.
         """
         if isinstance(batch, GpsweepError):
             raise batch
-        logits = self.net(filled(self.net, batch).contiguous(memory_format=torch.channels_last))
+        with failures_named(batch, f"on held-out batch {batch_idx}"):
+            logits = self.net(filled(self.net, batch).contiguous(memory_format=torch.channels_last))
         if not torch.isfinite(logits.sum()):  # of the weights that the last step left there is no loss
             raise GpsweepError(f"rate={self.rate}: the training diverged in its last step; lower it")
         tally = Tally(batch["target"], classes=self.classes, channels=logits.shape[1])

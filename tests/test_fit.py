@@ -185,6 +185,51 @@ def test_a_file_of_the_user_s_own_builds_on_ours(
     assert f"gpsweep: {chosen}: expected a file that builds on gpsweep's own, by the line {line}" in err
 
 
+class Halving(torch.nn.Module):
+    """A network that needs sides that two divides, in a pass or on the way back alone."""
+
+    def __init__(self, *, back: bool = False) -> None:
+        super().__init__()
+        self.back, self.head = back, torch.nn.Conv2d(3, 11, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(x)
+        if not self.back:
+            return y.unflatten(2, (-1, 2)).flatten(2, 3)
+        if y.shape[2] % 2:
+            y.register_hook(lambda gradient: gradient.unflatten(2, (-1, 2)))
+        return y
+
+
+@pytest.mark.parametrize("back", ["false", "true"])
+def test_a_network_that_fails_on_crops_alone_is_told_of(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back: str
+) -> None:
+    monkeypatch.setattr("networks.Halving", Halving, raising=False)
+    net = f"model.net={{_target_: networks.Halving, back: {back}}}"
+    code, _, err = fit(*TINY, "model=custom", net, "augment.crop=[31,32]", "batch_size=8")
+    assert code == 1 and "Traceback" not in err
+    assert "model: the network fails in training at 31 × 32 pixels (train/000" in err
+    assert "RuntimeError: unflatten" in err
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_network_that_fails_on_held_out_images_alone_is_told_of(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("networks.Halving", Halving, raising=False)
+    whole = Scenes.__getitem__
+    monkeypatch.setattr(Scenes, "__getitem__", lambda source, number: cut(whole(source, number)))
+
+    def cut(sample: Sample) -> Sample:
+        sides = (slice(95), slice(128)) if sample["id"].startswith("val") else (slice(96), slice(128))
+        return Sample(image=sample["image"][:, *sides], target=sample["target"][sides], id=sample["id"])
+
+    code, _, err = fit(*TINY, "model=custom", "model.net=networks.Halving", "augment.crop=null")
+    assert code == 1 and "Traceback" not in err
+    assert "model: the network fails on held-out batch 0 at 95 × 128 pixels (val/000" in err
+
+
 @pytest.mark.parametrize(("images", "epochs", "when"), [(32, 2, "epoch"), (4, 1, "its last step")])
 def test_a_diverging_training_says_so(fit: Fit, tmp_path: Path, images: int, epochs: int, when: str) -> None:
     code, _, err = fit(f"data.limit={images}", "batch_size=4", f"epochs={epochs}", "rate=1e30")
