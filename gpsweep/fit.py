@@ -28,8 +28,9 @@ from gpsweep.console import standard_output
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import joined, read
 from gpsweep.data.build import source_of
+from gpsweep.engine import MemoryFormat, formatted
 from gpsweep.errors import GpsweepError, listing, unknown
-from gpsweep.failures import failures_named
+from gpsweep.failures import failures_named, in_a_format_it_bears
 from gpsweep.interrupts import TERMINATE, left_at_once
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
@@ -168,8 +169,13 @@ def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: So
         GpsweepError: if they do not fit.
     """
     one = joined(samples[:1])
+
+    def predicted(memory_format: MemoryFormat) -> torch.Tensor:
+        logits: torch.Tensor = net(formatted(one["image"], memory_format))
+        return logits
+
     with torch.no_grad(), failures_named(one, "on the first sample"):
-        logits = net(one["image"])
+        logits, memory_format = in_a_format_it_bears(net, "channels_last", predicted)
     check_logits(logits, held, one["image"])
     if len(samples) < cfg.batch_size:
         raise GpsweepError(
@@ -180,7 +186,7 @@ def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: So
         raise GpsweepError(f"augment.crop={crop}: expected [height, width] within the images' {tuple(size)}")
     augment = OmegaConf.to_object(cfg.augment)
     assert isinstance(augment, Augment)
-    net.requires_grad_(True).train().to(memory_format=torch.channels_last)
+    net.requires_grad_(True).train()
     return TrainingModule(
         net,
         classes=len(held.classes),
@@ -188,6 +194,7 @@ def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: So
         rate=cfg.rate,
         decay=cfg.decay,
         autocast=cfg.autocast,
+        memory_format=memory_format,
         class_weights=class_weights([each["target"] for each in samples], logits.shape[1], cfg.balance),
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gpsweep.counting import filled
 from gpsweep.data.base import VOID, Sample
 from gpsweep.data.batch import Batch, padded
+from gpsweep.engine import MemoryFormat, formatted
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named
 from gpsweep.lightning import LightningModule
@@ -113,6 +114,7 @@ class TrainingModule(LightningModule):
         decay: AdamW's weight decay.
         autocast: ``bf16``: forward and backward passes in training are in bfloat16; weights, loss and test
             stay in 32 bits. ``auto``: where the device has instructions for it. ``none``: never.
+        memory_format: that of the network's weights, and of the images it is given.
         class_weights: ``(C,)``, one weight a channel of the logits, or None for the same for all.
     """
 
@@ -128,6 +130,7 @@ class TrainingModule(LightningModule):
         rate: float,
         decay: float,
         autocast: Literal["none", "bf16", "auto"] = "none",
+        memory_format: MemoryFormat = "channels_last",
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -137,6 +140,7 @@ class TrainingModule(LightningModule):
         self.rate = rate
         self.decay = decay
         self.autocast = autocast
+        self.memory_format: MemoryFormat = memory_format
         self.precision: Precision = "32"
         self.totals = torch.zeros(classes, 3, dtype=torch.int64)
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -157,7 +161,7 @@ class TrainingModule(LightningModule):
             return None
         self.at_hand = Lesson(image=image, target=target, ids=batch["ids"])
         with failures_named(self.at_hand, TRAINING), computing(self.precision, image.device, "autocast"):
-            logits = widened(self.net(image.contiguous(memory_format=torch.channels_last)))
+            logits = widened(self.net(formatted(image, self.memory_format)))
         loss = F.cross_entropy(logits, target, weight=self.class_weights, ignore_index=VOID)
         if not torch.isfinite(loss):
             raise GpsweepError(
@@ -184,7 +188,7 @@ class TrainingModule(LightningModule):
         if isinstance(batch, GpsweepError):
             raise batch
         with failures_named(batch, f"on held-out batch {batch_idx}"):
-            logits = self.net(filled(self.net, batch).contiguous(memory_format=torch.channels_last))
+            logits = self.net(formatted(filled(self.net, batch), self.memory_format))
         if not torch.isfinite(logits.sum()):  # of the weights that the last step left there is no loss
             raise GpsweepError(f"rate={self.rate}: the training diverged in its last step; lower it")
         tally = Tally(batch["target"], classes=self.classes, channels=logits.shape[1])

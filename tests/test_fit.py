@@ -214,6 +214,22 @@ def test_a_network_that_fails_on_crops_alone_is_told_of(
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+class Rows(torch.nn.Conv2d):
+    """A network that assumes rows in memory order."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        return y.view(y.size(0), -1).view(y.shape)
+
+
+def test_a_network_that_wants_contiguous_memory_is_trained(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("networks.Rows", Rows, raising=False)
+    net = "model.net={_target_: networks.Rows, in_channels: 3, out_channels: 11, kernel_size: 1}"
+    with pytest.warns(UserWarning, match="memory_format=channels_last: the network needs contiguous"):
+        code, _, err = fit(*TINY, "model=custom", net)
+    assert code == 0, err
+
+
 def test_a_network_that_fails_on_held_out_images_alone_is_told_of(
     fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
