@@ -98,7 +98,7 @@ def entry(folder: Path) -> Entry:
     kept = {path: seen for path, seen in files.items() if path.suffix == SUFFIX or path.parent != folder}
     try:
         store = Store.at(folder)
-        about = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))["about"]
+        about = json.loads((folder / IDENTITY).read_text(encoding="utf-8")).get("about", {})
         done = len({path.name.partition("-")[0] for path in kept if path.suffix == SUFFIX})
         batches = f"{done} of {store.batches}"
     except GpsweepError:

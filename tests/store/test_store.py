@@ -300,6 +300,18 @@ def test_what_cannot_be_removed_is_named_and_keeps_nothing_else(
     assert not other.folder.exists()
 
 
+def test_ls_shows_what_an_identity_tells_nothing_about(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.describe({})
+    path = store.folder / "identity.json"
+    content = json.loads(path.read_text())
+    del content["about"]
+    path.write_text(json.dumps(content))
+    assert main(["ls", str(store.folder.parent)]) == 0
+    assert store.key in capsys.readouterr().out
+
+
 def test_ls_looks_where_runs_store(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
