@@ -126,10 +126,12 @@ def training(cfg: DictConfig) -> Any:
     Raises:
         GpsweepError: for a key of ``train`` that the data does not have.
     """
-    strange = [str(key) for key in cfg.train if key not in cfg.data.source]
+    known = [key for key in cfg.data.source if key != "_target_"]
+    strange = [str(key) for key in cfg.train if key not in known]
     if strange:
         raise GpsweepError(
-            f"train.{strange[0]}: unknown to this data; expected some of {listing(list(cfg.data.source))}"
+            f"train.{strange[0]}: unknown to this data; expected {'some of ' if known else 'none'}"
+            f"{listing(known)}; ~train.{strange[0]} takes it away"
         )
     return OmegaConf.merge(cfg.data.source, cfg.train)
 
@@ -151,6 +153,9 @@ def check(cfg: DictConfig) -> None:
     for key in ("scale", "crop"):
         if cfg.augment[key] is not None and len(cfg.augment[key]) != 2:
             raise GpsweepError(f"augment.{key}={cfg.augment[key]}: expected two numbers")
+    for key in ("contrast", "brightness"):
+        if not 0 <= cfg.augment[key] < inf:
+            raise GpsweepError(f"augment.{key}={cfg.augment[key]}: expected a finite number ≥ 0")
     if not cfg.rate > 0:
         raise GpsweepError(f"rate={cfg.rate}: expected a number > 0")
     if cfg.autocast not in AUTOCAST:

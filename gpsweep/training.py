@@ -59,8 +59,7 @@ class Augment:
         low, high = self.scale
         factor = low + (high - low) * torch.rand(())
         wanted = (size * factor).round().int()
-        if self.crop is not None:
-            wanted = wanted.maximum(torch.tensor(self.crop))
+        wanted = wanted.maximum(torch.tensor(self.crop or (1, 1)))
         if torch.equal(wanted, size):
             return image, target
         shape = wanted.tolist()

@@ -146,6 +146,10 @@ def test_recipes_on_real_data(
         (["data.batch_size=2.5"], "data.batch_size=2.5: expected a whole number of at least 1"),
         (["data.workers=few"], "data.workers=few: expected a whole number of at least 0"),
         (["+train.images=a"], "train.images: unknown to this data"),
+        (["+train.images=a"], "expected some of split, seed, count, "),
+        (["+train.images=a"], "; ~train.images takes it away"),
+        (["augment.contrast=nan"], "augment.contrast=nan: expected a finite number ≥ 0"),
+        (["augment.brightness=-1"], "augment.brightness=-1.0: expected a finite number ≥ 0"),
         (["batch_size=9"], "batch_size=9: expected at most the 8 training samples"),
         (["train.split=test"], "data.split=test: unknown"),
         (["accelerator=abacus"], "accelerator=abacus"),
@@ -319,6 +323,11 @@ def test_resizing_never_falls_below_the_crop_and_invents_no_class() -> None:
     assert moved.shape == (4, 3, 6, 8) and truth.shape == (4, 6, 8)
     assert set(truth.unique().tolist()) <= {VOID, *range(16)}
     assert (moved[:, 0] - 10.0 * truth).abs()[truth != VOID].max() <= 10
+
+
+def test_resizing_leaves_a_pixel_at_least() -> None:
+    moved, truth = Augment(scale=(1e-3, 1e-3))(*striped())
+    assert moved.shape == (4, 3, 1, 1) and truth.shape == (4, 1, 1)
 
 
 def test_classified_images_are_mirrored_and_nothing_more() -> None:
