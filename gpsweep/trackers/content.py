@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml  # type: ignore[import-untyped]
 
 from gpsweep import pictures, results
+from gpsweep.errors import GpsweepError
 from gpsweep.points import AXES, Point
 from gpsweep.results.outcome import read_info
 from gpsweep.results.selection import ranked
@@ -142,6 +143,8 @@ def tracked(folder: Path) -> Tracked:
     points = _points(rows, by_class, results.class_column(summary["task"]))
     names = curve_names(rows)
     # Whether a refined point helps is known from the counts, and noted in the summary.
+    if "best" not in summary:
+        raise GpsweepError(f"{folder / results.SUMMARY}: expected the best points of a run; it has no best")
     helped = zip(results.best(rows).index.to_list(), summary["best"], strict=True)
     best = {names[at]: points[at] | {"helps": bool(noted["helps"])} for at, noted in helped}
     own = [record for record in best.values() if record["label"] != results.ORACLE] or list(best.values())

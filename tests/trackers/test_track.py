@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from shutil import copytree, rmtree
 
@@ -40,6 +41,17 @@ def test_a_folder_of_runs_of_which_one_is_damaged(sweep: Path, capsys: pytest.Ca
     assert out == f"CSV: {sweep / '1' / 'csv' / 'metrics.csv'}\n"
     assert str(sweep / "0") in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_summary_without_its_best_points_is_named(
+    finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = finished.folder / "summary.json"
+    content = json.loads(path.read_text())
+    del content["best"]
+    path.write_text(json.dumps(content))
+    assert main([str(finished.folder), "tracker=csv"]) == 1
+    assert f"{path}: expected the best points of a run; it has no best" in capsys.readouterr().err
 
 
 def test_shards_that_hold_the_same_results_are_sent_once(
