@@ -155,10 +155,15 @@ def claim(path: Path, folder: Path) -> str | None:
 def noted(folder: Path) -> list[Record]:
     """Return the notes in a folder and all below it: of what is finished all, of other shards of a run one.
 
-    Raises:
-        GpsweepError: if a note is no note.
+    Warns:
+        UserWarning: of a note that is none.
     """
-    every = [read(path) for path in sorted(folder.glob(f"**/{RECORD}"))]
+    every: list[Record] = []
+    for path in sorted(folder.glob(f"**/{RECORD}")):
+        try:
+            every.append(read(path))
+        except GpsweepError as error:
+            warnings.warn(str(error), stacklevel=2)
     found, finished = list[Record](), [each for each in every if each.finished]
     for record in every:
         if record.finished or not any(map(record.same_as, (*finished, *found))):

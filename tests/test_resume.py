@@ -399,6 +399,19 @@ def test_two_finished_runs_of_one_configuration_have_a_report_each(terminal: Ter
     assert len(list(Path("runs").glob("*/report.html"))) == 2
 
 
+def test_a_note_that_is_none_does_not_keep_the_others_from_a_report(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(terminal.folder)
+    assert terminal(*SMALL, "eps=1", "hydra.run.dir=runs/whole")[0] == 0
+    Path("runs/torn").mkdir()
+    Path("runs/torn/run.json").write_text("{")
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match=r"runs/torn/run.json: expected a run's note about itself"):
+        assert report(["runs"]) == 0
+    assert capsys.readouterr().out.split() == ["runs/whole/report.html"]
+
+
 def test_what_was_merged_stands_for_its_shards(
     terminal: Terminal, capsys: pytest.CaptureFixture[str]
 ) -> None:
