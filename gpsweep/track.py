@@ -17,7 +17,7 @@ from gpsweep.command import told
 from gpsweep.errors import GpsweepError
 
 
-@told(HydraException, OmegaConfBaseException)
+@told(HydraException, OmegaConfBaseException, OSError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show the runs of the folder named on the command line; of a sweep's shards with the same results one.
 

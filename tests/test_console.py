@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 
 import pytest
 from rich.table import Table
 
 from gpsweep.console import standard_output
+from gpsweep.layers.__main__ import main as layers
 from gpsweep.layers.__main__ import show
+from gpsweep.report.__main__ import main as report
+from gpsweep.tables.__main__ import main as tables
 
 LONG = "segformer.stages.0.blocks.0.attention.sequence_reduction.sequence_reduction.projection.depthwise"
 
@@ -27,6 +32,21 @@ def test_a_name_stays_whole_in_a_pipe(
     out = printed(LONG, capsys)
     assert LONG in out
     assert max(map(len, out.splitlines())) < len(LONG) + 20  # no wider than it needs to be
+
+
+@pytest.mark.parametrize("command", [report, layers, tables])
+def test_a_full_disk_ends_a_command_in_a_line(
+    command: Callable[[list[str]], int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gpsweep.report.__main__.render", lambda folder: [folder])
+    monkeypatch.setattr(sys.stdout, "write", full)
+    assert command({report: ["run"], layers: ["data.limit=1"], tables: ["--help"]}[command]) == 1
+    assert capsys.readouterr().err == "gpsweep: [Errno 28] No space left on device\n"
 
 
 def test_columns_are_heeded_in_a_pipe(

@@ -42,7 +42,7 @@ SHAPE_AND_SHARE = 36
 """Characters of a line that are left to the columns beside a layer's name."""
 
 
-@told(HydraException, OmegaConfBaseException)
+@told(HydraException, OmegaConfBaseException, OSError)
 def main(overrides: list[str] | None = None) -> int:
     """Print the table for the model and data that the overrides name, as for a run."""
     arguments = sys.argv[1:] if overrides is None else overrides

@@ -10,7 +10,7 @@ from gpsweep.command import told
 from gpsweep.report import render
 
 
-@told()
+@told(OSError)
 def main(arguments: list[str] | None = None) -> int:
     """Render the reports of the folder named on the command line and print their paths."""
     parser = argparse.ArgumentParser(

@@ -162,7 +162,7 @@ def overview() -> None:
     console.print(HELP, markup=False, soft_wrap=True)
 
 
-@told()
+@told(OSError)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; a mistake of the user's ends in one message."""
     given = sys.argv[1:] if arguments is None else arguments
