@@ -19,9 +19,11 @@ from gpsweep import report
 from gpsweep.report.page import page
 from gpsweep.results.findings import Findings
 
-pytestmark = pytest.mark.browser
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path"),
+]
 QUIET = (
     "--headless",
     "--no-sandbox",
@@ -54,8 +56,6 @@ PROBE = """
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on the path")
     folder = tmp_path_factory.mktemp("run")
     outcome = make(
         label=["argmax", "random_onehot", "ground_truth"],
