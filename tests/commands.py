@@ -22,6 +22,11 @@ PYTHONPATH = f"{TESTS}{os.pathsep}{TESTS.parent}"
 SET = ["data=folder", "data.images=images", "data.masks=masks", f"data.classes={CLASSES}", "data.void=255"]
 NET = ["model=custom", "model.net=networks.small"]
 SMALL = [*SET, *NET, "data.batch_size=2"]
+# To be said after these: another network, whose predictions differ from pixel to pixel.
+VARIED = [
+    "model.net={_target_: networks.small, name: residual}",
+    *("model.mean=0", "model.std=1", "model.scale=1"),
+]
 
 
 @dataclass

@@ -15,7 +15,7 @@ import networks
 import numpy as np
 import pytest
 import torch
-from commands import SET, SMALL, Terminal, pictures
+from commands import SET, SMALL, VARIED, Terminal, pictures
 from PIL import Image
 from torch import Tensor
 
@@ -25,13 +25,6 @@ from gpsweep.errors import GpsweepError
 
 pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
 
-# A network whose predictions differ from pixel to pixel.
-VARIED = [
-    "model.net={_target_: networks.small, name: residual}",
-    "model.mean=0",
-    "model.std=1",
-    "model.scale=1",
-]
 FEW = ["search.appearance_weight=[1,8]", "search.appearance_xy=[4]", "search.appearance_rgb=[10,60]"]
 Search = Callable[..., tuple[int, str, str]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import Terminal, pictures
+from commands import NET, VARIED, Terminal, pictures
 from networks import build
 from PIL import Image
 
@@ -18,14 +18,7 @@ from gpsweep.results.outcome import Outcome
 from gpsweep.store import Store
 
 SET = ["data=folder", "data.images=images", "data.masks=masks", "data.classes=[sky,road]", "data.void=255"]
-NET = [
-    "model=custom",
-    "model.net={_target_: networks.small, name: residual}",
-    "model.mean=0",
-    "model.std=1",
-    "model.scale=1",
-]
-SMALL = [*SET, *NET, "data.batch_size=2"]
+SMALL = [*SET, *NET, *VARIED, "data.batch_size=2"]
 MAP = [0, 1, 0, -1, 1]
 MAPPED = "model.class_map={0: sky, 1: road, 2: 0, 3: null, 4: road}"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import SET, Terminal, pictures
+from commands import NET, SET, VARIED, Terminal, pictures
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import build
@@ -25,8 +25,7 @@ from gpsweep.metrics import TP
 from gpsweep.pictures import read
 from gpsweep.points import Point
 
-NET = ["model=custom", "model.net={_target_: networks.small, name: residual}", "model.mean=0", "model.std=1"]
-RUN = [*SET, *NET, "model.scale=1", "label=[argmax,uniform]", "eps=[-6,6]", "hydra.run.dir=run"]
+RUN = [*SET, *NET, *VARIED, "label=[argmax,uniform]", "eps=[-6,6]", "hydra.run.dir=run"]
 
 
 @given(st.lists(st.integers(-9, 9), max_size=8), st.integers(1, 6))
