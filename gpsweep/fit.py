@@ -25,7 +25,7 @@ from gpsweep.ahead import loader
 from gpsweep.atomic import check_writable, save
 from gpsweep.command import INTERRUPTED, typed, within_hydra
 from gpsweep.console import standard_output
-from gpsweep.data.base import Sample, Source
+from gpsweep.data.base import VOID, Sample, Source
 from gpsweep.data.batch import joined, read
 from gpsweep.data.build import source_of
 from gpsweep.engine import MemoryFormat, formatted
@@ -35,6 +35,7 @@ from gpsweep.interrupts import TERMINATE, left_at_once
 from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
+from gpsweep.predict import unlabelled
 from gpsweep.prepare import check_classes, check_logits
 from gpsweep.provenance import provenance
 from gpsweep.trainer import bare_trainer, quiet_lightning
@@ -94,7 +95,14 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     held = source_of(cfg.data)
     source: Source = config.instance(training(cfg), "train")
     check_classes(source, held, key="train")
+    for each in (source, held):
+        if unlabelled(each):
+            raise GpsweepError(
+                f"data: {each.name} has no masks to learn or to score by; expected data with a truth"
+            )
     samples = [read(source, number) for number in range(len(source))]
+    if all(bool((each["target"] == VOID).all()) for each in samples):
+        raise GpsweepError("train: all masks are void throughout; there is nothing to learn")
     net = build(cfg.model, classes=len(held.classes))
     module = prepared(cfg, net, samples, held)
     train(cfg, module, samples, held)

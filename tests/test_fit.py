@@ -368,6 +368,25 @@ def test_classes_of_training_and_held_out_data_are_the_same(fit: Fit, tmp_path: 
     assert "train: its classes are a, c, those of data=folder-held a, b, c" in err
 
 
+@pytest.mark.parametrize(
+    ("blind", "message"),
+    [(True, "data: scenes has no masks to learn or to score by"), (False, "train: all masks are void thro")],
+)
+def test_data_without_truth_teach_nothing(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blind: bool, message: str
+) -> None:
+    def void(source: Scenes, number: int) -> Sample:
+        sample = whole(source, number)
+        return Sample(image=sample["image"], target=torch.full_like(sample["target"], VOID), id=sample["id"])
+
+    whole = Scenes.__getitem__
+    monkeypatch.setattr(Scenes, "__getitem__", void)
+    monkeypatch.setattr(Scenes, "unlabelled", blind, raising=False)
+    code, _, err = fit(*TINY)
+    assert code == 1 and message in err and "Traceback" not in err
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_the_command_that_is_printed_keeps_what_was_said_of_data_and_network(fit: Fit) -> None:
     _, out, _ = fit("fit=scenes", *TINY, "model.stages=[[4],[4],[8]]")
     words = shlex.split(out.strip().splitlines()[-1])
