@@ -306,8 +306,10 @@ def main(cfg: DictConfig) -> float:
         except KeyboardInterrupt:
             print("gpsweep: stopped; a search is not kept", file=sys.stderr)
             sys.exit(INTERRUPTED)
-        save(folder / TABLE, table.to_csv(index=False).encode())
-        show(table, folder)
+        try:
+            save(folder / TABLE, table.to_csv(index=False).encode())
+        finally:
+            show(table, folder)  # where nothing can be written, it is all there is of a long search
     return float(table["score"].iloc[0])
 
 

@@ -212,6 +212,18 @@ def test_a_network_that_fails_is_told_of(terminal: Terminal, search: Search, net
     assert not list(terminal.folder.glob(f"outputs/**/{crf_search.TABLE}"))
 
 
+def test_what_cannot_be_written_is_shown_all_the_same(terminal: Terminal, search: Search) -> None:
+    def full(path: Path, content: bytes) -> Path:
+        raise GpsweepError(f"{path.parent}: expected a folder that can be written")
+
+    pictures(terminal.folder)
+    terminal.patch.setattr(crf_search, "save", full)
+    code, out, err = search(*SMALL, *FEW, "search.workers=1", "hydra.run.dir=found")
+    assert code == 1
+    assert "found: expected a folder that can be written" in err
+    assert "refine=crf crf.iterations=" in out
+
+
 def test_images_without_truth_are_refused(terminal: Terminal, search: Search) -> None:
     base = pictures(terminal.folder, count=2) / "VOC2012"
     (base / "JPEGImages").mkdir(parents=True)
