@@ -138,13 +138,13 @@ def claim(path: Path, folder: Path) -> str | None:
         GpsweepError: if the file cannot be written.
     """
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(str(folder.resolve()))
+        with path.open("xb") as file:
+            file.write(os.fsencode(folder.resolve()))  # a name on disk need not be UTF-8
         return None
     except FileExistsError:
         other = ""  # as long as the other has not written its name
         with suppress(OSError):
-            other = path.read_text(encoding="utf-8")
+            other = os.fsdecode(path.read_bytes())
         return other or "another shard's folder"
     except OSError as error:
         raise GpsweepError(

@@ -16,7 +16,7 @@ from commands import SMALL, Terminal, pictures, same
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from gpsweep import config, counting, memory
+from gpsweep import config, counting, memory, record, results
 from gpsweep.errors import GpsweepError
 from gpsweep.record import OUTPUTS
 from gpsweep.report.__main__ import main as report
@@ -220,6 +220,12 @@ def test_of_shards_that_finish_at_once_one_has_the_results(
         assert store(["gc", "kept"]) == store(["ls", "kept"]) == 0
         assert "0 of 3" in capsys.readouterr().out
         assert claim.is_file()
+
+
+def test_results_are_claimed_from_a_folder_whose_name_is_no_utf_8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"at\xff")
+    assert record.claim(tmp_path / "results.claim", folder) is None
+    assert record.claim(tmp_path / "results.claim", tmp_path) == str(folder)
 
 
 def test_the_last_shard_to_finish_merges_whichever_it_is(terminal: Terminal) -> None:
