@@ -11,14 +11,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from types import FrameType
 
 INTERRUPT, TERMINATE = signal.SIGINT, signal.SIGTERM
 # SLURM sends either of them some time before a job's end, as --signal asks it to.
 WARNINGS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+LOOK_S = 1.0  # how long a process may outlive the one that has started it
 
 
 class StoppedError(Exception):
@@ -110,6 +112,23 @@ def _end_with(parent: int) -> None:
     while signal.sigwaitinfo([TERMINATE]).si_pid != parent:
         pass
     os._exit(0)
+
+
+@cache
+def end_with(starter: int) -> None:
+    """End this process with the one that has started it, however that ends.
+
+    Args:
+        starter: the number of that process; where this one was started by another, nothing is done.
+    """
+    if os.getppid() == starter:
+        threading.Thread(target=_watch, args=[starter], daemon=True).start()
+
+
+def _watch(starter: int) -> None:
+    while os.getppid() == starter:
+        time.sleep(LOOK_S)
+    os._exit(1)
 
 
 def requeued() -> bool:

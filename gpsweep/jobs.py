@@ -40,17 +40,20 @@ class Noted:
     Args:
         task: what a job runs.
         command: the command line of the sweep, which a job on a cluster would not know.
+        sweep: its process; joblib's would go on without it, beside the same command that is typed again.
         failed: the errors of jobs of this process, which the sweep keeps to its end.
     """
 
     task: Callable[[DictConfig], Any]
     command: list[str] = field(default_factory=lambda: list(sys.argv))
+    sweep: int = field(default_factory=os.getpid)
     failed: list[BaseException] = field(default_factory=list)
 
     def __call__(self, cfg: DictConfig) -> Any:
         """Run the task."""
         self._free()
         sys.argv = list(self.command)
+        interrupts.end_with(self.sweep)
         if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
             signal.signal(interrupts.TERMINATE, interrupts.leave)  # submitit would not listen
         try:

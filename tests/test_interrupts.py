@@ -208,3 +208,20 @@ def test_a_process_that_reads_data_leaves_signals_to_the_one_it_reads_for() -> N
     reader.terminate()
     reader.join(10)
     assert reader.exitcode == 0, "by its parent it is ended at once, without a word"
+
+
+KILLED = """
+import os, signal, subprocess, sys
+child = "import os, time; from gpsweep.interrupts import end_with; end_with(os.getppid()); "
+child += "print('ready', flush=True); time.sleep(60)"
+started = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE)
+started.stdout.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signal")
+def test_a_process_ends_with_the_one_that_has_started_it() -> None:
+    """What they may print ends with the last of them."""
+    done = subprocess.run([sys.executable, "-c", KILLED], stderr=subprocess.PIPE, timeout=30)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, b"")

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -319,6 +323,25 @@ def test_a_process_of_joblib_that_dies_is_one_job_that_failed(
     assert "0  model.net=slow.deadly: the job's process has died" in err
     assert "the same command goes on" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signal")
+def test_no_process_of_joblib_outlives_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would compute what the same command computes again; what they print ends with the last of them."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    monkeypatch.setenv("SLOW_SECONDS", "120")
+    monkeypatch.setenv("SLOW_LOG", str(tmp_path / "log"))
+    pictures(tmp_path)
+    jobs = ["-m", *SMALL, "hydra/launcher=joblib", "model.net=slow.skips,slow.dicts"]
+    sweep = subprocess.Popen([sys.executable, "-m", "gpsweep", *jobs], cwd=tmp_path, stdout=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while not (tmp_path / "log").is_file() and time.monotonic() < until:
+        time.sleep(0.1)
+    sweep.kill()
+    sweep.communicate(timeout=30)
+    assert (tmp_path / "log").is_file()
 
 
 @pytest.mark.slow
