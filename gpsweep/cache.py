@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpsweep.atomic import check_writable, save, sealed, set_aside, unseal
+from gpsweep.errors import GpsweepError
 
 Arrays = dict[str, NDArray[Any]]
 Key = Mapping[str, str]
@@ -30,19 +32,19 @@ class Cache:
 
     Args:
         folder: the folder, which is made; None keeps nothing.
-        option: the configuration key that names it.
+        option: the configuration key that names it; None: one that is only read where it cannot be written.
         fresh: whether what is there is left unread, to be made anew.
 
     Raises:
-        GpsweepError: if it cannot be written.
+        GpsweepError: if it has an ``option`` and cannot be written.
     """
 
     folder: Path | None
-    option: str
+    option: str | None
     fresh: bool = False
 
     def __post_init__(self) -> None:
-        if self.folder is not None:
+        if self.folder is not None and self.option is not None:
             check_writable(self.folder, self.option)
 
     def read(self, name: str, key: Key) -> Arrays | None:
@@ -76,14 +78,15 @@ class Cache:
         """Keep arrays under a key, the file whole or absent; arguments are those of :meth:`read`.
 
         Raises:
-            GpsweepError: if the file cannot be written.
+            GpsweepError: if the file of a folder with an ``option`` cannot be written.
         """
         path = self.path(name, key)
         if path is not None:
             kept: dict[str, Any] = {KEY: np.asarray(json.dumps(dict(key))), **arrays}
             buffer = BytesIO()
             np.savez(buffer, **kept)
-            save(path, sealed(KIND, buffer.getbuffer()))
+            with nullcontext() if self.option is not None else suppress(GpsweepError):
+                save(path, sealed(KIND, buffer.getbuffer()))
 
     def path(self, name: str, key: Key) -> Path | None:
         """Return where arrays of this key lie."""

@@ -6,6 +6,7 @@ import json
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,28 @@ def test_predictions_are_kept_and_none_is_made_for_none(
     own.unlink()
     assert not [*(terminal.folder / "run" / "pictures").glob("*.png")]
     assert "data:image/png" not in (terminal.folder / "run" / "report.html").read_text()
+
+
+@pytest.mark.drawn
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_store_that_cannot_be_written_takes_no_picture_along(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """It may be another user's: all that the run asks for is there, and what is kept for pictures is read."""
+    pictures(terminal.folder)
+    first = run(terminal)
+    [folder] = (terminal.folder / "outputs" / "store").glob("*/pictures")
+
+    def refuse(folder: Path, *_: Any, **__: Any) -> None:
+        raise GpsweepError(f"{folder}: expected a folder that can be written")
+
+    monkeypatch.setattr("gpsweep.cache.check_writable", refuse)
+    monkeypatch.setattr("gpsweep.cache.save", refuse)
+    if kept:
+        monkeypatch.setattr("gpsweep.drawing.predicted", None)
+    else:
+        rmtree(folder)
+    assert run(terminal) == first
 
 
 @pytest.mark.drawn
