@@ -195,8 +195,9 @@ def _accuracy_deltas(points: Counts, base: Integers, weights: Floats) -> Iterato
 
 def _ratio(part: Integers, whole: Integers, *, empty: float) -> Floats:
     out = np.full(np.broadcast_shapes(np.shape(part), np.shape(whole)), float(empty))
-    np.divide(part, whole, out=out, where=whole > 0)
-    return 100 * out
+    # 100 · 29 / 50 is 58 to the last bit, 100 · (29 / 50) is not.
+    np.divide(100.0 * part, whole, out=out, where=whole > 0)
+    return out
 
 
 def _mean_ratio(part: Integers, whole: Integers) -> Floats:
