@@ -184,6 +184,9 @@ def _notes(findings: Findings, chosen: pd.DataFrame) -> list[str]:
     if more := len(findings.best) - len(chosen):
         noun = "curve" if more == 1 else "curves"
         lines.append(f"{more} more {noun} in {results.RESULTS if held is None else results.SELECTION}")
+    if found.lower:
+        gain = f"{_signed(found.row['delta'])} ({_interval(found.row['delta_low'], found.row['delta_high'])})"
+        lines.append(f"{_point(findings.rows, found.row)} helps: {gain}; the best of its curve does not.")
     if found.edge is not None:
         eps = results.decimal(found.edge)
         lines.append(f"eps {eps} lies at the edge of the sweep: sweep {found.onward}.")

@@ -38,6 +38,7 @@ class Verdict:
         judged: how many points there are, without those of the oracle beside them.
         chance: how many chance would put there if no point did anything; none at ε = 0.
         bound: the oracle's best, beside others.
+        lower: whether ``row`` helps though another of its curve, which does not, scores higher.
         over: the refinement that is the base.
     """
 
@@ -51,6 +52,7 @@ class Verdict:
     judged: int
     chance: int
     bound: dict[str, Any] | None
+    lower: bool
     over: str | None = None
 
     @property
@@ -228,6 +230,7 @@ def _told(findings: Findings) -> Verdict:
     p_value = findings.p_value(row["index"]) if kind == "yes" and pick is None else None
     if p_value is not None and (few or p_value >= metrics.ALPHA):
         kind = "chance"
+    curves = selection.choose(findings.outcome.points, rows["score"].tolist())
     return Verdict(
         kind=kind,
         outcome=findings.outcome,
@@ -239,6 +242,7 @@ def _told(findings: Findings) -> Verdict:
         judged=len(judged),
         chance=chance,
         bound=_top(bound) if len(judged) and len(bound) else None,
+        lower=kind == "yes" and pick is None and row["index"] not in curves,
     )
 
 

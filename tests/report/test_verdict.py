@@ -231,6 +231,25 @@ def test_the_best_of_those_above_zero_need_not_be_the_best_of_all() -> None:
     assert "the best of the 2 whose interval lies above zero" in page(findings, None)
 
 
+def test_a_point_that_helps_beside_the_best_of_its_curve_is_told_on_page_and_terminal() -> None:
+    """A table of the best points alone says no, where the first sentence says that one helps."""
+    findings = Findings(make(label="argmax", eps=[0.2, 0.4, 0.6], images=60))
+    note = "argmax at eps 0.2 helps: +0.50 (+0.40 to +0.60); the best of its curve does not."
+    here = "The point of the first sentence helps, though the best of its curve, shown here, does not."
+
+    def said() -> tuple[bool, bool]:
+        file = StringIO()
+        best_table(findings, Path("run"), Console(file=file, width=120))
+        return note in file.getvalue().splitlines(), here in page(findings, None)
+
+    assert said() == (False, False)
+    findings = Findings(findings.outcome)
+    rows = findings.rows
+    rows["delta"], rows["delta_low"], rows["delta_high"] = [0.5, 0.4, 0.9], [0.4, 0.3, -0.1], [0.6, 0.5, 1.9]
+    rows["score"] = rows["base"] + rows["delta"]
+    assert said() == (True, True)
+
+
 def test_an_oracle_that_gains_nothing_lifts_nothing() -> None:
     text = told(make(label="ground_truth", eps=[-0.6, -0.3, 0], images=20))[3]
     assert "At no ε that was run does it score higher than the base." in text
