@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import warnings
 from collections.abc import Collection
@@ -62,9 +63,8 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
         with suppress(OSError):
             claim.unlink(missing_ok=True)
     before = perf_counter() - start
-    spent = completed(
-        cfg, parts, tasks, folder, then=f"writes the results, or: python -m gpsweep.report {folder}"
-    )
+    again = shlex.join(["python", "-m", "gpsweep.report", str(folder)])
+    spent = completed(cfg, parts, tasks, folder, then=f"writes the results, or: {again}")
     if spent is None:
         return None
     if cfg.shards > 1 and (first := record.claim(claim, folder) if tasks else record.finished_beside(folder)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -185,6 +186,16 @@ def test_shards_make_the_same_counts(terminal: Terminal, shards: int) -> None:
     assert code == 0
     assert err.count(f"was done before; the results of all are in {found[0].parent.absolute()}") == shards - 1
     assert sorted(Path("parts").glob("*/results.csv")) == found
+
+
+def test_the_command_that_puts_shards_together_can_be_typed_as_it_stands(terminal: Terminal) -> None:
+    """A home folder may have a space in its name."""
+    pictures(terminal.folder)
+    code, _, err = terminal(*SMALL, "eps=1", "shards=2", "hydra.run.dir='of Jörg/0'")
+    assert code == 0
+    [line] = [line for line in err.splitlines() if "shard 0 of 2 is done" in line]
+    typed = shlex.split(line.partition("or: ")[2])
+    assert typed == ["python", "-m", "gpsweep.report", str(terminal.folder / "of Jörg" / "0")]
 
 
 def test_of_shards_that_finish_at_once_one_has_the_results(
