@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
 import numpy as np
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 from naive import naive
 from networks import conv
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 
 from gpsweep import layers
 from gpsweep.engine import curve
+from gpsweep.memo import Memo
 
 
 class Wired(nn.Module):
@@ -95,20 +98,31 @@ class Beside(nn.Module):
         return self.side(self.between(x, h)) + h
 
 
+def copied(source: Tensor, target: Tensor) -> Tensor:
+    """Copy without an operation, as a kernel of one's own does that is given addresses."""
+    ctypes.memmove(target.data_ptr(), source.data_ptr(), source.nbytes)
+    return target
+
+
 ALONE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nothing": lambda x, h: x,
-    "its own values": lambda x, h: x * float(x.mean()),
+    "numbers of none": lambda x, h: x[: int(torch.arange(3).sum())],
     "a shape": lambda x, h: x[..., : h.shape[-1]],
+    "positions": lambda x, h: x[:, :, torch.arange(4)],
+    "memory that was free": lambda x, h: [[h[:, :3] + k, x][1] for k in range(9)][8] + 1,
     "new numbers": lambda x, h: x + torch.arange(x.shape[-1]),
 }
 DEPENDING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "values of the input": lambda x, h: x * float(x.mean()),
     "a class": lambda x, h: F.one_hot(h.argmax(1) % 3, 3).movedim(-1, 1).float(),
     "a value": lambda x, h: x * h.max().item(),
     "a choice": lambda x, h: x if h.mean() > 9 else -x,
     "a list": lambda x, h: -x if h[0, 0, 0].tolist()[0] > 9 else x,
     "an array": lambda x, h: -x if np.asarray(h).mean() > 9 else x,
+    "an address": lambda x, h: copied(h[:, :3].contiguous(), torch.empty(x.shape)),
     "NumPy's memory": lambda x, h: torch.from_numpy(h.numpy()[:, :3].round()),
     "how many": lambda x, h: x + len(h.nonzero()),
+    "what a mask leaves": lambda x, h: x + h[h > 0].sum(),
     "a mask": lambda x, h: x.clone().masked_fill_(h[:, :3] > 0, 0),
     "written to": lambda x, h: torch.add(x, 0).index_put_((torch.tensor([0]),), h[:1, :3]),
     "out": lambda x, h: torch.mul(h[:, :3], 0, out=torch.empty(0)),
@@ -136,6 +150,76 @@ def test_unless_it_is_followed_all_counts() -> None:
     net = Beside(ALONE["nothing"]).eval()
     calls, _ = layers.trace(net, torch.rand(2, 3, 4, 5), follow=False)
     assert not layers.replay_of(calls, layers.Call("layer")).unmoved
+
+
+def test_the_values_of_another_batch_may_choose_another_branch() -> None:
+    net = Beside(lambda x, h: x if x.mean() > 0 else h[:, :3]).eval()
+    x, memo, target = torch.rand(2, 3, 4, 5), Memo(), torch.zeros(2, 4, 5).long()
+    for batch in (x, -x):
+        for point, logits in curve(net, batch, [0.5, 1], "uniform", layer="layer", memo=memo):
+            assert logits.equal(naive(net, batch, point, target))
+
+
+def test_what_follows_is_freed_as_in_any_pass() -> None:
+    freed = []
+
+    def between(x: Tensor, h: Tensor) -> Tensor:
+        between = h + 1
+        place = StorageWeakRef(between.untyped_storage())
+        del between
+        freed.append(place.expired())
+        return x
+
+    layers.trace(Beside(between).eval(), torch.rand(2, 3, 4, 5))
+    assert freed == [True]
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_weights_may_lack_a_shape_until_the_first_pass() -> None:
+    net, x = Beside(ALONE["nothing"]).eval(), torch.rand(2, 3, 4, 5)
+    net.side = nn.LazyConv2d(4, 3, padding=1)
+    calls, _ = layers.trace(net, x)
+    assert layers.replay_of(calls, layers.Call("layer")).unmoved == {layers.Call("side")}
+
+
+def test_a_network_that_bears_no_following_is_replayed_by_what_came_before() -> None:
+    """As one that runs torch.cond, which no mode sees."""
+
+    def between(x: Tensor, h: Tensor) -> Tensor:
+        if torch.overrides.has_torch_function((x,)):
+            raise NotImplementedError("There was no rule registered")
+        return x
+
+    net, x = nn.Sequential(conv(3, 3), Beside(between)).eval(), torch.rand(2, 3, 4, 5)
+    calls, _ = layers.trace(net, x)
+    assert layers.replay_of(calls, layers.Call("1.layer")).unmoved == {layers.Call("0")}
+
+
+class Given:
+    """An object that PyTorch does not look into."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+class Packing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.side, self.pack = conv(3, 4), conv(3, 4), Pack()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pack(self.layer(x)).tensor * self.side(x)
+
+
+class Pack(nn.Module):
+    def forward(self, x: Tensor) -> Given:
+        return Given(x)
+
+
+def test_an_object_of_unknown_content_counts_as_made_of_all_that_came_before() -> None:
+    calls, _ = layers.trace(Packing().eval(), torch.rand(2, 3, 4, 5))
+    unmoved = layers.replay_of(calls, layers.Call("layer")).unmoved
+    assert unmoved == {layers.Call("side")}
 
 
 def test_a_branch_beside_does_not_run_at_the_points_of_a_layer() -> None:

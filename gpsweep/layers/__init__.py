@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from gpsweep.errors import GpsweepError, unknown
-from gpsweep.layers.origins import Origins, tensors_in
+from gpsweep.layers.origins import FROM_ALL, Origins, tensors_in
 
 INPUT = "input"
 
@@ -43,7 +43,7 @@ class Finished:
         began, seconds: from the start of the pass to the start and to the end of the call.
         parents: the calls it ran inside, outermost first.
         shape: its output with a shape in place of each tensor.
-        origins: the calls whose outputs something in it was computed from, bit k for the k-th to finish.
+        origins: what something in it was computed from: bit 0 for the input, k for the k-th call to finish.
         changed_later: whether its output was changed in place afterwards.
     """
 
@@ -124,12 +124,22 @@ def trace(net: nn.Module, *inputs: Tensor, follow: bool = True) -> tuple[list[Fi
     Returns:
         The calls in the order in which they finished, and the network's output.
     """
+    if follow:
+        try:
+            return _traced(net, inputs, follow=True)
+        except Exception:
+            # Some operations cannot be followed, such as torch.cond; what else was wrong comes again.
+            pass
+    return _traced(net, inputs, follow=False)
+
+
+def _traced(net: nn.Module, inputs: Sequence[Tensor], *, follow: bool) -> tuple[list[Finished], Any]:
     counts: Counter[str] = Counter()
     running: list[tuple[Call, int, float]] = []
     finished: list[Finished] = []
     versions: list[tuple[Finished, list[tuple[Tensor, int]]]] = []
     clock = count()
-    origins = Origins([*inputs, *net.parameters(), *net.buffers()])
+    origins = Origins(inputs, [*net.parameters(), *net.buffers()])
     start = perf_counter()
 
     def enter(path: str, module: nn.Module, args: Any) -> None:
@@ -139,7 +149,6 @@ def trace(net: nn.Module, *inputs: Tensor, follow: bool = True) -> tuple[list[Fi
 
     def leave(path: str, module: nn.Module, args: Any, output: Any) -> None:
         call, entered, began = running.pop()
-        tensors = tensors_in(output)
         done = Finished(
             call,
             entered,
@@ -148,10 +157,10 @@ def trace(net: nn.Module, *inputs: Tensor, follow: bool = True) -> tuple[list[Fi
             seconds=perf_counter() - start,
             parents=tuple(parent for parent, _, _ in running),
             shape=tree_map_only(Tensor, lambda t: tuple(t.shape), output),
-            origins=origins.leave(tensors),
+            origins=origins.leave(output) if follow else FROM_ALL,
         )
         finished.append(done)
-        versions.append((done, [(t, t._version) for t in tensors]))
+        versions.append((done, [(t, t._version) for t in tensors_in(output)]))
 
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(submodules_run())
@@ -212,7 +221,7 @@ def replay_of(calls: Sequence[Finished], where: Call) -> Replay:
     free = {
         done.call
         for done in calls
-        if done.left < calls[at].entered or (done.entered > calls[at].left and not done.origins >> at & 1)
+        if done.left < calls[at].entered or (done.entered > calls[at].left and not done.origins & 2 << at)
     }
     unmoved = [done for done in calls if done.call in free and free.isdisjoint(done.parents)]
     outermost = frozenset(done.call for done in unmoved)

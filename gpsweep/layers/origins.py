@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, UntypedStorage
 from torch._ops import OpOverload
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 # Operations that read values, or whose result has a size that depends on them.
 READING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-# Methods that let values out without an operation.
-OPENING = {Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
+MASKS = (torch.bool, torch.uint8)
+# Methods that let values out without an operation; by its address, kernels of others' read and write memory.
+OPENING = {Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.data_ptr}
+# What certainly holds no tensor, of what a call may give.
+PLAIN = (bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device, type(None))
+FROM_INPUT, FROM_ALL = 1, -1
 
 
 class Origins:
-    """Follows the outputs of calls through every operation, into whatever is computed from them.
+    """Follows the input and the outputs of calls through every operation, into what is computed from them.
 
-    Calls are numbered as they finish, and a set of them is an int, bit k for the k-th. Memory is followed
-    rather than tensors, so that views and in-place operations are. In doubt all calls that have finished
-    count: for memory that no operation made, such as NumPy's. What follows after values have been read may
-    have been chosen by them, and counts as computed from what they were.
+    A set of them is an int: bit 0 is the input, bit k the k-th call to finish. Memory is followed rather than
+    tensors, so that views and in-place operations are. In doubt the input and all calls that have finished
+    count: for memory that no operation made, such as NumPy's, and for objects that may hold any. What follows
+    after values have been read may have been chosen by them, and counts as computed from what they were; of
+    values of the input from all, as for another input it may be chosen otherwise.
 
     Args:
-        known: tensors that are computed from no call, such as weights.
+        inputs: the network's.
+        weights: tensors that are computed from neither input nor calls.
     """
 
-    def __init__(self, known: Iterable[Tensor]) -> None:
-        # Storages are kept, so that none is taken for a later one in its place.
-        self._of: dict[int, tuple[UntypedStorage, int]] = {}
+    def __init__(self, inputs: Iterable[Tensor], weights: Iterable[Tensor]) -> None:
+        # Memory is freed as in any pass, yet none is taken for a later one in its place: a weak reference
+        # keeps the place of what stood there.
+        self._of: dict[int, tuple[StorageWeakRef, int]] = {}
         self._used = [0]  # per running call, outermost first
         self._read = 0
         self._finished = 0
-        for tensor in known:
-            self._add(tensor, 0)
+        self.made(weights, 0)
+        self.made(inputs, FROM_INPUT)
 
     @contextmanager
     def followed(self) -> Iterator[None]:
@@ -50,49 +58,54 @@ class Origins:
         """Note that a call begins."""
         self._used.append(0)
 
-    def leave(self, output: Sequence[Tensor]) -> int:
+    def leave(self, output: Any) -> int:
         """Note that the innermost call ends.
 
         Args:
-            output: its tensors.
+            output: what it gives.
 
         Returns:
-            the calls that something in it was computed from, or its output.
+            what something in it was computed from, or its output.
         """
-        used = self._used.pop() | self.of(output)
+        leaves = tree_flatten(output)[0]
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        known = all(isinstance(leaf, (Tensor, *PLAIN)) for leaf in leaves)
+        used = self._used.pop() | (self.of(tensors) if known else self._all())
         self._used[-1] |= used
-        for tensor in output:
-            self._add(tensor, 1 << self._finished)
         self._finished += 1
+        self.made(tensors, 1 << self._finished)
         return used
 
     def of(self, tensors: Iterable[Tensor]) -> int:
-        """Return the calls that tensors were computed from."""
-        origins = 0
+        """Return what tensors were computed from."""
+        if self._read & FROM_INPUT:
+            return self._all()
+        origins = self._read
         for tensor in tensors:
             storage = _storage(tensor)
             found = storage is not None and self._of.get(storage._cdata)
-            origins |= found[1] if found else (1 << self._finished) - 1
+            origins |= found[1] if found else self._all()
         return origins
 
     def operate(self, given: Iterable[Tensor], *, reading: bool) -> int:
-        """Note that an operation uses tensors, and return the calls that its outcome is computed from."""
-        origins = self._read | self.of(given)
+        """Note that an operation uses tensors, and return what its outcome is computed from."""
+        origins = self.of(given)
         self._used[-1] |= origins
         if reading:
             self._read = origins
         return origins
 
     def made(self, tensors: Iterable[Tensor], origins: int) -> None:
-        """Note what an operation gave or wrote to."""
+        """Note what an operation or a call gave or wrote to."""
         for tensor in tensors:
-            self._add(tensor, origins)
+            storage = _storage(tensor)
+            if storage is not None:
+                known = self._of.get(storage._cdata)
+                place, before = known or (StorageWeakRef(storage), 0)  # type: ignore[no-untyped-call]
+                self._of[storage._cdata] = place, before | origins
 
-    def _add(self, tensor: Tensor, origins: int) -> None:
-        storage = _storage(tensor)
-        if storage is not None:
-            _, before = self._of.get(storage._cdata, (storage, 0))
-            self._of[storage._cdata] = storage, before | origins
+    def _all(self) -> int:
+        return (2 << self._finished) - 1
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -110,8 +123,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        reading = not READING.isdisjoint(func.tags)
-        origins = self.origins.operate(tensors_in((args, kwargs)), reading=reading)
+        origins = self.origins.operate(tensors_in((args, kwargs)), reading=_reads(func, args))
         result = func(*args, **kwargs)
         self.origins.made(tensors_in(result), origins)
         self.origins.made(_written(func, args, kwargs), origins)
@@ -145,8 +157,16 @@ def tensors_in(value: Any) -> list[Tensor]:
 def _storage(tensor: Tensor) -> UntypedStorage | None:
     try:
         return tensor.untyped_storage()
-    except (NotImplementedError, RuntimeError):
-        return None  # of a sparse or opaque tensor
+    except (NotImplementedError, RuntimeError, ValueError):
+        return None  # of a sparse or opaque tensor, or a weight still without a shape
+
+
+def _reads(func: OpOverload[..., Any], args: tuple[Any, ...]) -> bool:
+    """Say whether an operation reads values, or gives as many as they say."""
+    if func is torch.ops.aten.index.Tensor:
+        # So it is tagged, but of positions it gives as many as there are.
+        return any(index.dtype in MASKS for index in tensors_in(args[1]))
+    return not READING.isdisjoint(func.tags)
 
 
 def _written(
