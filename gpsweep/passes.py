@@ -140,6 +140,7 @@ class Passes:
         if again and any(self.memo.runs[path] != runs for path, runs in self.guided.runs.items()):
             # As where a module runs once for each sample, or tile, and this batch has more or fewer of them.
             self.memo.replays.clear()
+            self.memo.trusted.clear()
             self.examine(names)
             return self.clean(names, again=False)
         if z.dim() and len(z) != len(self.x):
@@ -307,23 +308,34 @@ class Passes:
             return pick(self.net(x), self.output)
 
     def check(self, names: Sequence[str]) -> None:
-        """Compare, once for each layer, replay with the full forward pass; where they differ, do without."""
+        """Find, once for each layer, a replay that equals the full forward pass, or else do without."""
         for name in _inner(names):
             if name in self.memo.trusted:
                 continue
-            equal = self.replay_is_exact(name)
-            if not equal and self.plain is self.guided:
-                self.replay_plainly(_inner(names))
-                equal = self.memo.mode_matters = self.replay_is_exact(name)
-                if not equal:
-                    self.plain = self.guided
-            self.memo.trusted[name] = equal
-            if not equal:
+            self.memo.trusted[name] = self.can_be_replayed(name, names)
+            if not self.memo.trusted[name]:
                 warnings.warn(
                     f"layer={name}: what depends on it cannot be computed alone in this network; "
                     "every point takes a full forward pass",
                     stacklevel=2,
                 )
+
+    def can_be_replayed(self, name: str, names: Sequence[str]) -> bool:
+        """Settle on the first way of replay that is exact, and say whether there is one."""
+        how = self.memo.replays[name]
+        for way in (how, how.cautious):
+            if way is None:
+                continue
+            self.memo.replays[name] = way
+            if self.replay_is_exact(name):
+                return True
+            if self.plain is self.guided:
+                self.replay_plainly(_inner(names))
+                if self.replay_is_exact(name):
+                    self.memo.mode_matters = True
+                    return True
+                self.plain = self.guided
+        return False
 
     def replay_is_exact(self, name: str) -> bool:
         """Say whether replay gives what the full forward pass gives, bit for bit, for a moved activation."""

@@ -15,6 +15,7 @@ from networks import conv
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 from gpsweep import layers
 from gpsweep.engine import curve
@@ -220,6 +221,98 @@ def test_an_object_of_unknown_content_counts_as_made_of_all_that_came_before() -
     calls, _ = layers.trace(Packing().eval(), torch.rand(2, 3, 4, 5))
     unmoved = layers.replay_of(calls, layers.Call("layer")).unmoved
     assert unmoved == {layers.Call("side")}
+
+
+class Block(nn.Module):
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.act = conv(3, 3), act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.conv(x))
+
+
+class SharedInside(nn.Module):
+    """One activation that runs within the layer, and later beside and after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.Tanh()
+        self.layer, self.side = Block(self.act), conv(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        return self.act(self.act(self.side(x)) * h)
+
+
+class Keeper(nn.Module):
+    """A module whose feature is taken from an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = conv(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = self.conv(x)
+        return x
+
+
+class Kept(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.layer, self.side = conv(3, 3), conv(3, 3), Keeper()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        h = self.layer(x)
+        return self.side(x) * h + self.side.kept
+
+
+class Changed(nn.Module):
+    """A module beside the layer is used for its in-place effect alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.layer, self.side = conv(3, 3), conv(3, 3), nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        h = self.layer(x.clone())
+        self.side(x)
+        return x * h
+
+
+class Weights(nn.Module):
+    """Weights are made anew by a module in each pass, and there are as many as samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = conv(3, 3), parametrizations.weight_norm(conv(3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "unmoved"),
+    [
+        (SharedInside, {"side", "act"}),
+        (Kept, {"stem"}),
+        (Changed, {"stem"}),
+        (Weights, set()),
+    ],
+)
+def test_habits_beside_a_layer_cost_no_full_passes(make: type[nn.Module], unmoved: set[str]) -> None:
+    torch.manual_seed(0)
+    net, x, memo = make().eval(), torch.rand(2, 3, 4, 5), Memo()
+    several = curve(net, x, [0.25, 0.5, 1], layer="layer", points_per_forward=3, memo=memo)
+    for (point, logits), (_, beside) in zip(
+        curve(net, x, [0.25, 0.5, 1], layer="layer", memo=memo), several, strict=True
+    ):
+        assert logits.equal(naive(net, x, point, torch.zeros(2, 4, 5).long()))
+        torch.testing.assert_close(logits, beside)
+    assert memo.trusted == {"layer": True}
+    assert {call.path for call in memo.replays["layer"].unmoved} == unmoved
 
 
 def test_a_branch_beside_does_not_run_at_the_points_of_a_layer() -> None:

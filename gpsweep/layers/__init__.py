@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from time import perf_counter
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from gpsweep.errors import GpsweepError, unknown
-from gpsweep.layers.origins import FROM_ALL, Origins, tensors_in
+from gpsweep.layers.origins import FROM_ALL, FROM_INPUT, Origins, tensors_in
 
 INPUT = "input"
 
@@ -67,13 +67,15 @@ class Replay:
         unmoved: outermost calls that do not depend on it: all that had finished when it ran, and later ones
             on branches beside it.
         fragile: those of ``unmoved`` whose output is changed in place later, so that it must be copied.
-        within: calls inside those of ``unmoved``, which do not run.
+        within: calls inside ``site`` and those of ``unmoved``, which do not run.
+        cautious: the same without the branches beside, for networks where they do more than give an output.
     """
 
     site: Call
     unmoved: frozenset[Call]
     fragile: frozenset[Call]
     within: frozenset[Call] = frozenset()
+    cautious: Replay | None = None
 
 
 def aliases(net: nn.Module) -> Mapping[str, str]:
@@ -217,19 +219,44 @@ def replay_of(calls: Sequence[Finished], where: Call) -> Replay:
     Returns:
         What is to be recorded of a clean pass, so that only what depends on ``where`` need be run.
     """
-    at = next(k for k, done in enumerate(calls) if done.call == where)
-    free = {
-        done.call
-        for done in calls
-        if done.left < calls[at].entered or (done.entered > calls[at].left and not done.origins & 2 << at)
-    }
+    k = next(k for k, done in enumerate(calls) if done.call == where)
+    before = {done.call for done in calls if done.left < calls[k].entered}
+    cautious = _without(calls, where, before)
+    later = {calls[j].call for j in beside(calls, k)}
+    return replace(_without(calls, where, before | later), cautious=cautious) if later else cautious
+
+
+def beside(calls: Sequence[Finished], k: int) -> list[int]:
+    """Return which calls run later than the ``k``-th, on branches beside it.
+
+    What is made of weights alone is not among them: it may be as long as the batch by chance, and points that
+    share a pass would have it repeated.
+
+    Args:
+        calls: those of :func:`trace`.
+        k: position of a call in them.
+
+    Returns:
+        positions in ascending order, also of calls inside others of them.
+    """
+    left, depends = calls[k].left, 2 << k
+    return [
+        j
+        for j, done in enumerate(calls)
+        if done.entered > left and done.origins & FROM_INPUT and not done.origins & depends
+    ]
+
+
+def _without(calls: Sequence[Finished], where: Call, free: set[Call]) -> Replay:
+    """Return how to do without calls that are free of ``where``, and so are those inside them."""
     unmoved = [done for done in calls if done.call in free and free.isdisjoint(done.parents)]
     outermost = frozenset(done.call for done in unmoved)
+    skipped = outermost | {where}
     return Replay(
         where,
         unmoved=outermost,
         fragile=frozenset(done.call for done in unmoved if done.changed_later),
-        within=frozenset(done.call for done in calls if not outermost.isdisjoint(done.parents)),
+        within=frozenset(done.call for done in calls if not skipped.isdisjoint(done.parents)),
     )
 
 
