@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import sleep
+from time import perf_counter, sleep
 
 import pytest
 import torch
@@ -132,6 +132,13 @@ def test_the_table_leaves_branches_out_that_do_not_depend_on_a_layer() -> None:
     assert 0.3 < table["layer"] < 0.7
     assert table["side"] < 0.3, "the head runs later, of the layer alone"
     assert table["head"] < 0.3
+
+
+def test_the_table_of_thousands_of_modules_is_made_at_once() -> None:
+    net = nn.Sequential(*(nn.Identity() for _ in range(3000)))
+    start = perf_counter()
+    assert len(rows(net, torch.zeros(1, 3), repeats=1)) == 3001
+    assert perf_counter() - start < 10
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -99,7 +100,7 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
     for _ in range(repeats):
         start = perf_counter()
         timed, _ = layers.trace(net, x, follow=False)
-        passes.append((timed, perf_counter() - start))
+        passes.append((timed, own_seconds(timed), perf_counter() - start))
     names: dict[str, list[str]] = {}
     for name, path in layers.aliases(net).items():
         names.setdefault(path, []).insert(0, name)  # other names before the path itself
@@ -110,15 +111,22 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
         if not path or (names and path not in names):
             continue
         number = f"@{done.call.number}" if runs[path] > 1 else ""
-        unmoved = layers.replay_of(calls, done.call).unmoved
-        spared = [j for j, other in enumerate(calls) if other.call in unmoved and other.entered > done.left]
+        spared = layers.beside(calls, k)
         share = median(
-            1 - (timed[k].seconds + sum(timed[j].seconds - timed[j].began for j in spared)) / total
-            for timed, total in passes
+            1 - (timed[k].seconds + sum(own[j] for j in spared)) / total for timed, own, total in passes
         )
         name = " = ".join(f"{name}{number}" for name in names.get(path, [path]))
         table.append((name, shape_text(done.shape), max(share, 0.0)))
     return table
+
+
+def own_seconds(calls: Sequence[layers.Finished]) -> list[float]:
+    """Return how long calls of :func:`gpsweep.layers.trace` took, without what ran inside them."""
+    own = {done.call: done.seconds - done.began for done in calls}
+    for done in calls:
+        for parent in done.parents[-1:]:
+            own[parent] -= done.seconds - done.began
+    return list(own.values())
 
 
 def shape_text(shape: Any) -> str:
