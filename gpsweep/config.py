@@ -13,8 +13,9 @@ from typing import Any
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -40,6 +41,8 @@ NEEDED = {
 
 # A list of ranges, which Hydra cannot read; without the brackets it is the sweep that is meant.
 LIST_OF_RANGES = re.compile(r"^(\w+)=\[((?:[^\[\]]*,)?range\([^\[\]]*)\]$")
+# What is, or may be meant for, more than one text, or has quotes already.
+LISTED = re.compile(r"^[\[{'\"]|,")
 # A minus as it is printed, before a number.
 PRINTED_MINUS = re.compile(r"(?<=[=,(\[])\N{MINUS SIGN}(?=[\d.])")
 
@@ -137,12 +140,15 @@ def quoted(arguments: Sequence[str]) -> list[str]:
 
     They are the numbers of ``precision``, and mistakes such as ``model=null``, of which Hydra would tell by a
     traceback. A minus that was copied from a report becomes one that Hydra can read, and a list of ranges a
-    sweep over them.
+    sweep over them. A text that Hydra cannot read without quotes of its own, such as a regular expression or
+    a file's name with brackets, is given them.
 
     >>> quoted(["precision=16", "precision.gradient=16", "eps=16", "model=null", "+sweeps=8"])
     ["precision='16'", 'precision.gradient=16', 'eps=16', "model='null'", "+sweeps='8'"]
     >>> quoted(["eps=[-1,range(0,1,0.5)]"])
     ['eps=-1,range(0,1,0.5)']
+    >>> quoted(["data.groups=^p[0-9]+", "model.checkpoint=a (1).pt", "data.root=my data"])
+    ['data.groups="^p[0-9]+"', 'model.checkpoint="a (1).pt"', 'data.root=my data']
     """
     groups = {path.name for path in Path(conf_folder()).iterdir() if path.is_dir()}
 
@@ -154,7 +160,19 @@ def quoted(arguments: Sequence[str]) -> list[str]:
         return argument
 
     plain = (PRINTED_MINUS.sub("-", argument) for argument in arguments)
-    return [one(LIST_OF_RANGES.sub(r"\1=\2", argument)) for argument in plain]
+    return [_readable(one(LIST_OF_RANGES.sub(r"\1=\2", argument))) for argument in plain]
+
+
+def _readable(argument: str) -> str:
+    """Quote a text that Hydra cannot read; where it may be a list or a sweep, Hydra says what it cannot."""
+    name, equals, value = argument.partition("=")
+    told = PLAIN.fullmatch(value) or LISTED.search(value)
+    if name and equals and not name.startswith("-") and not told:
+        try:
+            OverridesParser.create().parse_override(argument)
+        except HydraException:
+            return f"{name}={QuotedString(value, Quote.double).with_quotes()}"
+    return argument
 
 
 def check_builds_on_ours(cfg: DictConfig, base: str, hydra: DictConfig | HydraConf) -> None:

@@ -97,6 +97,24 @@ def test_a_minus_may_come_from_a_report() -> None:
     assert config.quoted([named]) == [named]
 
 
+@pytest.mark.parametrize("text", [r"^p\d+", "(^[^_]+)", "my net (1).pt", "~/store", "it's", r"^\w(\\"])
+def test_a_text_that_hydra_cannot_read_is_quoted_and_comes_back(text: str) -> None:
+    [typed] = config.quoted([f"key={text}"])
+    assert OverridesParser.create().parse_override(typed).value() == text
+
+
+def test_what_may_be_a_list_or_a_sweep_is_left_to_hydra() -> None:
+    typed = [
+        "data.values=[#000000,#ffffff]",
+        "model={a: (",
+        "layer=a(,b",
+        "--config-dir=my (1)",
+        "x(",
+        "key='a(",
+    ]
+    assert config.quoted(typed) == typed
+
+
 @pytest.mark.parametrize("path", ["a b", "a'b", r"a\b", r"a\'b", "a\\", "é, (1)", "k=v", "out/a-b.pt"])
 def test_a_path_comes_back_from_an_override(path: str) -> None:
     override = f"key={config.quoted_path(Path(path))}"

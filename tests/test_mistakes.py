@@ -58,6 +58,8 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("data=5", "Could not find 'data/5'"),
         ("tracker=False", "Could not find 'tracker/False'"),
         ("lable=argmax", "lable"),
+        ("data.limit=(2)", "data.limit=(2)"),
+        ("model.checkpoint=~/my net (1).pt", "my net (1).pt: no such file"),
         ("data.batch_size=0", "data.batch_size=0: expected a whole number of at least 1"),
         ("data.workers=-1", "data.workers=-1: expected a whole number of at least 0"),
         ("data.images=photos", "data.images"),
