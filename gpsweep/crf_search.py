@@ -105,7 +105,8 @@ def search(cfg: DictConfig) -> pd.DataFrame:
     most = max(point.iterations for point in grid)
     points = [point for point in grid if point.iterations == most]
     if len(points) != 1 or points[0].refine != "crf":
-        raise GpsweepError(f"eps, label, …: expected one point with refine=crf, came {len(points)} points")
+        came = f"refine={points[0].refine}" if len(points) == 1 else f"{len(points)} points"
+        raise GpsweepError(f"eps, label, …: expected one point with refine=crf, came {came}")
     tune, groups = tune_ids(cfg.data, parts.source), cfg.data.get("groups")
     places, _ = halves(parts.source.ids, seed=cfg.seed, tune=tune, groups=groups)
     totals = tally(cfg, parts, points[0], places.tolist(), tried)

@@ -145,7 +145,7 @@ def test_no_process_outlives_the_first(tmp_path: Path) -> None:
         (["search.iterations=[]"], "search.iterations=[]: expected a list of numbers, came an empty list"),
         (["search.workers=0"], "search.workers=0: expected a whole number of at least 1"),
         (["eps=[0,1]"], "expected one point with refine=crf, came 2 points"),
-        (["refine=flip"], "expected one point with refine=crf"),
+        (["refine=flip"], "expected one point with refine=crf, came refine=flip"),
         (["data=mnist"], "refine=crf: expected data for segmentation"),
         (["data.limit=1"], "expected at least two images"),
         (["crf.appearance_xy=50"], "crf.appearance_xy=50.0: a search tries what search.appearance_xy lists"),
