@@ -141,7 +141,7 @@ def _traced(net: nn.Module, inputs: Sequence[Tensor], *, follow: bool) -> tuple[
     finished: list[Finished] = []
     versions: list[tuple[Finished, list[tuple[Tensor, int]]]] = []
     clock = count()
-    origins = Origins(inputs, [*net.parameters(), *net.buffers()])
+    origins = Origins(inputs, [*net.parameters(), *net.buffers()] if follow else [])
     start = perf_counter()
 
     def enter(path: str, module: nn.Module, args: Any) -> None:

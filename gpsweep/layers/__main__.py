@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -96,11 +95,8 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
         the layer, 0 to 1.
     """
     calls, _ = layers.trace(net, x)
-    passes = []
-    for _ in range(repeats):
-        start = perf_counter()
-        timed, _ = layers.trace(net, x, follow=False)
-        passes.append((timed, own_seconds(timed), perf_counter() - start))
+    passes = [layers.trace(net, x, follow=False)[0] for _ in range(repeats)]
+    timed = [(each, own_seconds(each), each[-1]) for each in passes if each]  # the network itself ends last
     names: dict[str, list[str]] = {}
     for name, path in layers.aliases(net).items():
         names.setdefault(path, []).insert(0, name)  # other names before the path itself
@@ -113,7 +109,8 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
         number = f"@{done.call.number}" if runs[path] > 1 else ""
         spared = layers.beside(calls, k)
         share = median(
-            1 - (timed[k].seconds + sum(own[j] for j in spared)) / total for timed, own, total in passes
+            (whole.seconds - each[k].seconds - sum(own[j] for j in spared)) / (whole.seconds - whole.began)
+            for each, own, whole in timed
         )
         name = " = ".join(f"{name}{number}" for name in names.get(path, [path]))
         table.append((name, shape_text(done.shape), max(share, 0.0)))
