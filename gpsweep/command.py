@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from gpsweep.errors import GpsweepError, unknown_key
+from gpsweep.provenance import provenance
 
 FAILED, INTERRUPTED = 1, 130  # exit codes; the second where Ctrl-C has ended a command
 
@@ -55,10 +56,16 @@ def though_unread(lost: type[OSError] = OSError) -> Iterator[None]:
 def typed(main: Callable[[], object]) -> None:
     """Run a command of Hydra's as typed: its help, too, is printed in any encoding and behind ``| head``.
 
-    Of a misspelt key, the nearest ones are named; flags that do not fit and Ctrl-C end in one line.
+    Of a misspelt key, the nearest ones are named; flags that do not fit and Ctrl-C end in one line. With
+    ``--version`` it says which gpsweep runs, and on what, where Hydra would name its own alone.
     """
     printable()
     with though_unread(BrokenPipeError):
+        if "--version" in sys.argv[1:]:
+            own = provenance()["versions"]
+            names = sorted(own, key=lambda name: name != "gpsweep")  # which comes first
+            print(", ".join(f"{name} {own[name]}" for name in names))
+            return
         try:
             main()
         except SystemExit as stop:

@@ -195,6 +195,14 @@ def test_help_says_in_80_columns_how_a_command_is_used(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", HYDRA_S)
+def test_the_version_is_gpsweep_s_own(name: str, tmp_path: Path) -> None:
+    asked = [sys.executable, "-m", name, "--version"]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"gpsweep \S+, python \S+, torch \S+, .*hydra-core \S+, .*\n", done.stdout)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", HYDRA_S)
 def test_help_may_be_read_in_part(name: str, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)

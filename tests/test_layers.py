@@ -175,6 +175,8 @@ def test_the_command_prints_the_table_or_one_message(
     assert "net." not in out
     assert main(["model=custom", "model.net=networks.absent"]) == 1
     assert "model.net=networks.absent" in capsys.readouterr().err
+    assert main(["memory_format=channel_last"]) == 1
+    assert "Did you mean channels_last" in capsys.readouterr().err
     for key in ("modl=smp", "+modl=smp"):
         assert main([key]) == 1
         assert capsys.readouterr().err.startswith("gpsweep: modl: no such key. Did you mean model?")

@@ -20,7 +20,7 @@ from gpsweep.command import told
 from gpsweep.console import standard_output
 from gpsweep.data.batch import Batch, batch_of
 from gpsweep.data.build import source_of
-from gpsweep.engine import MemoryFormat, formatted
+from gpsweep.engine import MemoryFormat, check_choices, formatted
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named, in_a_format_it_bears
 from gpsweep.models.build import build
@@ -61,6 +61,7 @@ def main(overrides: list[str] | None = None) -> int:
         hydra = cfg.pop("hydra")
     config.check_builds_on_ours(cfg, "config", hydra)
     config.check_keys(cfg)
+    check_choices(cfg)
     net, sample = network_and_sample(cfg)
 
     def listed(memory_format: MemoryFormat) -> list[Row]:
