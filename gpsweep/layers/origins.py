@@ -14,6 +14,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from gpsweep.layers.tensors import tensors_in
+
 # Operations that read values, or whose result has a size that depends on them.
 READING = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 MASKS = (torch.bool, torch.uint8)
@@ -147,11 +149,6 @@ class _Openings(TorchFunctionMode):
         if func in OPENING:
             self.origins.operate(tensors_in(args), reading=True)
         return func(*args, **(kwargs or {}))
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists and dicts."""
-    return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]
 
 
 def _storage(tensor: Tensor) -> UntypedStorage | None:

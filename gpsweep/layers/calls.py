@@ -1,0 +1,220 @@
+"""Calls: which module runs when in a forward pass, inside which, and what its output depends on.
+
+A *call* is one run of one module within a forward pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from gpsweep.errors import GpsweepError, unknown
+from gpsweep.layers.origins import FROM_ALL, FROM_INPUT, Origins
+from gpsweep.layers.tensors import tensors_in
+
+INPUT = "input"
+
+
+@dataclass(frozen=True, order=True)
+class Call:
+    """The ``number``-th run (from 1) of the module at ``path`` in one forward pass."""
+
+    path: str
+    number: int = 1
+
+
+@dataclass
+class Finished:
+    """What is known of a call once it has finished: when it ran, inside what, and what it gave.
+
+    Args:
+        entered, left: positions in the order in which modules were entered and left.
+        began, seconds: from the start of the pass to the start and to the end of the call.
+        parents: the calls it ran inside, outermost first.
+        shape: its output with a shape in place of each tensor.
+        origins: what something in it was computed from: bit 0 for the input, k for the k-th call to finish.
+        changed_later: whether its output was changed in place afterwards.
+    """
+
+    call: Call
+    entered: int
+    left: int
+    began: float
+    seconds: float
+    parents: tuple[Call, ...]
+    shape: Any
+    origins: int
+    changed_later: bool = False
+
+
+def aliases(net: nn.Module) -> Mapping[str, str]:
+    """Return the other names of modules that a network offers as ``layer_aliases``."""
+    return getattr(net, "layer_aliases", None) or {}
+
+
+def find(net: nn.Module, name: str) -> Call:
+    """Return the call that ``name`` stands for.
+
+    Args:
+        net: any module.
+        name: a module path or an alias, with ``@k`` for its k-th run in a pass, k ≥ 1.
+
+    Returns:
+        The call by the module's own path; its ``number`` is 0 where ``name`` does not say which run is meant.
+
+    Raises:
+        GpsweepError: if there is no such module; the nearest names are offered. Or for a TorchScript network.
+    """
+    if isinstance(net, torch.jit.ScriptModule):
+        raise GpsweepError(
+            f"layer={name}: expected input, as a TorchScript network lets no layer be perturbed"
+        )
+    path, at, number = name.partition("@")
+    path = aliases(net).get(path, path)
+    canonical = {id(module): known for known, module in net.named_modules()}
+    try:
+        module = net.get_submodule(path)
+    except AttributeError:
+        module = None
+    if module is None or not path or (at and not (number.isdecimal() and int(number) > 0)):
+        named = aliases(net)
+        unnamed = [known for known in canonical.values() if known and known not in named.values()]
+        choices = [INPUT, *named, *unnamed]
+        raise unknown("layer", name, choices)
+    return Call(canonical[id(module)], int(number) if at else 0)
+
+
+def trace(net: nn.Module, *inputs: Tensor, follow: bool = True) -> tuple[list[Finished], Any]:
+    """Run a network once without gradients and say which module ran when, inside which, made of what.
+
+    Args:
+        net: any module; it is left as it was.
+        inputs: what it is called with, such as a batch ``(N, C, H, W)``.
+        follow: whether to find out what calls are made of, which takes time; else it is said to be all.
+
+    Returns:
+        The calls in the order in which they finished, and the network's output.
+    """
+    if follow:
+        try:
+            return _traced(net, inputs, follow=True)
+        except Exception:
+            # Some operations cannot be followed, such as torch.cond; what else was wrong comes again.
+            pass
+    return _traced(net, inputs, follow=False)
+
+
+def _traced(net: nn.Module, inputs: Sequence[Tensor], *, follow: bool) -> tuple[list[Finished], Any]:
+    counts: Counter[str] = Counter()
+    running: list[tuple[Call, int, float]] = []
+    finished: list[Finished] = []
+    versions: list[tuple[Finished, list[tuple[Tensor, int]]]] = []
+    clock = count()
+    origins = Origins(inputs, [*net.parameters(), *net.buffers()] if follow else [])
+    start = perf_counter()
+
+    def enter(path: str, module: nn.Module, args: Any) -> None:
+        counts[path] += 1
+        running.append((Call(path, counts[path]), next(clock), perf_counter() - start))
+        origins.enter()
+
+    def leave(path: str, module: nn.Module, args: Any, output: Any) -> None:
+        call, entered, began = running.pop()
+        done = Finished(
+            call,
+            entered,
+            left=next(clock),
+            began=began,
+            seconds=perf_counter() - start,
+            parents=tuple(parent for parent, _, _ in running),
+            shape=tree_map_only(Tensor, lambda t: tuple(t.shape), output),
+            origins=origins.leave(output) if follow else FROM_ALL,
+        )
+        finished.append(done)
+        versions.append((done, [(t, t._version) for t in tensors_in(output)]))
+
+    with ExitStack() as stack, torch.no_grad():
+        stack.enter_context(submodules_run())
+        for path, module in net.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # bears no hooks
+            stack.enter_context(module.register_forward_pre_hook(partial(enter, path)))
+            stack.enter_context(module.register_forward_hook(partial(leave, path), prepend=True))
+        if follow:
+            stack.enter_context(origins.followed())
+        output = net(*inputs)
+    for done, tensors in versions:
+        done.changed_later = any(tensor._version != version for tensor, version in tensors)
+    return finished, output
+
+
+def site(calls: Sequence[Finished], net: nn.Module, name: str) -> Call:
+    """Return the one call that ``name`` means in a traced pass.
+
+    Args:
+        calls: those of :func:`trace`.
+        net: the network that was traced.
+        name: as in :func:`find`.
+
+    Returns:
+        The call, its ``number`` ≥ 1.
+
+    Raises:
+        GpsweepError: for an unknown name, a module that never ran, or one that ran several times while
+            ``name`` does not say which run is meant.
+    """
+    found = find(net, name)
+    runs = sum(done.call.path == found.path for done in calls)
+    if runs == 0:
+        raise GpsweepError(
+            f"layer={name}: the module exists but does not run in a forward pass, or only within TorchScript "
+            "or what torch.compile has made; there, hand on the network as it was before"
+        )
+    if found.number == 0 and runs > 1:
+        choices = ", ".join(f"{name}@{k}" for k in range(1, min(runs, 4) + 1))
+        raise GpsweepError(f"layer={name}: the module runs {runs} times in a pass; say which: {choices}")
+    if found.number > runs:
+        raise GpsweepError(f"layer={name}: the module runs only {runs} times in a pass")
+    return Call(found.path, max(found.number, 1))
+
+
+def beside(calls: Sequence[Finished], k: int) -> list[int]:
+    """Return which calls run later than the ``k``-th, on branches beside it.
+
+    What is made of weights alone is not among them: it may be as long as the batch by chance, and points that
+    share a pass would have it repeated.
+
+    Args:
+        calls: those of :func:`trace`.
+        k: position of a call in them.
+
+    Returns:
+        positions in ascending order, also of calls inside others of them.
+    """
+    left, depends = calls[k].left, 2 << k
+    return [
+        j
+        for j, done in enumerate(calls)
+        if done.entered > left and done.origins & FROM_INPUT and not done.origins & depends
+    ]
+
+
+@contextmanager
+def submodules_run() -> Iterator[None]:
+    """Keep attention layers from taking their fused path, which runs no submodule that could be hooked."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
