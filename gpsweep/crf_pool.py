@@ -9,14 +9,14 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import repeat
-from multiprocessing import get_context, parent_process
-from threading import Thread
+from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpsweep.crf import Crf, labelled
 from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import INTERRUPT, end_with
 
 Image = NDArray[np.uint8]
 Softmax = NDArray[np.float32]
@@ -39,7 +39,7 @@ def processes(workers: int | None, tried: list[Crf]) -> Iterator[Labelled]:
     if workers == 1:
         yield lambda image, softmax: map(labelled, repeat(image), repeat(softmax), tried)
         return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_depend)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_depend, initargs=(os.getpid(),))
     try:
         yield lambda image, softmax: pool.map(labelled, repeat(image), repeat(softmax), tried)
     except BrokenProcessPool as error:
@@ -55,14 +55,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _depend() -> None:
+def _depend(first: int) -> None:
     """Let the first process alone answer Ctrl-C, and end with it, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_the_first, daemon=True).start()
-
-
-def _end_with_the_first() -> None:
-    first = parent_process()
-    assert first is not None
-    first.join()
-    os._exit(1)
+    signal.signal(INTERRUPT, signal.SIG_IGN)
+    end_with(first)

@@ -97,7 +97,7 @@ def leave_signals(worker: int) -> None:
         signal.signal(signum, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # elsewhere nobody tells who has sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, [TERMINATE])
-        threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+        threading.Thread(target=_end_when_told_by, args=[os.getppid()], daemon=True).start()
     sys.excepthook = partial(_unless_left, sys.excepthook)
 
 
@@ -107,7 +107,7 @@ def _unless_left(hook: Callable[..., object], kind: type[BaseException], *rest: 
         hook(kind, *rest)
 
 
-def _end_with(parent: int) -> None:
+def _end_when_told_by(parent: int) -> None:
     """End this process at a SIGTERM of its parent's, which is how a ``DataLoader`` ends it at the latest."""
     while signal.sigwaitinfo([TERMINATE]).si_pid != parent:
         pass
