@@ -31,15 +31,13 @@ class Effort:
 
     Args:
         eps: of a curve, 0 among them.
-        repeats: of a curve.
-        grid_repeats: of four labels on four layers.
+        repeats: of each measurement.
         sampled: at how many ε the naive loop is measured; all its points cost the same, so that the others
             are extrapolated.
     """
 
     eps: tuple[float, ...] = tuple(decimal_range(-1, 1.05, 0.05))
     repeats: int = 3
-    grid_repeats: int = 1
     sampled: int = 4
 
 
@@ -143,7 +141,7 @@ def one_curve(bench: Bench, points: Grid) -> Iterator[Row]:
 def many_curves(bench: Bench, points: Grid, what: str) -> Row:
     """Compare labels × layers × ε with the naive loop (c); ``what`` says which layers they are."""
     loops = {"grid": bench.fused(points), "naive": bench.naively(points)}
-    times = side_by_side(loops, bench.effort.grid_repeats)
+    times = side_by_side(loops, bench.effort.repeats)
     sampled = min(bench.effort.sampled, len(points.eps) - 1)
     times["naive"] = [time * len(points.eps) / sampled for time in times["naive"]]
     details = medians(times) | {
