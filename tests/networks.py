@@ -138,6 +138,54 @@ class SideEffects(nn.Module):
         return self.head(self.middle(first) + first)
 
 
+class Reversing(nn.Module):
+    """A list, one of whose tensors follows from the other, and a decoder that changes it."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = conv(3, 4), conv(4, 4)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            found = self.first(x).tanh()
+            return [found, self.second(found).tanh()]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.block, self.head = self.Encoder(), nn.Conv2d(4, 4, 1), nn.Conv2d(4, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.encoder(x)
+        parts.reverse()
+        return self.head(self.block(parts.pop()) * parts.pop())
+
+
+class EachAlone(nn.Module):
+    """A layer that runs once for each sample, and one that runs on as many prototypes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.prototypes = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("words", torch.randn(3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = torch.cat([self.layer(one[None]) for one in x])
+        return found @ self.prototypes(self.words).T
+
+
+class SequenceFirst(nn.Module):
+    """A network whose inner layer puts positions before the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix, self.head = nn.Conv2d(3, 6, 1), nn.Linear(6, 6), nn.Conv2d(6, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        positions: Tensor = self.mix(h.flatten(2).permute(2, 0, 1))
+        return self.head(positions.permute(1, 2, 0).reshape(h.shape))
+
+
 # name → (network, layers that can be perturbed)
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "skips": (Skips, ["input", "encoder.stem", "encoder", "encoder.down.1", "encoder.down.3", "merge"]),
@@ -170,6 +218,18 @@ def batch(
     x = torch.randint(0, 256, (samples, 3, *size), generator=generator).float()
     shape = (samples,) if name == "classifier" else (samples, *size)
     return x, torch.randint(-1, CLASSES, shape, generator=generator)
+
+
+def output_of(name: str) -> int | None:
+    """Return what ``output`` must say for a network."""
+    return 0 if name == "tuples" else None
+
+
+def entering(module: nn.Module) -> list[Tensor]:
+    """Collect a copy of what enters a module in every pass to come."""
+    seen: list[Tensor] = []
+    module.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    return seen
 
 
 def logits_of(output: Any) -> Tensor:

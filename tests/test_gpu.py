@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from commands import NET, SET, Terminal, pictures
-from networks import CLASSES, NETWORKS, batch, build
+from networks import CLASSES, NETWORKS, batch, build, entering
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -119,8 +119,7 @@ def test_too_many_points_for_the_gpu_are_halved_and_a_batch_is_refused() -> None
 def test_the_points_in_fewer_bits_are_those_of_autocast(precision: Any) -> None:
     net = build("skips").cuda()
     x = batch("skips")[0].cuda().contiguous(memory_format=torch.channels_last)
-    moved: list[torch.Tensor] = []
-    net.register_forward_pre_hook(lambda module, args: moved.append(args[0].detach().clone()))
+    moved = entering(net)
     found = dict(curve(net, x, eps=[-1, 0, 1], precision=precision))
     exact = dict(curve(net, x, eps=[-1, 0, 1]))
     lower = {"bf16": torch.bfloat16, "16": torch.float16}[precision]

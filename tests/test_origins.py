@@ -82,9 +82,8 @@ def test_of_branches_beside_a_layer_nothing_runs_again(
     expected = {f"parts.{k}" for k in range(len(wires)) if k + 1 not in depending}
     assert {call.path for call in unmoved} == expected
 
-    target = torch.zeros(2, 4, 5, dtype=torch.long)
     for point, logits in curve(net, x, [-0.5, 0, 0.5], "uniform", layer=f"parts.{place}"):
-        assert logits.equal(naive(net, x, point, target))
+        assert logits.equal(naive(net, x, point))
 
 
 class Beside(nn.Module):
@@ -155,10 +154,10 @@ def test_unless_it_is_followed_all_counts() -> None:
 
 def test_the_values_of_another_batch_may_choose_another_branch() -> None:
     net = Beside(lambda x, h: x if x.mean() > 0 else h[:, :3]).eval()
-    x, memo, target = torch.rand(2, 3, 4, 5), Memo(), torch.zeros(2, 4, 5).long()
+    x, memo = torch.rand(2, 3, 4, 5), Memo()
     for batch in (x, -x):
         for point, logits in curve(net, batch, [0.5, 1], "uniform", layer="layer", memo=memo):
-            assert logits.equal(naive(net, batch, point, target))
+            assert logits.equal(naive(net, batch, point))
 
 
 def test_what_follows_is_freed_as_in_any_pass() -> None:
@@ -309,7 +308,7 @@ def test_habits_beside_a_layer_cost_no_full_passes(make: type[nn.Module], unmove
     for (point, logits), (_, beside) in zip(
         curve(net, x, [0.25, 0.5, 1], layer="layer", memo=memo), several, strict=True
     ):
-        assert logits.equal(naive(net, x, point, torch.zeros(2, 4, 5).long()))
+        assert logits.equal(naive(net, x, point))
         torch.testing.assert_close(logits, beside)
     assert memo.trusted == {"layer": True}
     assert {call.path for call in memo.replays["layer"].unmoved} == unmoved

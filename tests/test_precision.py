@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import MissingConfigException
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import CLASSES, batch, build
+from networks import CLASSES, batch, build, entering
 from torch import Tensor, nn
 
 from benchmarks import curves, gpu, networks
@@ -64,8 +64,7 @@ def test_the_base_is_computed_as_the_points_are() -> None:
 def test_fewer_bits_of_the_forward_pass_leave_the_direction_alone() -> None:
     net = build("skips")
     x, _ = batch("skips")
-    moved: list[Tensor] = []
-    net.register_forward_pre_hook(lambda module, args: moved.append(args[0].detach().clone()))
+    moved = entering(net)
     for precision in ("32", "bf16"):
         list(curve(net, x, eps=[0.3], precision=precision, label=["argmax", "uniform"], step=["sign", "rms"]))
     exact, lower = moved[1:5], moved[-4:]
