@@ -21,7 +21,7 @@ from scipy.io import savemat
 from torch import nn
 
 from gpsweep.data import context59
-from gpsweep.models.fcn import fcn8s
+from gpsweep.models.fcn import FCN8s
 
 CUT = 0.6  # of a file is left
 
@@ -128,7 +128,7 @@ def test_data(terminal: Terminal, write: Callable[[Path], list[str]], says: str)
 
 def thin(classes: int = 5) -> nn.Module:
     torch.manual_seed(0)
-    return fcn8s(classes=classes, width=1)
+    return FCN8s(classes=classes, width=1)
 
 
 def caffe(net: nn.Module) -> bytes:

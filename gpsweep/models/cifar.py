@@ -20,6 +20,9 @@ class CifarNet(nn.Sequential):
     the wide images of the first layers are what takes time. ``features``, the 128 activations before the last
     layer, are what neighbours are found by.
 
+    Args:
+        classes: output channels, 10 for CIFAR-10.
+
     Shapes:
         ``(N, 3, 32, 32)``, normalised, → logits ``(N, classes)``.
     """
@@ -50,12 +53,3 @@ class CifarNet(nn.Sequential):
         for layer in self:
             x = layer(x)
         return x
-
-
-def cifar(*, classes: int) -> CifarNet:
-    """Build the 64-64-128-128-128-128-10 network, weights drawn at random.
-
-    Args:
-        classes: output channels, 10 for CIFAR-10.
-    """
-    return CifarNet(classes=classes)

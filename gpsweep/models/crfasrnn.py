@@ -132,7 +132,7 @@ def crfasrnn(
 
     Args:
         classes: output channels, 21 in the network published for VOC.
-        width: channels of the first stage, as in :func:`gpsweep.models.fcn.fcn8s`.
+        width: channels of the first stage, as in :class:`gpsweep.models.vgg.VGG16`.
         canvas: smallest height and width that images are padded to.
         iterations: 5 in the authors' training, 10 in their released network; 0 leaves the scores as they are.
         alpha, beta, gamma: standard deviations, as in :class:`MeanField`.

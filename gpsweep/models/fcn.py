@@ -17,8 +17,8 @@ class FCN(VGG16):
     """What FCN-32s and FCN-8s share: VGG-16 with fully connected layers made convolutions, and a score.
 
     Args:
-        classes: output channels.
-        width: as in :class:`VGG16`.
+        classes: output channels, 21 in the networks published for VOC.
+        width: as in :class:`gpsweep.models.vgg.VGG16`.
     """
 
     # Names of the layers in older Caffe files, by module.
@@ -34,7 +34,11 @@ class FCN(VGG16):
 
 
 class FCN32s(FCN):
-    """Scores at stride 32, upsampled at once.
+    """FCN-32s: scores at stride 32, upsampled at once.
+
+    Args:
+        classes: as in :class:`FCN`.
+        width: as there.
 
     Shapes:
         ``(N, 3, H, W)``, BGR less its mean, → logits ``(N, classes, H, W)``.
@@ -51,11 +55,11 @@ class FCN32s(FCN):
 
 
 class FCN8s(FCN):
-    """Scores at stride 32, refined by those of ``pool4`` and ``pool3``.
+    """FCN-8s: scores at stride 32, refined by those of ``pool4`` and ``pool3``.
 
     Args:
-        classes: output channels.
-        width: as in :class:`VGG16`.
+        classes: as in :class:`FCN`.
+        width: as there.
         at_once: whether the skips are scaled, as in the network that was trained all at once.
         bias: whether ``upscore2`` has one, as in CRF-as-RNN's.
 
@@ -91,27 +95,6 @@ class FCN8s(FCN):
         fused = self.upscore_pool4(coarse + _cropped(middle, 5, coarse))
         fine = self.score_pool3(pool3 * self.scales[3])
         return _cropped(self.upscore8(fused + _cropped(fine, 9, fused)), 31, x)
-
-
-def fcn32s(*, classes: int, width: int = 64) -> FCN32s:
-    """Build FCN-32s, weights drawn at random.
-
-    Args:
-        classes: output channels, 21 in the networks published for VOC.
-        width: channels of the first stage; fewer than 64 make a thin network of the same geometry.
-    """
-    return FCN32s(classes=classes, width=width)
-
-
-def fcn8s(*, classes: int, width: int = 64, at_once: bool = False) -> FCN8s:
-    """Build FCN-8s, weights drawn at random.
-
-    Args:
-        classes: output channels, 21 in the networks published for VOC.
-        width: as in :func:`fcn32s`.
-        at_once: the variant trained all at once, which scales pool3 by 1e-4 and pool4 by 1e-2.
-    """
-    return FCN8s(classes=classes, width=width, at_once=at_once)
 
 
 def upsampling(channels: int, factor: int, *, bias: bool = False) -> nn.ConvTranspose2d:

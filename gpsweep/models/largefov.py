@@ -15,8 +15,8 @@ class LargeFOV(VGG16):
     """VGG-16 whose last two pools keep the resolution, and whose ``fc6`` is 3×3 with holes of 12.
 
     Args:
-        classes: output channels.
-        width: as in :class:`VGG16`.
+        classes: output channels, 21 in the networks published for VOC.
+        width: as in :class:`gpsweep.models.vgg.VGG16`.
         canvas: images are padded at right and bottom to this height and width at least, as in the published
             evaluation.
 
@@ -24,7 +24,7 @@ class LargeFOV(VGG16):
         ``(N, 3, H, W)``, BGR less its mean, → logits ``(N, classes, H, W)``.
     """
 
-    def __init__(self, *, classes: int, width: int, canvas: int) -> None:
+    def __init__(self, *, classes: int, width: int = 64, canvas: int = 513) -> None:
         pools = [nn.MaxPool2d(3, stride, 1) for stride in (2, 2, 2, 1, 1)]
         super().__init__(width=width, padding=1, pools=pools, dilation=2)
         self.canvas = canvas
@@ -46,14 +46,3 @@ class LargeFOV(VGG16):
         """Return one pixel more than a multiple of the stride: so scores lie on the picture's corners."""
         size = max(size, self.canvas)
         return size + (1 - size) % STRIDE
-
-
-def largefov(*, classes: int, width: int = 64, canvas: int = 513) -> LargeFOV:
-    """Build DeepLab-LargeFOV, weights drawn at random.
-
-    Args:
-        classes: output channels, 21 in the networks published for VOC.
-        width: channels of the first stage; fewer than 64 make a thin network of the same geometry.
-        canvas: smallest height and width that images are padded to.
-    """
-    return LargeFOV(classes=classes, width=width, canvas=canvas)

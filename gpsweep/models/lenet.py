@@ -16,6 +16,9 @@ class LeNet(nn.Sequential):
 
     ``features``, the 500 activations before the last layer, are what neighbours are found by.
 
+    Args:
+        classes: output channels, 10 for digits.
+
     Shapes:
         ``(N, 1, 28, 28)``, normalised, → logits ``(N, classes)``.
     """
@@ -43,12 +46,3 @@ class LeNet(nn.Sequential):
         for layer in self:
             x = layer(x)
         return x
-
-
-def lenet(*, classes: int) -> LeNet:
-    """Build the 20-50-500-10 network, weights drawn at random.
-
-    Args:
-        classes: output channels, 10 for digits.
-    """
-    return LeNet(classes=classes)

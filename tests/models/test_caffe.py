@@ -18,8 +18,8 @@ from gpsweep.models import caffe
 from gpsweep.models.checkpoint import load, restore
 from gpsweep.models.crfasrnn import crfasrnn
 from gpsweep.models.deeplab import deeplab_v2_resnet101
-from gpsweep.models.fcn import fcn8s, fcn32s
-from gpsweep.models.largefov import largefov
+from gpsweep.models.fcn import FCN8s, FCN32s
+from gpsweep.models.largefov import LargeFOV
 
 Layers = dict[str, list[Tensor]]
 CLASSES = 3
@@ -56,7 +56,7 @@ def assert_equal(state: dict[str, Tensor], expected: nn.Module) -> None:
 
 
 def assert_refused(tmp_path: Path, content: bytes, says: str, net: nn.Module | None = None) -> None:
-    net = net or fcn32s(classes=CLASSES, width=1)
+    net = net or FCN32s(classes=CLASSES, width=1)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     with pytest.raises(GpsweepError, match=says) as caught:
         restored(tmp_path, content, net)
@@ -66,9 +66,9 @@ def assert_refused(tmp_path: Path, content: bytes, says: str, net: nn.Module | N
 
 
 BUILDERS: dict[str, Callable[[], nn.Module]] = {
-    "fcn32s": lambda: fcn32s(classes=CLASSES, width=1),
-    "fcn8s": lambda: fcn8s(classes=CLASSES, width=1),
-    "largefov": lambda: largefov(classes=CLASSES, width=1),
+    "fcn32s": lambda: FCN32s(classes=CLASSES, width=1),
+    "fcn8s": lambda: FCN8s(classes=CLASSES, width=1),
+    "largefov": lambda: LargeFOV(classes=CLASSES, width=1),
 }
 
 
@@ -83,9 +83,9 @@ def test_networks_whose_modules_are_named_as_layers(tmp_path: Path, name: str, o
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("double", [True, False])
 def test_numbers_packed_or_not_single_or_double(tmp_path: Path, packed: bool, double: bool) -> None:
-    net = drawn(fcn32s(classes=CLASSES, width=1))
+    net = drawn(FCN32s(classes=CLASSES, width=1))
     content = caffemodel(as_caffe(net), packed=packed, double=double)
-    assert_equal(restored(tmp_path, content, fcn32s(classes=CLASSES, width=1)), net)
+    assert_equal(restored(tmp_path, content, FCN32s(classes=CLASSES, width=1)), net)
 
 
 OLDER = {
@@ -99,9 +99,9 @@ OLDER = {
 
 
 def test_older_names_of_fcn(tmp_path: Path) -> None:
-    net = drawn(fcn8s(classes=CLASSES, width=1))
+    net = drawn(FCN8s(classes=CLASSES, width=1))
     content = caffemodel(as_caffe(net, OLDER), old=True)
-    assert_equal(restored(tmp_path, content, fcn8s(classes=CLASSES, width=1)), net)
+    assert_equal(restored(tmp_path, content, FCN8s(classes=CLASSES, width=1)), net)
 
 
 def test_crfasrnn_subtracts_its_pairwise_terms_in_caffe(tmp_path: Path) -> None:
@@ -116,15 +116,15 @@ def test_crfasrnn_subtracts_its_pairwise_terms_in_caffe(tmp_path: Path) -> None:
 
 
 def test_constants_of_the_network_trained_at_once(tmp_path: Path) -> None:
-    net = drawn(fcn8s(classes=CLASSES, width=1, at_once=True))
+    net = drawn(FCN8s(classes=CLASSES, width=1, at_once=True))
     scales = {"scale_pool3": [torch.full((4,), 1e-4)], "scale_pool4": [torch.full((8,), 1e-2)]}
     content = caffemodel(as_caffe(net) | scales)
-    assert_equal(restored(tmp_path, content, fcn8s(classes=CLASSES, width=1, at_once=True)), net)
+    assert_equal(restored(tmp_path, content, FCN8s(classes=CLASSES, width=1, at_once=True)), net)
     assert_refused(
         tmp_path,
         content,
         r"2 unused \(scale_pool3\[0\], scale_pool4\[0\]\)",
-        fcn8s(classes=CLASSES, width=1),
+        FCN8s(classes=CLASSES, width=1),
     )
 
 
@@ -224,26 +224,26 @@ def test_another_network(tmp_path: Path) -> None:
 
 
 def test_a_bias_too_many(tmp_path: Path) -> None:
-    layers = as_caffe(fcn32s(classes=CLASSES, width=1))
+    layers = as_caffe(FCN32s(classes=CLASSES, width=1))
     layers["upscore"].append(torch.zeros(CLASSES))
     assert_refused(tmp_path, caffemodel(layers), r"network: 1 unused \(upscore\[1\]\)")
 
 
 def test_another_number_of_classes(tmp_path: Path) -> None:
-    content = caffemodel(as_caffe(fcn8s(classes=7, width=1)))
+    content = caffemodel(as_caffe(FCN8s(classes=7, width=1)))
     says = r"score_fr\.weight: expected \(3, 64, 1, 1\), came \(7, 64, 1, 1\).* model\.classes=7$"
-    assert_refused(tmp_path, content, says, fcn8s(classes=CLASSES, width=1))
+    assert_refused(tmp_path, content, says, FCN8s(classes=CLASSES, width=1))
 
 
 def test_other_shapes(tmp_path: Path) -> None:
-    layers = as_caffe(fcn32s(classes=CLASSES, width=1))
+    layers = as_caffe(FCN32s(classes=CLASSES, width=1))
     layers["conv1_2"][0] = torch.ones(1, 1, 5, 5)
     says = r"1 of its shapes .*conv1_2\.weight: expected \(1, 1, 3, 3\), came \(1, 1, 5, 5\)"
     assert_refused(tmp_path, caffemodel(layers), says)
 
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:
-    layers = as_caffe(fcn32s(classes=CLASSES, width=1))
+    layers = as_caffe(FCN32s(classes=CLASSES, width=1))
     layers["fc6"][1] = torch.full((64,), torch.nan)
     assert_refused(tmp_path, caffemodel(layers), r"NaN: fc6\.bias")
 
@@ -288,7 +288,7 @@ def test_foreign_and_damaged_files(tmp_path: Path, content: bytes, says: str) ->
 
 @cache
 def whole(old: bool) -> bytes:
-    return caffemodel(as_caffe(fcn32s(classes=CLASSES, width=1)), old=old)
+    return caffemodel(as_caffe(FCN32s(classes=CLASSES, width=1)), old=old)
 
 
 @pytest.mark.parametrize("old", [False, True])

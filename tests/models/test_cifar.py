@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from gpsweep.errors import GpsweepError
-from gpsweep.models.cifar import cifar
+from gpsweep.models.cifar import CifarNet
 
 
 def test_it_is_64_64_128_128_128_128_10() -> None:
-    net = cifar(classes=10)
+    net = CifarNet(classes=10)
     layers = [m for m in net if isinstance(m, nn.Conv2d | nn.Linear)]
     assert [m.weight.shape[0] for m in layers] == [64, 64, 128, 128, 128, 128, 10]
     assert [isinstance(m, nn.Conv2d) for m in layers] == [True] * 5 + [False] * 2
@@ -20,7 +20,7 @@ def test_it_is_64_64_128_128_128_128_10() -> None:
 
 
 def test_features_are_128_activations() -> None:
-    net = cifar(classes=10)
+    net = CifarNet(classes=10)
     kept = []
     net.features.register_forward_hook(lambda module, args, output: kept.append(output))
     net(torch.rand(2, 3, 32, 32))
@@ -30,4 +30,4 @@ def test_features_are_128_activations() -> None:
 
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(GpsweepError, match=r"data.size: expected colour images of 32×32.*came 28×28"):
-        cifar(classes=10)(torch.rand(1, 3, 28, 28))
+        CifarNet(classes=10)(torch.rand(1, 3, 28, 28))

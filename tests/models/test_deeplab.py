@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpsweep.models.deeplab import deeplab_v2_resnet101
-from gpsweep.models.largefov import LargeFOV, largefov
+from gpsweep.models.largefov import LargeFOV
 
 
 def test_published_layout_of_largefov() -> None:
     """20.5 million parameters, says Table 1 of the DeepLab-LargeFOV paper."""
     with torch.device("meta"):
-        net = largefov(classes=21)
+        net = LargeFOV(classes=21)
     shapes = {name: tuple(weight.shape) for name, weight in net.state_dict().items()}
     assert len(shapes) == 32
     assert shapes["fc6.weight"] == (1024, 512, 3, 3)
@@ -44,13 +44,13 @@ def test_published_layout_of_deeplab_v2() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 9), (33, 50)])
 def test_logits_of_largefov_have_the_size_of_the_image(size: tuple[int, int]) -> None:
-    assert largefov(classes=3, width=1, canvas=1)(torch.randn(1, 3, *size)).shape == (1, 3, *size)
+    assert LargeFOV(classes=3, width=1, canvas=1)(torch.randn(1, 3, *size)).shape == (1, 3, *size)
 
 
 def test_scores_of_largefov_lie_on_the_corners_of_the_canvas() -> None:
     """For 17×25 pixels, one more than a multiple of 8, scores lie at each eighth pixel, as in Caffe."""
     torch.manual_seed(0)
-    net = largefov(classes=3, width=1, canvas=1).eval()
+    net = LargeFOV(classes=3, width=1, canvas=1).eval()
     x = 20 * torch.randn(1, 3, 17, 25)
     scores = net.fc8_voc12(net.fully(net.pool5a(net.pooled(x)[-1])))
     assert scores.shape == (1, 3, 3, 4)
@@ -60,7 +60,7 @@ def test_scores_of_largefov_lie_on_the_corners_of_the_canvas() -> None:
 def test_the_canvas_of_largefov() -> None:
     torch.manual_seed(0)
     x = 20 * torch.randn(1, 3, 17, 17)
-    net, wide = (largefov(classes=2, width=1, canvas=canvas).eval() for canvas in (1, 33))
+    net, wide = (LargeFOV(classes=2, width=1, canvas=canvas).eval() for canvas in (1, 33))
     wide.load_state_dict(net.state_dict())
     assert torch.equal(wide(x), net(F.pad(x, (0, 16, 0, 16)))[..., :17, :17])
 
@@ -83,7 +83,7 @@ def reach(net: LargeFOV, until: str) -> int:
 
 def test_field_of_view() -> None:
     """The paper's 224 pixels are the 24 · 8 that fc6 adds, and 32 for one place of VGG-16's pool5."""
-    before, after = (reach(largefov(classes=1, width=1), layer) for layer in ("pool5a", "fc6"))
+    before, after = (reach(LargeFOV(classes=1, width=1), layer) for layer in ("pool5a", "fc6"))
     assert (before, after) == (243, 435)
     assert after - before + 32 == 224
 

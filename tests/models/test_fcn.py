@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpsweep.models.crfasrnn import crfasrnn
-from gpsweep.models.fcn import FCN, FCN32s, fcn8s, fcn32s, upsampling
+from gpsweep.models.fcn import FCN, FCN8s, FCN32s, upsampling
 from gpsweep.models.pixels import PixelNet
 
 # Entries that tell the published state dicts apart: torchfcn's, and crfasrnn_pytorch's.
@@ -34,8 +34,8 @@ CRF = {
 @pytest.mark.parametrize(
     ("build", "entries", "some", "parameters"),
     [
-        (fcn32s, 33, VGG | SCORES | {"upscore.weight": (21, 21, 64, 64)}, 136_152_917),
-        (fcn8s, 39, VGG | SCORES | SKIPS, 134_489_759),
+        (FCN32s, 33, VGG | SCORES | {"upscore.weight": (21, 21, 64, 64)}, 136_152_917),
+        (FCN8s, 39, VGG | SCORES | SKIPS, 134_489_759),
         (crfasrnn, 43, VGG | SCORES | SKIPS | CRF, 134_491_103),
     ],
 )
@@ -95,9 +95,9 @@ def lively(net: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     ("net", "factors"),
     [
-        (fcn32s(classes=3, width=1), (1, 1)),
-        (fcn8s(classes=3, width=1), (1, 1)),
-        (fcn8s(classes=3, width=1, at_once=True), (1e-4, 1e-2)),
+        (FCN32s(classes=3, width=1), (1, 1)),
+        (FCN8s(classes=3, width=1), (1, 1)),
+        (FCN8s(classes=3, width=1, at_once=True), (1e-4, 1e-2)),
     ],
     ids=["32s", "8s", "8s-at-once"],
 )
@@ -113,7 +113,7 @@ def test_geometry_is_that_of_the_original(
 
 def test_at_once_scales_the_skips() -> None:
     torch.manual_seed(0)
-    plain, scaled = fcn8s(classes=3, width=1), fcn8s(classes=3, width=1, at_once=True)
+    plain, scaled = FCN8s(classes=3, width=1), FCN8s(classes=3, width=1, at_once=True)
     lively(plain)
     state = dict(plain.state_dict())
     state["score_pool3.weight"] = state["score_pool3.weight"] * 1e4
@@ -140,7 +140,7 @@ def extent(net: FCN) -> tuple[int, int]:
 
 def test_receptive_field() -> None:
     """404 pixels, says Table 1 of the FCN paper for FCN-VGG16."""
-    assert extent(fcn32s(classes=1, width=1)) == (404, 404)
+    assert extent(FCN32s(classes=1, width=1)) == (404, 404)
 
 
 def test_upsampling_interpolates() -> None:

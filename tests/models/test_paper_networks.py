@@ -14,16 +14,16 @@ from torch import nn
 
 from gpsweep.models.crfasrnn import crfasrnn
 from gpsweep.models.deeplab import deeplab_v2_resnet101
-from gpsweep.models.fcn import fcn8s, fcn32s
-from gpsweep.models.largefov import largefov
+from gpsweep.models.fcn import FCN8s, FCN32s
+from gpsweep.models.largefov import LargeFOV
 
 CLASSES = 5
 THIN = {"width": 1}
 NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, object], str]] = {
-    "fcn32s": (fcn32s, THIN, "input,pool4,score"),
-    "fcn8s": (fcn8s, THIN, "input,pool2,fc6"),
+    "fcn32s": (FCN32s, THIN, "input,pool4,score"),
+    "fcn8s": (FCN8s, THIN, "input,pool2,fc6"),
     "crfasrnn": (crfasrnn, {"canvas": 24, "iterations": 2, **THIN}, "input,pool3,score"),
-    "deeplab_largefov": (largefov, {"canvas": 17, **THIN}, "input,pool5,fc7"),
+    "deeplab_largefov": (LargeFOV, {"canvas": 17, **THIN}, "input,pool5,fc7"),
     "deeplab_v2_resnet101": (deeplab_v2_resnet101, {"width": 4, "blocks": [1, 1, 1, 1]}, "input,pool1@1"),
 }
 
@@ -62,7 +62,7 @@ def test_the_command_with_a_state_dict(terminal: Terminal, name: str) -> None:
 
 def test_the_command_with_a_caffe_file(terminal: Terminal) -> None:
     torch.manual_seed(0)
-    net = fcn8s(classes=CLASSES, width=1)
+    net = FCN8s(classes=CLASSES, width=1)
     layers = {name: list(module.state_dict().values()) for name, module in net.named_children()}
     path = terminal.folder / "net.caffemodel"
     path.write_bytes(caffemodel({name: own for name, own in layers.items() if own}, old=True))
@@ -92,7 +92,7 @@ def test_weights_that_are_not_there_are_one_message(terminal: Terminal) -> None:
 def test_full_size(terminal: Terminal) -> None:
     """134 million weights, as published, written and read once."""
     with torch.device("meta"):
-        net = fcn8s(classes=21)
+        net = FCN8s(classes=21)
     generator = torch.Generator().manual_seed(0)
     state = {
         name: 0.01 * torch.randn(tensor.shape, generator=generator)

@@ -14,7 +14,7 @@ from gpsweep.data.batch import Batch, collate
 from gpsweep.data.scenes import scenes
 from gpsweep.errors import GpsweepError
 from gpsweep.models.build import build, sha256
-from gpsweep.models.lenet import lenet
+from gpsweep.models.lenet import LeNet
 from gpsweep.models.small import SmallFCN, small
 from gpsweep.tally import Tally
 
@@ -65,7 +65,7 @@ def test_impossible_networks_name_the_key(arguments: dict[str, Any], key: str) -
 
 
 def test_lenet_is_20_50_500_10() -> None:
-    net = lenet(classes=10)
+    net = LeNet(classes=10)
     shapes = {name: tuple(weight.shape) for name, weight in net.named_parameters() if "weight" in name}
     assert list(shapes.values()) == [(20, 1, 5, 5), (50, 20, 5, 5), (500, 800), (10, 500)]
     assert net(torch.rand(3, 1, 28, 28)).shape == (3, 10)
