@@ -163,7 +163,7 @@ def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bo
         for path, seen in each.debris.items():
             if path.suffix == DAMAGED or now - seen.st_mtime > ABANDONED:
                 going.append((path, "", seen.st_size))
-    freed, kept = 0, []
+    freed, kept = 0, list[str]()
     for path, about, size in going:
         print(f"{path}{about}")
         try:
@@ -171,7 +171,7 @@ def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bo
                 remove(path)
             freed += size
         except OSError as error:
-            kept.append(error)
+            kept.append(f"{path}: {error}")  # of a file in a folder the error may tell the name alone
     print(f"{'would free' if dry else 'freed'} {size_text(freed)}")
     if kept:
         raise GpsweepError(f"{len(kept)} of {len(going)} could not be removed; the first: {kept[0]}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
@@ -284,18 +283,23 @@ def test_what_cannot_be_removed_is_named_and_keeps_nothing_else(
     root = filled(store).folder.parent
     other = Store(root, IDENTITY | {"batch_size": 5})
     other.describe({"model": "fcn", "dataset": "photos"})
-    remove = shutil.rmtree
+    theirs = {path.name for path in store.folder.glob("*.counts")}
+    unlink = os.unlink
 
-    def refuse(path: Path) -> None:
-        if path == store.folder:
-            raise PermissionError(13, "Permission denied", str(path))
-        remove(path)
+    def refuse(path: str, **how: int) -> None:
+        if Path(path).name in theirs:
+            raise PermissionError(13, "Permission denied", path)  # of a file the name alone, as it is asked
+        unlink(path, **how)
 
-    monkeypatch.setattr(shutil, "rmtree", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)
     assert main(["gc", str(root), "--key", store.key, "--key", other.key]) == 1
     out, err = capsys.readouterr()
     assert out.splitlines()[-1].startswith("freed ")
-    assert f"1 of 2 could not be removed; the first: [Errno 13] Permission denied: '{store.folder}'" in err
+    says = re.escape(
+        f"1 of 2 could not be removed; the first: {store.folder}: [Errno 13] Permission denied: "
+    )
+    named = re.search(rf"{says}'(?:.*/)?(.+)'", err)
+    assert named and named[1] in theirs
     assert store.folder.exists()
     assert not other.folder.exists()
 
