@@ -102,7 +102,9 @@ def test_full_size(terminal: Terminal) -> None:
     del state
     path = terminal.folder / "fcn8s_from_caffe.pth"
     assert path.stat().st_size > 500e6
-    lines = sweep(terminal, "fcn8s", path, "model.classes=21", "data.limit=1", "layer=input")
+    lines = sweep(
+        terminal, "fcn8s", path, "model.classes=21", "data.classes=21", "data.limit=1", "layer=input"
+    )
     assert len(lines) > 2
 
 
