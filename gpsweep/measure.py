@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from gpsweep.data.base import Source
 from gpsweep.data.batch import Batch, batch_of, on_device
 from gpsweep.engine import formatted
 from gpsweep.memo import Memo
-from gpsweep.points import Point
+from gpsweep.points import GUIDES, Point
 from gpsweep.precision import computing, widened
 from gpsweep.refine import Refinement
 
@@ -114,87 +114,82 @@ def measure(
     options, memo, images = options or {}, memo or Memo(), len(batch["ids"])
     device, end = batch["image"].device, clock() + budget
 
-    def once(work: Callable[[], object]) -> float:
-        return _seconds(work, device, clock)
+    def seconds(work: Callable[[], object]) -> float:
+        start = clock()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return clock() - start
 
     found: list[cost.Cost] = []
-    bare = partial(predict, net, batch, "none", options)
-    forward = once(bare)
+    bare = partial(seconds, partial(_unperturbed, net, batch, "none", options))
+    forward = bare()
     if clock() + forward < end:
-        forward = min(forward, once(bare))  # the first one warms up
+        forward = min(forward, bare())  # the first one warms up
     wanted = {key: point for key, point in cost.settings(points).items() if key not in known}
-    for left, (setting, point) in zip(range(len(wanted), 0, -1), wanted.items(), strict=True):
+    for number, (setting, point) in enumerate(wanted.items()):
         # In less than clean pass, backward and prediction no point can be had; the bare pass is beside it.
-        fewest = 1 + 2 * setting.iterations
-        if clock() + FEWEST * forward * (fewest + 1) > end:
+        steps = 1 + 2 * setting.iterations
+        if clock() + FEWEST * forward * (steps + 1) > end:
             continue
-        work: Callable[[], object] = partial(predict, net, batch, setting.refine, options)
-        if setting.iterations:
-            work = partial(count, net, batch, [point], classes=classes, options=options, memo=memo)
-        guide = options.get("guides", {}).get(setting.label_kind)
-        if guide is not None:
-            work = partial(_guided, guide, work)
+        work = partial(_alone, net, batch, point, classes=classes, options=options, memo=memo)
+        if setting.label_kind in GUIDES:
             work()  # what is to be known of training images
-        share = clock() + (end - clock()) / left
-        turns = _turns(partial(once, work), partial(once, bare), clock, beside=fewest, share=share, end=end)
-        if len(turns) >= FEWEST:
-            own, beside = (min(times) / images for times in zip(*turns, strict=True))
-            found.append(cost.Cost(setting, own, beside, device_name))
+        own, beside = list[float](), list[float]()
+        start, room = clock(), end - clock()
+        while not own or _again(own, clock() - start, room=room, share=room / (len(wanted) - number)):
+            own.append(seconds(work))
+            beside.append(_even(bare, steps))
+        if len(own) >= FEWEST:
+            found.append(cost.Cost(setting, min(own) / images, min(beside) / images, device_name))
     return found
 
 
-def _turns(
-    point: Callable[[], float],
-    bare: Callable[[], float],
-    clock: Callable[[], float],
-    *,
-    beside: int,
-    share: float,
-    end: float,
-) -> list[tuple[float, float]]:
-    """Time a point and the bare pass in turns, the first of which warms up.
-
-    Where others hold up one of a point's many steps, they would leave a short pass by itself alone: several
-    are timed together.
+def _again(own: Sequence[float], spent: float, *, room: float, share: float) -> bool:
+    """Say whether a point is timed in one turn more.
 
     Args:
-        point: returns how long it takes.
-        bare: the same of the bare pass.
-        beside: how many short bare passes a turn has.
-        clock: seconds.
-        share: until when turns may go on.
-        end: until when the fewest may.
-
-    Returns:
-        the seconds of a point and of a bare pass, turn by turn.
+        own: how long it took, turn by turn; at least one.
+        spent: seconds of these turns, the bare passes among them.
+        room: seconds that there are for all points, as many as the fewest turns may take.
+        share: those of them that are this point's.
     """
-    start, turns = clock(), list[tuple[float, float]]()
-    while len(turns) < MOST:
-        own, passes = point(), [bare()]
-        while len(passes) < beside and sum(passes) < EVEN:
-            passes.append(bare())
-        turns.append((own, mean(passes)))
-        then = clock() + (clock() - start) / len(turns)
-        enough = len(turns) * min(own for own, _ in turns) >= ENOUGH
-        if then > end or (len(turns) >= FEWEST and (enough or then > share)):
-            break
-    return turns
+    then = spent + spent / len(own)
+    if len(own) < FEWEST:
+        return then <= room
+    return len(own) < MOST and len(own) * min(own) < ENOUGH and then <= share
 
 
-class Forgetful(Protocol):
-    """A guide that keeps what it knows of the images that came last."""
+def _even(bare: Callable[[], float], most: int) -> float:
+    """Return the seconds of a bare pass, of a short one the mean of several.
 
-    def forget(self) -> None:
-        """Forget it."""
-
-
-def _guided(guide: Forgetful, work: Callable[[], object]) -> None:
-    """Do what is to be timed as for images that the guide has not seen."""
-    guide.forget()
-    work()
+    Where others hold up one of a point's many steps, they would leave a short pass by itself alone.
+    """
+    passes = [bare()]
+    while len(passes) < most and sum(passes) < EVEN:
+        passes.append(bare())
+    return mean(passes)
 
 
-def predict(net: nn.Module, batch: Batch, refine: str, options: Mapping[str, Any]) -> None:
+def _alone(
+    net: nn.Module,
+    batch: Batch,
+    point: Point,
+    *,
+    classes: int,
+    options: Mapping[str, Any],
+    memo: Memo,
+) -> None:
+    """Do all that a point takes by itself, as for images that its guide has not seen."""
+    if point.eps == 0:
+        _unperturbed(net, batch, point.refine, options)
+        return
+    if point.label in GUIDES:
+        options["guides"][point.label].forget()
+    count(net, batch, [point], classes=classes, options=options, memo=memo)
+
+
+def _unperturbed(net: nn.Module, batch: Batch, refine: str, options: Mapping[str, Any]) -> None:
     """Predict as one would without perturbation: a bare forward pass, or those that a refinement takes."""
     refinement: Refinement = options.get("refinement") or Refinement()
     logits = {}
@@ -207,12 +202,3 @@ def predict(net: nn.Module, batch: Batch, refine: str, options: Mapping[str, Any
             wide = {view: widened(z) for view, z in logits.items()}
             for _ in refinement.predictions([refine], wide, batch):
                 pass
-
-
-def _seconds(work: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
-    """Time some work once."""
-    start = clock()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return clock() - start
