@@ -112,6 +112,7 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
         shared=[a for a in results.CURVE[1:] if best[a].nunique() == 1 and best[a].iloc[0] != "none"],
         varying=[axis for axis in results.CURVE[1:] if best[axis].nunique() > 1],
         changes=class_changes(found.outcome, found.index),
+        absent=absent(found.outcome),
         strays=strays(found.outcome, found.index),
         shown=shown(outcome, folder),
         panels_shown=pictures.PANELS,
@@ -173,6 +174,12 @@ def class_changes(outcome: Outcome, index: int | None) -> list[dict[str, Any]]:
     for place, row in enumerate(rows):
         row["folded"] = len(rows) > CLASSES_SHOWN and kept <= place < len(rows) - kept
     return rows
+
+
+def absent(outcome: Outcome) -> int:
+    """Return how many classes have no truth."""
+    truth = metrics.total(outcome.base)[:, [metrics.TP, metrics.FN]]
+    return int((~truth.any(axis=1)).sum())
 
 
 def strays(outcome: Outcome, index: int | None) -> list[tuple[str, str]]:

@@ -87,7 +87,8 @@ def test_a_gain_is_told_with_its_interval_and_its_caveat(outcome: Outcome, html:
     assert f"Guided perturbations help: argmax at ε = {top['eps']} grey levels raises the mean IoU" in text
     assert f"a gain of {words.signed(top['delta'])} (95 % interval" in text
     assert f"{words.signed(top['delta_low'])} to {words.signed(top['delta_high'])}" in text
-    assert "chosen as the best of 160 on the same 60 images, so its gain is optimistic" in text
+    assert "chosen as the best of 160 on the same 60 images, so its gain is optimistic, " in text
+    assert "and neither interval nor p is corrected for that; confirm it on images" in text
 
 
 def test_intervals_and_tests_are_said_to_be_of_single_points(html: str) -> None:
@@ -362,6 +363,10 @@ def test_class_changes() -> None:
     assert sum(row["share"] for row in rows) == pytest.approx(100)
     assert all(row["left"] >= 0 and row["left"] + row["width"] <= 100.001 for row in rows)
     assert "1 class is absent" in read(outcome).text
+    dense[:, 0, 3, metrics.FP] = outcome.base[0, 3, metrics.FP] = 1
+    both = replace(outcome, counts=Counts.of(dense))
+    assert outcome.classes[3] in [row["name"] for row in page.class_changes(both, 1)], "both predict it"
+    assert "1 class is absent" in read(both).text
 
 
 def test_the_classes_stand_below_the_point_that_they_are_of() -> None:
@@ -440,7 +445,7 @@ def test_more_images_are_advised_only_where_they_could_tell() -> None:
     worse = make(images=30, label="random_onehot", eps=[-0.9, 0.8])
     assert verdict(worse).row["delta_high"] < 0
     assert advice not in read(worse).text
-    assert "Even the best interval lies below zero." in read(worse).text
+    assert "Even the best point’s interval lies below zero." in read(worse).text
 
 
 def test_a_loss_on_the_images_held_out_is_called_one() -> None:
