@@ -115,6 +115,16 @@ def test_nothing_of_a_wide_table_is_cut_off(width: int, media: str, tmp_path: Pa
     assert not any(found["cut"])
 
 
+def test_a_phone_shows_long_names_and_every_interval(tmp_path: Path) -> None:
+    axes: dict[str, Any] = {"images": 20, "label": ["argmax", "uniform"], "eps": [-0.5, 0, 0.5], "costs": {}}
+    named = make(**axes, layer="encoder_with_a_very_long_name_of_a_single_part_without_any_dots.conv")
+    several = make(**axes, layer=["input", "stage1", "stage2"], iterations=2)
+    for outcome in (named, several):
+        found = probed(page(Findings(outcome)), tmp_path, 390)
+        assert found["wide"] <= found["window"], "the page scrolls sideways"
+        assert not any(found["cut"]), "a table is cut off"
+
+
 def test_light_and_dark_are_drawn_and_legible(html: Path, tmp_path: Path) -> None:
     light = picture(html, tmp_path, "--window-size=1200,1600")
     dark = picture(html, tmp_path, "--window-size=1200,1600", DARK)

@@ -347,6 +347,21 @@ def test_bars_and_tags_are_printed_though_browsers_leave_out_backgrounds(html: s
     assert re.search(r"\.bar, \.tag \{[^}]*[ ;]print-color-adjust: exact", printed)
 
 
+def test_paper_keeps_together_what_belongs_together(html: str) -> None:
+    printed = html.partition("@media print")[2].partition("</style>")[0]
+    assert re.search(r"[^{}]*\.note[^{}]*\{ break-inside: avoid", printed)
+    assert re.search(r"h2,[^{}]*\.note[^{}]*\{ break-after: avoid", printed)
+    assert re.search(r"details pre \{ columns: 3", printed), "settings take pages, a number a line"
+
+
+def test_tables_are_named_and_scroll_by_keyboard() -> None:
+    html = page.page(Findings(make(images=20, label="argmax", info={"select": {"seed": 0}})))
+    scrolled = re.findall(r'<div class="scroll"([^>]*)>', html)
+    assert len(scrolled) == 3
+    assert all('role="group" aria-label="' in each and 'tabindex="0"' in each for each in scrolled)
+    assert not re.search(r"<th[^>]*></th>", html), "a heading of nothing"
+
+
 def test_class_changes() -> None:
     outcome = make(images=30, label="argmax", eps=[0, 0.5])
     dense = np.asarray(outcome.counts)
