@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import count
+from math import isnan
 
 from gpsweep.metrics import ALPHA
 from gpsweep.results import decimal
@@ -38,11 +39,13 @@ def score(number: float) -> str:
 def p(number: float, *, space: str = "\xa0") -> str:
     r"""Write a p-value, with as many digits as tell on which side of 0.05 it lies.
 
-    The space before the bound does not break, unless another is given.
+    The space before the bound does not break, unless another is given. NaN: nothing was tested.
 
-    >>> p(0.0312), p(0.0498), p(0.0001), p(0.9996)
-    ('0.031', '0.0498', '<\xa00.001', '1.000')
+    >>> p(0.0312), p(0.0498), p(0.0001), p(0.9996), p(float("nan"))
+    ('0.031', '0.0498', '<\xa00.001', '1.000', '–')
     """
+    if isnan(number):
+        return "–"
     if number < 0.001:
         return f"<{space}0.001"
     texts = (f"{number:.{digits}f}" for digits in count(3))

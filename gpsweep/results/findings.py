@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (*SETTINGS, "samples", *MEASURES[:-1], "refine", "cost")
 # What perturbation adds to a refinement, and what it is where there is none.
-GAINS = {"added": "delta", "added_low": "delta_low", "added_high": "delta_high"}
+GAINS = {"added": "delta", "added_low": "delta_low", "added_high": "delta_high", "added_p": "p_value"}
 HELD_GAINS = {
     "added_delta": "held_delta",
     "added_low": "held_low",
@@ -50,8 +50,8 @@ class Findings:
         """The best point of each curve and what its perturbation adds.
 
         ``added``, ``added_low`` and ``added_high`` are its gain over the same refinement at ε = 0, which
-        without a refinement is the base; missing where ε = 0 was not run. A refined point helps if its gain
-        lies above zero, and what its perturbation adds does so too.
+        without a refinement is the base, and ``added_p`` its p-value; missing where ε = 0 was not run. A
+        refined point helps if its gain lies above zero, and what its perturbation adds does so too.
         """
         return self._with_added(self.clear, GAINS, lambda above: above.clear)
 
@@ -59,14 +59,13 @@ class Findings:
     def clear(self) -> pd.DataFrame:
         """The best point of each curve; it ``helps`` if the exact test bears out what its interval says.
 
-        Where a handful of images differ, a bootstrap interval is too narrow.
+        Where a handful of images differ, a bootstrap interval is too narrow. ``p_value`` is that of the test,
+        NaN where the interval does not lie above zero, and for the oracle: ten thousand draws are spared.
         """
         found = selection.best(self.rows)
-        found["helps"] = [
-            bool(helps) and self.p_value(place) < metrics.ALPHA
-            for place, helps in zip(found.index, found["helps"], strict=True)
-        ]
-        return found
+        tested = zip(found.index, found["helps"], strict=True)
+        found["p_value"] = [self.p_value(place) if helps else np.nan for place, helps in tested]
+        return found.assign(helps=found["p_value"] < metrics.ALPHA)
 
     def p_value(self, place: int) -> float:
         """Return the p-value of a point's gain over the base, see :mod:`gpsweep.results.significance`."""

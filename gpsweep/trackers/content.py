@@ -25,7 +25,7 @@ PICTURES = ("*.png", "pictures/*.png")
 FILES = (results.RESULTS, results.PER_CLASS, results.SUMMARY, results.SELECTION)
 PROVENANCE = ("task", *results.KEPT, "samples")
 SHARED = ("samples", "base")  # the same for all points of a run
-BEST = (*AXES, "score", "delta", "delta_low", "delta_high", "cost", "helps")
+BEST = (*AXES, "score", "delta", "delta_low", "delta_high", "cost", "p_value", "helps")
 HELD = {
     **{axis: axis for axis in results.CURVE},
     "eps": "tune_eps",
@@ -142,11 +142,11 @@ def tracked(folder: Path) -> Tracked:
     rows, by_class, summary = results.tables(folder)
     points = _points(rows, by_class, results.class_column(summary["task"]))
     names = curve_names(rows)
-    # Whether a refined point helps is known from the counts, and noted in the summary.
+    # Tests, and whether a refined point helps, are known from the counts, and noted in the summary.
     if "best" not in summary:
         raise GpsweepError(f"{folder / results.SUMMARY}: expected the best points of a run; it has no best")
     helped = zip(results.best(rows).index.to_list(), summary["best"], strict=True)
-    best = {names[at]: points[at] | {"helps": bool(noted["helps"])} for at, noted in helped}
+    best = {names[at]: points[at] | tested(noted) for at, noted in helped}
     own = [record for record in best.values() if record["label"] != results.ORACLE] or list(best.values())
     return Tracked(
         name=f"{summary.get('model') or 'model'} on {summary.get('dataset') or 'data'}",
@@ -167,6 +167,12 @@ def tracked(folder: Path) -> Tracked:
         },
         captions=captions(folder, dict(zip(map(_point, points), names, strict=True))),
     )
+
+
+def tested(noted: Mapping[str, Any]) -> Record:
+    """Return what the summary notes of a best point's test, ``p_value`` where there was one and ``helps``."""
+    known = {} if noted.get("p_value") is None else {"p_value": float(noted["p_value"])}
+    return known | {"helps": bool(noted["helps"])}
 
 
 def captions(folder: Path, names: Mapping[Point, str]) -> dict[str, str]:

@@ -94,9 +94,20 @@ def test_a_gain_is_told_with_its_interval_and_its_caveat(outcome: Outcome, html:
 def test_intervals_and_tests_are_said_to_be_of_single_points(html: str) -> None:
     text = Reader(html).text
     assert "bootstrap interval of the gain over images, for each ε by itself" in text
-    assert "an exact test gives p below 0.05, each by itself." in text
+    assert "the paired permutation test over images then gives p below 0.05, each by itself." in text
     single = read(make(images=5, classes=3, label="argmax", eps=0.5)).text
     assert "by itself" not in single
+
+
+def test_a_best_point_stands_beside_the_p_value_of_its_test() -> None:
+    axes: dict[str, Any] = {"images": 40, "label": ["argmax", "random_onehot"], "eps": [0.1, 0.3]}
+    findings = Findings(make(**axes))
+    table = page.page(findings).partition("Best point of each curve</h2>")[2].partition("</table>")[0]
+    gain, loss = table.split("<tr>")[2:]
+    best = findings.best.set_index("label")
+    assert f'<td class="number extra">{words.p(best["p_value"]["argmax"])}</td>' in gain
+    assert best["p_value"]["argmax"] == findings.p_value(findings.best.index[0])
+    assert '<td class="number extra">–</td>' in loss, "its interval does not lie above zero"
 
 
 def test_no_gain_is_told_plainly() -> None:

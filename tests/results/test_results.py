@@ -21,6 +21,7 @@ from gpsweep.results import selection
 from gpsweep.results.findings import Findings
 from gpsweep.results.loading import WORDS
 from gpsweep.results.outcome import Outcome, plain, read
+from gpsweep.results.significance import p_value
 
 SMALL = {"images": 9, "classes": 4}
 COLUMNS = [
@@ -127,8 +128,14 @@ def test_summary(outcome: Outcome, tmp_path: Path) -> None:
     assert content["base"] == rows["base"].iloc[0]
     assert len(content["best"]) == 8
     first = content["best"][0]
-    assert set(first) >= {*AXES, "score", "delta", "delta_low", "delta_high", "helps"}
+    assert set(first) >= {*AXES, "score", "delta", "delta_low", "delta_high", "p_value", "helps"}
     assert first["helps"] is (first["delta_low"] > 0)
+    findings = Findings(outcome)
+    for place, best in zip(selection.best(rows).index, content["best"], strict=True):
+        tested = best["delta_low"] > 0
+        assert best["p_value"] == (findings.p_value(place) if tested else None)
+        assert best["helps"] is (tested and best["p_value"] < metrics.ALPHA)
+    assert {best["p_value"] is None for best in content["best"]} == {True, False}
 
 
 def test_what_is_held_out_is_kept_beside_what_is_not(tmp_path: Path) -> None:
@@ -417,6 +424,7 @@ def test_what_helps_a_refined_point_is_what_perturbation_adds(refined: Outcome) 
         bounds = interval(refined.counts[place], base, weights, "segmentation")
         assert (row["added_low"], row["added_high"]) == bounds
         assert row["added"] == pytest.approx(row["delta"] - rows["delta"][flipped])
+        assert row["added_p"] == p_value(refined.counts[place], base, "segmentation") < metrics.ALPHA
         assert row["helps"] == (min(bounds[0], row["delta_low"]) > 0)
     plain = best[best["refine"] == "none"]
     assert plain["added"].tolist() == plain["delta"].tolist()

@@ -118,6 +118,9 @@ def test_the_summary_holds_the_best_points(logged: tuple[Finished, str]) -> None
     for key in ("score", "delta", "delta_low", "delta_high", "eps"):
         assert content[f"best/{key}"] == float(top[key])
     assert content["best/helps"] == (float(top["delta_low"]) > 0)
+    noted = json.loads((finished.folder / "summary.json").read_text())["best"]
+    [p_value] = [best["p_value"] for best in noted if best["score"] == float(top["score"])]
+    assert 0 < content["best/p_value"] == p_value < 0.05
     assert content["base"] == float(top["base"])
 
 
