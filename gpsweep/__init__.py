@@ -21,7 +21,7 @@ Where things are; which may import which, pyproject.toml says:
 - What comes of it: ``record``, ``results``, ``drawing`` and ``pictures``, ``report``, ``trackers``;
   ``tuning``, ``provenance``, ``words``.
 - Further commands: ``fit`` and ``training``, ``track``, ``tables``, ``crf_search`` with ``crf_pool``;
-  ``command``, ``console``, ``output``, ``atomic`` and ``cache`` serve them all.
+  ``command``, ``mistakes``, ``console``, ``output``, ``atomic`` and ``cache`` serve them all.
 """
 
 import sys

@@ -11,8 +11,9 @@ from contextlib import chdir, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from gpsweep.errors import GpsweepError, unknown_key
+from gpsweep.errors import GpsweepError
 from gpsweep.provenance import provenance
 
 FAILED, INTERRUPTED = 1, 130  # exit codes; the second where Ctrl-C has ended a command
@@ -67,20 +68,49 @@ def typed(main: Callable[[], object]) -> None:
             print(", ".join(f"{name} {own[name]}" for name in names))
             return
         try:
-            main()
-        except SystemExit as stop:
-            # Hydra exits with an error at hand that it has printed already.
-            meant = misspelt(stop.__context__)
-            if meant is not None:
-                print(f"gpsweep: {meant}", file=sys.stderr)
-            raise
-        except ValueError as error:  # of flags; what comes later Hydra prints
+            with worded():
+                main()
+        except ValueError as error:  # of flags
             if full_errors():
                 raise
-            print(f"gpsweep: {in_words(error)}", file=sys.stderr)
-            sys.exit(FAILED)
+            sys.exit(failed(error))
         except KeyboardInterrupt:
             sys.exit(stopped())
+
+
+@contextmanager
+def worded() -> Iterator[None]:
+    """Let mistakes that Hydra would print in its own words, as those of composing, end in a line of ours."""
+    from hydra._internal import utils
+    from hydra.errors import HydraException
+    from yaml import YAMLError  # type: ignore[import-untyped]
+
+    report = utils.run_and_report
+
+    def run_and_report(func: Any) -> Any:
+        def told() -> object:
+            try:
+                return func()
+            except (HydraException, YAMLError) as error:
+                if full_errors():
+                    raise
+                sys.exit(failed(error))
+
+        return report(told)
+
+    utils.run_and_report = run_and_report
+    try:
+        yield
+    finally:
+        utils.run_and_report = report
+
+
+def failed(error: Exception) -> int:
+    """Say what is wrong, and return the exit code of a mistake."""
+    from gpsweep.mistakes import in_words
+
+    print(f"gpsweep: {in_words(error)}", file=sys.stderr)
+    return FAILED
 
 
 def stopped() -> int:
@@ -111,16 +141,6 @@ def full_errors() -> bool:
     return os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
 
 
-def misspelt(error: BaseException | None) -> GpsweepError | None:
-    """Return what is to be said of a key that Hydra did not find, None for any other error."""
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
-
-    cause = None if error is None else error.__cause__
-    if not isinstance(cause, ConfigAttributeError | ConfigKeyError) or not cause.full_key:
-        return None
-    return unknown_key(cause.full_key, [str(key) for key in cause.parent_node or ()])
-
-
 @contextmanager
 def warnings_in_a_line() -> Iterator[None]:
     """Print warnings without the place in the code that they come from."""
@@ -149,38 +169,30 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def within_hydra() -> Iterator[None]:
-    """Let Hydra, which runs the command, print a mistake in its own way: without a traceback.
+    """Let a mistake in what Hydra runs end in one line, of a sweep's job once the others are done.
 
     Relative paths mean what they mean where the command was typed, with ``hydra.job.chdir=true`` too.
 
     Raises:
-        CompactHydraException: for a mistake.
+        CompactHydraException: for a mistake in a sweep, or where a traceback is asked for.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import CompactHydraException
+    from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
+    from gpsweep.mistakes import in_words
+
     printable()
-    here = HydraConfig.get().runtime.cwd if HydraConfig.initialized() else "."
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    here = hydra.runtime.cwd if hydra else "."
     with warnings_in_a_line(), chdir(here):
         try:
             yield
-        except GpsweepError as error:
-            raise CompactHydraException(f"gpsweep: {error}") from error
-        except OmegaConfBaseException as error:
-            # Of a cause that is OmegaConf's, Hydra would say once more what is wrong.
-            mistake = GpsweepError(in_words(error)).with_traceback(error.__traceback__)
-            raise CompactHydraException(f"gpsweep: {mistake}") from mistake
-
-
-def in_words(error: Exception) -> str:
-    """Return a mistake's message in one line; OmegaConf's own tells of types and objects as well."""
-    from omegaconf.errors import OmegaConfBaseException
-
-    if not isinstance(error, OmegaConfBaseException):
-        return str(error)
-    key = f"{error.full_key}: " if error.full_key else ""
-    return f"{key}{str(error.msg or error).splitlines()[0]}"
+        except (GpsweepError, OmegaConfBaseException) as error:
+            if hydra and hydra.mode == RunMode.RUN and not full_errors():
+                sys.exit(failed(error))  # Hydra would add what was typed
+            raise CompactHydraException(f"gpsweep: {in_words(error)}") from error
 
 
 def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -204,8 +216,7 @@ def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[
                 except known as error:
                     if full_errors():
                         raise
-                    print(f"gpsweep: {misspelt(error) or in_words(error)}", file=sys.stderr)
-                    return FAILED
+                    return failed(error)
                 except KeyboardInterrupt:
                     return stopped()
 

@@ -41,15 +41,17 @@ def offered(got: str, names: Sequence[str]) -> str:
     return f"{meant(near)} Choices: {listing(names, 30)}"
 
 
-def unknown_key(key: str, names: Sequence[str]) -> GpsweepError:
+def unknown_key(key: str, names: Sequence[str], elsewhere: Sequence[str] = ()) -> GpsweepError:
     """Build the error for a key that a configuration does not have, the nearest ones offered first.
 
     Args:
         key: the whole key, as the user writes it (``trainer.device``).
         names: what its last part may be.
+        elsewhere: whole keys of that name, such as ``trainer.devices`` for ``devices``.
     """
     part, dot, got = key.rpartition(".")
     near = [f"{part}{dot}{name}" for name in get_close_matches(got, names, n=3, cutoff=0.65)]
+    near = [*elsewhere, *near][:3]
     return GpsweepError(f"{key}: no such key.{meant(near)} Keys: {listing(names, 40) or 'none'}")
 
 

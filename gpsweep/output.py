@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.atomic import check_writable, located
-from gpsweep.command import FAILED, in_words
+from gpsweep.command import failed
 from gpsweep.errors import GpsweepError
 
 ROOM = 2**16  # bytes; more than Hydra writes, which ends in a traceback where it cannot
@@ -36,5 +36,4 @@ class OutputFolder(Callback):
             check_writable(folder, key, room=ROOM)
         except (GpsweepError, OmegaConfBaseException) as error:
             # Hydra turns what a callback raises into a warning and goes on; an exit it lets pass.
-            print(f"gpsweep: {in_words(error)}", file=sys.stderr)
-            sys.exit(FAILED)
+            sys.exit(failed(error))

@@ -136,7 +136,7 @@ def test_a_list_of_ranges_is_the_sweep_that_is_meant(terminal: Terminal) -> None
     assert pd.read_csv("out/0/results.csv")["eps"].tolist() == [-1, 1, 2]
     code, _, err = terminal(*swept)
     assert code == 1
-    assert "add --multirun" in err
+    assert "eps=-1,range(1,3): expected one value; several are a sweep, by -m in front" in err
 
 
 def test_parameters_of_the_sweeper_from_the_command_line(terminal: Terminal) -> None:

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep import config
-from gpsweep.command import misspelt
 from gpsweep.errors import GpsweepError
+from gpsweep.mistakes import in_words
 from gpsweep.points import decimal_range
 from gpsweep.results import decimal
 from gpsweep.tables.definition import Row, Variant
@@ -192,7 +192,7 @@ def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
         with initialize_config_dir(config.conf_folder(), version_base="1.3"):
             return compose(name, overrides=single)
     except (HydraException, OmegaConfBaseException) as error:
-        raise misspelt(error) or GpsweepError(f"{' '.join(overrides)}: {error}") from None
+        raise GpsweepError(in_words(error)) from None
 
 
 def comparable(recipe: Any) -> Any:
