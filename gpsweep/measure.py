@@ -22,10 +22,10 @@ from gpsweep.points import GUIDES, Point
 from gpsweep.precision import computing, widened
 from gpsweep.refine import Refinement
 
-IMAGES = 4  # as many of the first batch are enough
+IMAGES = 4  # as many of the first batch are enough; of a slow network one is
 FEWEST, MOST = 2, 25  # turns of a point and the bare pass
 ENOUGH = 0.5  # seconds that a point takes in all turns, each counted as the shortest
-EVEN = 0.1  # seconds; a bare pass that takes as long is timed by itself
+EVEN = 0.1  # seconds; a bare pass that takes as long is timed by itself, and on one image
 SECONDS, SHARE = 3.0, 0.02  # for all of it: so many seconds, or where it is more that share of the run's
 
 
@@ -98,7 +98,7 @@ def measure(
 
     Args:
         net: network in pixel space, on the batch's device.
-        batch: a handful of images.
+        batch: a handful of images, of which one is enough for a network that takes EVEN seconds for each.
         points: each setting is represented by its first one.
         classes: how many classes the data has.
         options: those of :func:`gpsweep.counting.count`.
@@ -111,7 +111,7 @@ def measure(
     Returns:
         the costs of an image, as many as there was time for.
     """
-    options, memo, images = options or {}, memo or Memo(), len(batch["ids"])
+    options, memo = options or {}, memo or Memo()
     device, end = batch["image"].device, clock() + budget
 
     def seconds(work: Callable[[], object]) -> float:
@@ -121,9 +121,13 @@ def measure(
             torch.cuda.synchronize(device)
         return clock() - start
 
+    def bare() -> float:
+        return seconds(partial(_unperturbed, net, batch, "none", options))
+
     found: list[cost.Cost] = []
-    bare = partial(seconds, partial(_unperturbed, net, batch, "none", options))
-    forward = bare()
+    images, forward = len(batch["ids"]), bare()
+    if forward > EVEN * images:  # one image tells as much, and more points fit in
+        batch, images, forward = _first(batch), 1, forward / images
     if clock() + forward < end:
         forward = min(forward, bare())  # the first one warms up
     wanted = {key: point for key, point in cost.settings(points).items() if key not in known}
@@ -169,6 +173,17 @@ def _even(bare: Callable[[], float], most: int) -> float:
     while len(passes) < most and sum(passes) < EVEN:
         passes.append(bare())
     return mean(passes)
+
+
+def _first(batch: Batch) -> Batch:
+    """Return a batch of the first image alone."""
+    return Batch(
+        image=batch["image"][:1],
+        target=batch["target"][:1],
+        valid=None if batch["valid"] is None else batch["valid"][:1],
+        ids=batch["ids"][:1],
+        content=batch["content"],
+    )
 
 
 def _alone(

@@ -37,15 +37,16 @@ class Net(nn.Module):
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         super().__init__()
-        self.clock, self.seconds, self.passes = clock, seconds, 0
+        self.clock, self.seconds, self.passes, self.images = clock, seconds, 0, 0
         self.conv = nn.Conv2d(3, CLASSES, 1)
         self.eval()
 
     def spend(self, times: float) -> None:
-        self.clock.now += times * self.seconds * 2
+        self.clock.now += times * self.seconds * self.images
 
     def forward(self, x: Tensor) -> Tensor:
         self.passes += 1
+        self.images = len(x)
         self.spend(1)
         z: Tensor = self.conv(x / 255)
         if z.requires_grad:
@@ -150,11 +151,20 @@ def test_a_bare_pass_is_not_told_by_those_that_nobody_held_up_alone() -> None:
     assert 3 < found.passes < 5, "of single passes the least would make it 34"
 
 
+@pytest.mark.parametrize(("seconds", "images"), [(0.09, 2), (0.11, 1)])
+def test_of_a_slow_network_one_image_is_enough(seconds: float, images: int) -> None:
+    net = Net(Clock(), seconds)
+    [found] = measured(net, points()).values()
+    assert (found.seconds, found.forward_seconds) == pytest.approx((4 * seconds, seconds))
+    assert net.clock.now - 100 == pytest.approx(seconds * (2 + images + 2 * images * (4 + 1)))
+
+
 def test_what_can_be_timed_but_once_is_left_out() -> None:
     wanted = points(refine="flip", eps=[1])
     once, twice = Net(Clock(), 0.5), Net(Clock(), 0.5)
-    assert measured(once, wanted, budget=2 + 9 + 4) == {}
-    assert [each.passes for each in measured(twice, wanted, budget=2 + 9 + 9).values()] == [8]
+    first = 2 * 0.5 + 0.5
+    assert measured(once, wanted, budget=first + 4.5 + 2) == {}
+    assert [each.passes for each in measured(twice, wanted, budget=first + 4.5 + 4.5).values()] == [8]
 
 
 def test_a_guide_finds_its_neighbours_in_every_pass_that_is_timed() -> None:
