@@ -132,8 +132,7 @@ def ground_truth(z: Tensor, hints: Hints) -> Tensor:
     target = hints.target
     if target is None:
         raise GpsweepError("label=ground_truth: expected a target, came none")
-    if target.shape != (z.shape[0], *z.shape[2:]):
-        expected = (z.shape[0], *z.shape[2:])
+    if target.shape != (expected := (z.shape[0], *z.shape[2:])):
         raise GpsweepError(f"label=ground_truth: expected a target {expected}, came {tuple(target.shape)}")
     if target.is_floating_point():
         raise GpsweepError(f"label=ground_truth: expected a target of whole numbers, came {target.dtype}")
@@ -163,7 +162,7 @@ def likeliest(z: Tensor) -> Tensor:
         ``(N, …)``, int64, 0 … C−1; the first of several that are equally large.
     """
     if z.device.type == "cpu" and z.dim() == 4:
-        return _likeliest_in_rows(z.detach())
+        return _likeliest_in_rows(z)
     # max takes the same class as argmax, in much less time where classes are not the last dimension.
     return z.max(1).indices
 

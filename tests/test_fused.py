@@ -76,6 +76,9 @@ def test_passes_are_shared() -> None:
     list(curve(net, x, eps=[-1, 0, 1, 2], label=["argmax", "uniform"], signal=["eq5", "cross_entropy"]))
     assert sum(forwards) == 1, "one clean forward with gradients"
     assert len(forwards) == 1 + 3 * 4
+    forwards.clear()
+    list(curve(net, x, eps=[1, 2], iterations=3))
+    assert forwards == [True, *[True, True, False] * 2], "of no step's last logits a gradient is wanted"
 
 
 def test_uniform_likelihood_is_the_base() -> None:

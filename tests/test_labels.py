@@ -35,12 +35,11 @@ def test_values() -> None:
     assert STRATEGIES["argmax"](Z, Hints()).tolist() == [[0, 1, 0], [1, 0, 0]]
     assert STRATEGIES["top2"](Z, Hints()).tolist() == [[0, 0.5, 0.5], [0.5, 0.5, 0]]
     assert torch.allclose(STRATEGIES["uniform"](Z, Hints()), torch.full_like(Z, 1 / 3))
-    truth = STRATEGIES["ground_truth"](Z, Hints(target=torch.tensor([2, -1])))
-    assert truth.tolist() == [[0, 0, 1], [0, 0, 0]]
-    assert STRATEGIES["ground_truth"](Z, Hints(target=torch.tensor([255, 0]))).tolist() == [
-        [0, 0, 0],
-        [1, 0, 0],
-    ]
+    truth = STRATEGIES["ground_truth"](Z, Hints(target=torch.tensor([2, 1])))
+    assert truth.tolist() == [[0, 0, 1], [0, 1, 0]]
+    for void in (-1, 3, 255):
+        truth = STRATEGIES["ground_truth"](Z, Hints(target=torch.tensor([void, 0])))
+        assert truth.tolist() == [[0, 0, 0], [1, 0, 0]]
 
 
 def test_random_labels_are_seeded_by_seed_and_sample() -> None:
@@ -58,12 +57,30 @@ def test_random_labels_are_seeded_by_seed_and_sample() -> None:
     assert [len(image.unique()) for image in whole] == [1, 1]
 
 
-def test_random_labels_do_not_depend_on_the_padding() -> None:
-    valid = torch.zeros(1, 8, 9, dtype=torch.bool)
-    valid[:, :5, :7] = True
-    padded = STRATEGIES["random_onehot"](torch.zeros(1, 5, 8, 9), Hints(sample_ids=["a"], valid=valid))
-    plain = STRATEGIES["random_onehot"](torch.zeros(1, 5, 5, 7), Hints(sample_ids=["a"]))
-    assert padded[:, :, :5, :7].equal(plain)
+def test_an_image_whose_class_is_drawn_as_a_whole_has_it_in_every_batch() -> None:
+    z, ids = torch.zeros(40, 5, 2, 3), [str(number) for number in range(40)]
+    drawn = STRATEGIES["random_onehot"](z, Hints(sample_ids=ids, random_unit="image"))
+    alone = STRATEGIES["random_onehot"](z[:1], Hints(sample_ids=ids[7:8], random_unit="image"))
+    assert drawn[7].equal(alone[0])
+    assert len(drawn.argmax(1).unique()) == 5
+
+
+@pytest.mark.parametrize("own", [(5,), (5, 7), (2, 5, 7)])
+def test_random_labels_do_not_depend_on_the_padding(own: tuple[int, ...]) -> None:
+    valid = torch.zeros(1, *(side + 2 for side in own), dtype=torch.bool)
+    inside = tuple(slice(side) for side in own)
+    valid[0][inside] = True
+    padded = STRATEGIES["random_onehot"](
+        torch.zeros(1, 5, *valid[0].shape), Hints(sample_ids=["a"], valid=valid)
+    )
+    plain = STRATEGIES["random_onehot"](torch.zeros(1, 5, *own), Hints(sample_ids=["a"]))
+    assert padded[0][:, *inside].equal(plain[0])
+
+
+def test_a_classifiers_random_labels_are_those_of_images_without_padding() -> None:
+    z, valid = torch.zeros(2, 5), torch.ones(2, 8, 9, dtype=torch.bool)
+    padded = STRATEGIES["random_onehot"](z, Hints(sample_ids=["a", "b"], valid=valid))
+    assert padded.equal(STRATEGIES["random_onehot"](z, Hints(sample_ids=["a", "b"])))
 
 
 def test_ground_truth_needs_a_fitting_target() -> None:

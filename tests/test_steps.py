@@ -36,6 +36,13 @@ def test_a_small_gradient_has_an_rms(shape: tuple[int, ...], small: float) -> No
     assert by_rms(gradient * small).equal(by_rms(gradient))
 
 
+def test_small_channels_of_a_gradient_stay_small() -> None:
+    gradient = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    gradient[:, 0] *= 2.0**-50
+    exact = gradient.double() / gradient.double().square().mean((1, 2, 3), keepdim=True).sqrt()
+    torch.testing.assert_close(by_rms(gradient).double(), exact, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_the_rms_of_16_bits_is_taken_in_32(kind: torch.dtype) -> None:
     # In float16 the squares of the former are 0, and those of the latter infinite.

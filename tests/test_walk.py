@@ -93,6 +93,15 @@ def test_padding_gets_no_signal_and_no_perturbation(valid: Tensor) -> None:
     torch.testing.assert_close(size, torch.tensor(2.0), rtol=1e-4, atol=0)
 
 
+def test_padding_of_a_classifiers_images_is_left_alone(valid: Tensor) -> None:
+    net, (x, _) = build("classifier"), batch("classifier")
+    seen = entering(net)
+    list(curve(net, x, eps=[2.0], label=["argmax", "random_onehot"], valid=valid))
+    for moved in (seen[-2] - x, seen[-1] - x):
+        assert moved[~valid.unsqueeze(1).expand_as(moved)].abs().max() == 0
+        assert moved[valid.unsqueeze(1).expand_as(moved)].abs().max() == 2
+
+
 @pytest.mark.parametrize("conv", [nn.Conv1d, nn.Conv3d])
 def test_padding_of_signals_and_volumes_gets_no_signal(conv: type[nn.Module]) -> None:
     torch.manual_seed(0)

@@ -94,5 +94,5 @@ def halves(
             raise GpsweepError(f"select=half: expected at least two {what} to split, came {len(units)}")
         order = np.random.default_rng(seed).permutation(len(units))
         chosen = {units[place] for place in order[: len(units) // 2]}
-        tunes = np.array([name in chosen for name in names], dtype=bool)
+        tunes = np.array([name in chosen for name in names])
     return np.flatnonzero(tunes), np.flatnonzero(~tunes)

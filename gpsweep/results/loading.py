@@ -58,7 +58,7 @@ def load(*folders: str | Path) -> xr.Dataset:
     rows = pd.concat(each, ignore_index=True)
     _check_once(rows)
     axes = AXES if (rows["refine"] != "none").any() else SETTINGS
-    by_class = pd.concat([run[1] for run in found], ignore_index=True).rename(columns={"base": "class_base"})
+    by_class = pd.concat([run[1] for run in found]).rename(columns={"base": "class_base"})
     # By number, for two classes may have the same name.
     by_class["class"] = np.tile(np.arange(len(names)), len(rows))
 

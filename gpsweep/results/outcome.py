@@ -121,7 +121,7 @@ def read(folder: Path) -> Outcome:
         GpsweepError: if its counts.npz is missing or not whole.
     """
     with _opened(folder) as arrays:
-        return _unpack(dict(arrays))
+        return _unpack(arrays)
 
 
 def read_info(folder: Path) -> dict[str, Any]:

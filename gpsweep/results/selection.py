@@ -66,7 +66,7 @@ def best(rows: pd.DataFrame) -> pd.DataFrame:
         rows: the table of results.csv, or some of its rows.
     """
     points = from_columns({axis: rows[axis].tolist() for axis in AXES})
-    chosen = rows.iloc[sorted(choose(points, rows["score"].tolist()))]
+    chosen = rows.iloc[choose(points, rows["score"].tolist())]
     judged = (chosen["label"] != ORACLE) & (chosen["eps"] != 0)
     return chosen.assign(helps=(chosen["delta_low"] > 0) & judged)
 
@@ -143,7 +143,7 @@ def overall(held: pd.DataFrame) -> dict[str, Any] | None:
         held: :func:`held_out`.
     """
     own = held[held["label"] != ORACLE]
-    rows = own.iloc[ranked(own["tune_delta"], own["tune_eps"])[:1]].to_dict("records")
+    rows = own.iloc[ranked(own["tune_delta"], own["tune_eps"])].to_dict("records")
     return {str(key): value for key, value in rows[0].items()} if rows else None
 
 

@@ -56,6 +56,11 @@ def test_a_flip_that_gains_as_much_at_lower_cost_is_told_beside_a_gain() -> None
     assert f"reaches {added['reached']:.2f} % at 6.4 forward passes" in text
 
 
+def test_refinements_are_told_in_the_order_of_the_grid() -> None:
+    findings = Findings(make(label="argmax", refine=["none", "multiscale", "flip"], eps=[0, 0.4], images=20))
+    assert list(findings.alone) == [row["refine"] for row in additions(findings)] == ["multiscale", "flip"]
+
+
 def test_a_best_point_at_the_edge_is_told() -> None:
     edge = "ε = 0.25 lies at the edge of the sweep"
     short = make(label="argmax", images=60, eps=[-0.25, 0, 0.25])

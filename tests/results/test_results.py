@@ -97,6 +97,7 @@ def test_per_class(outcome: Outcome, tmp_path: Path) -> None:
     np.testing.assert_array_equal(third["iou"], metrics.iou(totals))
     np.testing.assert_array_equal(third[["tp", "fp", "fn"]], totals)
     np.testing.assert_array_equal(third["base"], metrics.iou(metrics.total(outcome.base)))
+    np.testing.assert_array_equal(third["delta"], third["iou"] - third["base"])
 
 
 def test_classification_speaks_of_accuracy(tmp_path: Path) -> None:
@@ -251,6 +252,12 @@ def test_load_merges_a_job_a_point(tmp_path: Path) -> None:
     assert np.isnan(merged["iou"].sel(**last)).all()
     for name in ("score", "delta_low", "iou", "seconds"):
         np.testing.assert_array_equal(merged[name].sel(label="argmax"), whole[name].sel(label="argmax"))
+
+
+def test_jobs_of_a_multirun_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number, label in (("10", "argmax"), ("2", "uniform")):
+        results.write(make(label=label, eps=0.5, **SMALL), tmp_path / number)
+    assert results.load(tmp_path)["label"].values.tolist() == ["uniform", "argmax"]
 
 
 def test_attributes_of_several_runs_are_those_that_they_agree_on(tmp_path: Path) -> None:

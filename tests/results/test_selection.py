@@ -15,7 +15,7 @@ from gpsweep.counts import Counts
 from gpsweep.points import Point, grid
 from gpsweep.results.halves import halves
 from gpsweep.results.outcome import Outcome
-from gpsweep.results.selection import best, choose, held_out, overall
+from gpsweep.results.selection import best, choose, held_out, leading, overall, top
 from gpsweep.results.significance import p_value
 
 HALF: dict[str, Any] = {"select": {"seed": 0}}
@@ -46,6 +46,17 @@ def test_the_best_point_is_the_highest_of_equals_the_nearest_then_the_first() ->
     assert choose(points, [1, 5, 5, 5, 0, 0, 0, 0]) == [1, 5]
     mixed = [points[place] for place in (4, 0, 5, 1)]  # of each curve two, in turn
     assert choose(mixed, [0.0, 1.0, 2.0, 0.5]) == [2, 1]
+
+
+def test_the_top_point_is_the_best_that_does_not_see_the_answers() -> None:
+    points = grid(label=["ground_truth", "argmax"], eps=[1, 2]).points()
+    assert top(points, [9, 8, 3, 2]) == 2
+    assert top(points[:2], [8, 9]) == 1
+
+
+def test_curves_that_are_equally_high_keep_their_order_and_the_oracles_come_last() -> None:
+    curves = pd.DataFrame({"label": ["ground_truth", "argmax"] * 20, "score": [1.0] * 40})
+    assert leading(curves, "score").index.tolist() == [*range(1, 40, 2), *range(0, 40, 2)]
 
 
 def test_the_oracle_never_helps() -> None:
@@ -119,7 +130,9 @@ def test_outcomes_with_little_in_them(task: str) -> None:
     outcome = make(task=task, images=8, classes=3, label="argmax", eps=[-1, 1], info=HALF)
     equal = replace(outcome, counts=Counts.of(np.stack([outcome.base] * 2)))
     void = replace(outcome, counts=Counts.of(np.zeros((2, 8, 3, 3), int)), base=np.zeros((8, 3, 3), int))
-    for held in (table(equal), table(void)):
+    for outcome in (equal, void):
+        held = table(outcome)
+        assert not best(results.table(outcome))["helps"].any()
         assert (held[["same_delta", "tune_delta", "held_delta", "held_low", "held_high"]] == 0).all(axis=None)
         assert (held["p_value"] == 1).all()
         assert not held["helps"].any()
