@@ -24,13 +24,15 @@ Where things are; which may import which, pyproject.toml says:
   ``command``, ``mistakes``, ``console``, ``output``, ``atomic`` and ``cache`` serve them all.
 """
 
+import signal
 import sys
 
-# A command of ours, whose modules are still to be imported: Ctrl-C ends it as it does later.
+# A command of ours, whose modules are still to be imported: Ctrl-C and SIGTERM end it as they do later.
 if sys.argv[:1] == ["-m"] or "".join(sys.argv[:1]).endswith(__name__):
-    from gpsweep.command import interrupted
+    from gpsweep.command import interrupted, terminated
 
     sys.excepthook = interrupted
+    signal.signal(signal.SIGTERM, terminated)
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gpsweep import config, trackers
-from gpsweep.command import stays, though_unread, typed, within_hydra
+from gpsweep.command import ToldExit, stays, though_unread, typed, within_hydra
 from gpsweep.interrupts import TERMINATE, WARNINGS, StoppedError, hand_on, left_at_once
 
 config.register()
@@ -48,7 +48,7 @@ def one(cfg: DictConfig) -> float | None:
         with suppress(OSError):
             print(f"gpsweep: {stop}; {stays(fresh=cfg.fresh)}", file=sys.stderr)
         hand_on(stop.signum)
-        sys.exit(128 + stop.signum)
+        raise ToldExit(128 + stop.signum) from None
     with though_unread():
         best_table(findings, folder)
     line = trackers.send(tracker, folder) if tracker else None
@@ -61,7 +61,7 @@ def one(cfg: DictConfig) -> float | None:
 def cli() -> None:
     """Run the command line."""
     sys.argv[1:] = config.quoted(sys.argv[1:])
-    typed(main)
+    typed(main, stays(fresh="fresh=true" in sys.argv))
 
 
 def command() -> str:

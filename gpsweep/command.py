@@ -10,13 +10,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 from gpsweep.errors import GpsweepError
 from gpsweep.provenance import provenance
 
 FAILED, INTERRUPTED = 1, 130  # exit codes; the second where Ctrl-C has ended a command
+SIGNALLED = 128  # what a shell adds to a signal's number
+
+
+class ToldExit(SystemExit):
+    """An exit by a signal that has been told already."""
 
 
 def printable() -> None:
@@ -54,11 +59,15 @@ def though_unread(lost: type[OSError] = OSError) -> Iterator[None]:
             raise
 
 
-def typed(main: Callable[[], object]) -> None:
+def typed(main: Callable[[], object], kept: str) -> None:
     """Run a command of Hydra's as typed: its help, too, is printed in any encoding and behind ``| head``.
 
-    Of a misspelt key, the nearest ones are named; flags that do not fit and Ctrl-C end in one line. With
+    Of a misspelt key, the nearest ones are named; flags that do not fit and signals end in one line. With
     ``--version`` it says which gpsweep runs, and on what, where Hydra would name its own alone.
+
+    Args:
+        main: the command.
+        kept: what is said of a signal that ends it: what stays, and how to go on.
     """
     printable()
     with though_unread(BrokenPipeError):
@@ -74,8 +83,10 @@ def typed(main: Callable[[], object]) -> None:
             if full_errors():
                 raise
             sys.exit(failed(error))
-        except KeyboardInterrupt:
-            sys.exit(stopped())
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if (code := signalled(stop)) is None:
+                raise
+            sys.exit(stopped(code, kept))
 
 
 @contextmanager
@@ -113,10 +124,18 @@ def failed(error: Exception) -> int:
     return FAILED
 
 
-def stopped() -> int:
-    """Say that Ctrl-C has ended a command, and return its exit code."""
-    print("gpsweep: stopped", file=sys.stderr)
-    return INTERRUPTED
+def signalled(stop: KeyboardInterrupt | SystemExit) -> int | None:
+    """Return the exit code of a command that a signal has ended; None of other ends, and of what is told."""
+    if isinstance(stop, KeyboardInterrupt):
+        return INTERRUPTED
+    own = isinstance(stop.code, int) and stop.code > INTERRUPTED and not isinstance(stop, ToldExit)
+    return int(stop.code or 0) if own else None
+
+
+def stopped(code: int, kept: str = "") -> int:
+    """Say that a signal has ended a command, and what there is of it; return its exit code."""
+    print(f"gpsweep: stopped; {kept}" if kept else "gpsweep: stopped", file=sys.stderr)
+    return code
 
 
 def stays(*, fresh: bool) -> str:
@@ -133,7 +152,14 @@ def interrupted(kind: type[BaseException], error: BaseException, trace: Tracebac
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
     elif os.environ.get("LOCAL_RANK", "0") == "0":
-        sys.exit(stopped())
+        sys.exit(stopped(INTERRUPTED))
+
+
+def terminated(signum: int, frame: FrameType | None) -> NoReturn:
+    """End a command whose modules are still imported, or whose work has not begun, as Ctrl-C ends it."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        stopped(SIGNALLED + signum)
+    raise ToldExit(SIGNALLED + signum)
 
 
 def full_errors() -> bool:
@@ -195,13 +221,14 @@ def within_hydra() -> Iterator[None]:
             raise CompactHydraException(f"gpsweep: {in_words(error)}") from error
 
 
-def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def told(*mistakes: type[Exception], kept: str = "") -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Make a command, a function that returns its exit code, print a mistake in one line and return 1.
 
-    Ctrl-C takes one line as well. As under Hydra, ``HYDRA_FULL_ERROR=1`` shows the traceback.
+    A signal takes one line as well. As under Hydra, ``HYDRA_FULL_ERROR=1`` shows the traceback.
 
     Args:
         mistakes: what is one besides :class:`gpsweep.errors.GpsweepError`.
+        kept: what is said of a signal, see :func:`typed`.
     """
 
     known: tuple[type[Exception], ...] = (GpsweepError, *mistakes)
@@ -217,8 +244,10 @@ def told(*mistakes: type[Exception]) -> Callable[[Callable[..., int]], Callable[
                     if full_errors():
                         raise
                     return failed(error)
-                except KeyboardInterrupt:
-                    return stopped()
+                except (KeyboardInterrupt, SystemExit) as stop:
+                    if (code := signalled(stop)) is None:
+                        raise
+                    return stopped(code, kept)
 
         return run
 

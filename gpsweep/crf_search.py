@@ -22,11 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import config, metrics
 from gpsweep.atomic import save
-from gpsweep.command import INTERRUPTED, typed, within_hydra
+from gpsweep.command import typed, within_hydra
 from gpsweep.console import standard_output
 from gpsweep.crf import Crf
 from gpsweep.crf_pool import Labelled, Softmax, processes
 from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import TERMINATE, left_at_once
 from gpsweep.progress import bar
 
 if TYPE_CHECKING:
@@ -300,13 +301,9 @@ register()
 def main(cfg: DictConfig) -> float:
     """Search as the command line says; a mistake of the user's ends in one message."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with within_hydra():
+    with within_hydra(), left_at_once(TERMINATE):
         config.check_builds_on_ours(cfg, "crf_search", HydraConfig.get())
-        try:
-            table = search(cfg)
-        except KeyboardInterrupt:
-            print("gpsweep: stopped; a search is not kept", file=sys.stderr)
-            sys.exit(INTERRUPTED)
+        table = search(cfg)
         try:
             save(folder / TABLE, table.to_csv(index=False).encode())
         finally:
@@ -314,6 +311,11 @@ def main(cfg: DictConfig) -> float:
     return float(table["score"].iloc[0])
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Run the command line."""
     sys.argv[1:] = config.quoted(sys.argv[1:])
-    typed(main)
+    typed(main, "a search is not kept, and the same command begins anew")
+
+
+if __name__ == "__main__":
+    cli()

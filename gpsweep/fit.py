@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from gpsweep import config, metrics
 from gpsweep.ahead import loader
 from gpsweep.atomic import check_writable, save
-from gpsweep.command import INTERRUPTED, typed, within_hydra
+from gpsweep.command import typed, within_hydra
 from gpsweep.console import standard_output
 from gpsweep.data.base import VOID, Sample, Source
 from gpsweep.data.batch import joined, read
@@ -222,7 +222,7 @@ def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], he
         collate_fn=lesson,
     )
     ordered = loader(held, cfg.data.batch_size, workers=cfg.data.workers)
-    with quiet_lightning(), left_at_once(TERMINATE):
+    with quiet_lightning():
         trainer = bare_trainer(
             f"accelerator={cfg.accelerator}",
             accelerator=cfg.accelerator,
@@ -294,20 +294,25 @@ def main(cfg: DictConfig) -> float:
     """Train the recipe that the command line names; a mistake of the user's ends in one message."""
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
-    with within_hydra():
+    with within_hydra(), left_at_once(TERMINATE):
         config.check_builds_on_ours(cfg, "fit", hydra_cfg)
         try:
             record = fit(cfg, folder)
-        except (KeyboardInterrupt, SystemExit) as stop:
-            print("gpsweep: stopped; no weights were written", file=sys.stderr)
+        except SystemExit as stop:
             # Lightning makes an exit with code 1 of Ctrl-C.
-            by_hand = KeyboardInterrupt in (type(stop), type(stop.__context__))
-            sys.exit(INTERRUPTED if by_hand else stop.code)  # type: ignore[union-attr]
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
         overrides = list(hydra_cfg.overrides.task)
         show(record, command(cfg, hydra_cfg.runtime.choices, folder / WEIGHTS, overrides))
     return float(record["score"])
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Run the command line."""
     sys.argv[1:] = config.quoted(sys.argv[1:])
-    typed(main)
+    typed(main, "no weights were written, and the same command begins anew")
+
+
+if __name__ == "__main__":
+    cli()

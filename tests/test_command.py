@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import os
 import re
@@ -10,9 +11,11 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import Terminal
 from hydra.errors import CompactHydraException
 
 from gpsweep import config, points
@@ -24,6 +27,7 @@ from gpsweep.report.__main__ import main as report
 from gpsweep.run import tell
 from gpsweep.store.__main__ import main as store
 from gpsweep.tables.__main__ import main as tables
+from gpsweep.track import main as track
 
 
 def test_every_command_says_who_speaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,9 +67,9 @@ def test_ctrl_c_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as end:
-        typed(main)
+        typed(main, "all is kept")
     assert end.value.code == 130
-    assert capsys.readouterr().err == "gpsweep: stopped\n"
+    assert capsys.readouterr().err == "gpsweep: stopped; all is kept\n"
 
     @told()
     def other() -> int:
@@ -75,11 +79,63 @@ def test_ctrl_c_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "gpsweep: stopped\n"
 
 
+@pytest.mark.parametrize("main", [layers, report, tables, track])
+def test_sigterm_ends_a_command_as_ctrl_c_does(
+    main: Callable[[list[str]], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = {layers: "layers.__main__", report: "report.__main__", tables: "tables.__main__"}.get(
+        main, "track"
+    )
+    said = []
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        work = {layers: "network_and_sample", report: "render", tables: "make", track: "build"}[main]
+
+        def ended(*args: object, signum: int = signum) -> None:
+            signal.raise_signal(signum)
+
+        monkeypatch.setattr(f"gpsweep.{module}.{work}", ended)
+        before = signal.getsignal(signum)
+        given = {report: ["run"], tables: ["fig8"], track: ["run", "tracker=csv"]}.get(main, [])
+        assert main(given) == 128 + signum
+        assert signal.getsignal(signum) is before
+        said.append(capsys.readouterr().err)
+    assert re.fullmatch(r"gpsweep: stopped; .*the same command .+\n", said[0])
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "done", "kept"),
+    [
+        ("gpsweep", "gpsweep.run.run", "what is stored stays, and the same command goes on"),
+        ("gpsweep.fit", "gpsweep.fit.fit", "no weights were written, and the same command begins anew"),
+        (
+            "gpsweep.crf_search",
+            "gpsweep.crf_search.search",
+            "a search is not kept, and the same command begins anew",
+        ),
+    ],
+)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_batch_says_what_is_kept(
+    name: str, done: str, kept: str, signum: int, terminal: Terminal
+) -> None:
+    def ended(*args: object) -> None:
+        signal.raise_signal(signum)
+
+    module = importlib.import_module("gpsweep.__main__" if name == "gpsweep" else name)
+    terminal.patch.setattr(done, ended)
+    before = signal.getsignal(signum)
+    for mode in ([], ["-m"]):
+        code, _, err = terminal.run(module.cli, name, *mode)
+        assert (code, err) == (128 + signum, f"gpsweep: stopped; {kept}\n")
+        assert signal.getsignal(signum) is before
+
+
 # A shell lets what it starts in the background ignore the signal, and so do all processes of that.
 INTERRUPTED = """
 import os, signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-os.kill(os.getpid(), signal.SIGINT)
+os.kill(os.getpid(), signal.{name})
 time.sleep(60)
 """
 
@@ -93,11 +149,12 @@ time.sleep(60)
         (["-m", "gpsweep.rank"], {"LOCAL_RANK": "1"}, ""),
     ],
 )
-def test_ctrl_c_while_modules_are_imported_ends_a_command_in_one_line(
-    begun: list[str], env: dict[str, str], said: str, tmp_path: Path
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_modules_are_imported_ends_a_command_in_one_line(
+    begun: list[str], env: dict[str, str], said: str, signum: signal.Signals, tmp_path: Path
 ) -> None:
     for name in ("hydra", "numpy", "omegaconf"):
-        (tmp_path / f"{name}.py").write_text(INTERRUPTED)
+        (tmp_path / f"{name}.py").write_text(INTERRUPTED.format(name=signum.name))
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, *begun],
@@ -107,7 +164,7 @@ def test_ctrl_c_while_modules_are_imported_ends_a_command_in_one_line(
         timeout=50,
     )
     # Where the import of a module was running code of its own, Python ends by the signal itself.
-    assert done.returncode in (130, -signal.SIGINT)
+    assert done.returncode in ((130, -signal.SIGINT) if signum == signal.SIGINT else (143,))
     assert done.stderr == said
 
 

@@ -32,7 +32,7 @@ Search = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def search(terminal: Terminal) -> Search:
     """Run ``python -m gpsweep.crf_search`` where the terminal is; return its exit code, output and errors."""
-    return partial(terminal.run, crf_search.main, "gpsweep.crf_search")
+    return partial(terminal.run, crf_search.cli, "gpsweep.crf_search")
 
 
 def table(folder: str) -> list[dict[str, float]]:

@@ -26,7 +26,7 @@ from gpsweep.data.base import VOID, Sample
 from gpsweep.data.batch import collate
 from gpsweep.data.scenes import Scenes
 from gpsweep.errors import GpsweepError
-from gpsweep.fit import check, main
+from gpsweep.fit import check, cli
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
 from gpsweep.training import Augment, TrainingModule, class_weights
@@ -39,7 +39,7 @@ Fit = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def fit(terminal: Terminal) -> Fit:
     """Run ``python -m gpsweep.fit`` in an empty folder; return its exit code, output and errors."""
-    return partial(terminal.run, main, "gpsweep.fit")
+    return partial(terminal.run, cli, "gpsweep.fit")
 
 
 def composed(*overrides: str) -> Any:
@@ -278,7 +278,7 @@ def test_a_training_that_is_ended_says_so_and_leaves_no_weights(
     before = signal.getsignal(signal.SIGTERM)
     code, _, err = fit("fit=scenes", *TINY)
     assert code == 128 + signal.SIGTERM
-    assert "gpsweep: stopped; no weights were written" in err
+    assert "gpsweep: stopped; no weights were written, and the same command begins anew\n" in err
     assert not list(tmp_path.rglob("*.safetensors"))
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -295,7 +295,7 @@ def test_ctrl_c_ends_a_training_in_a_line(fit: Fit, tmp_path: Path, monkeypatch:
         signal.signal(signal.SIGINT, before)  # which Lightning ignores from then on
     assert code == 130
     assert [line for line in err.splitlines() if line.startswith("gpsweep: stopped")] == [
-        "gpsweep: stopped; no weights were written"
+        "gpsweep: stopped; no weights were written, and the same command begins anew"
     ]
     assert not list(tmp_path.rglob("*.safetensors"))
 

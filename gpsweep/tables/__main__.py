@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpsweep.atomic import check_writable, located
-from gpsweep.command import FAILED, INTERRUPTED, stays, told
+from gpsweep.command import FAILED, INTERRUPTED, SIGNALLED, stays, stopped, told
 from gpsweep.console import standard_output
 from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import TERMINATE, left_at_once
 from gpsweep.tables import definition
 from gpsweep.tables.calls import TableStoppedError
 from gpsweep.tables.commands import check, jobs, of_training
@@ -162,7 +163,8 @@ def overview() -> None:
     console.print(HELP, markup=False, soft_wrap=True)
 
 
-@told(OSError)
+@told(OSError, kept=stays(fresh=False))
+@left_at_once(TERMINATE)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; a mistake of the user's ends in one message."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -178,9 +180,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         else:
             print("gpsweep: nothing of this table could be run here", file=sys.stderr)
-    except TableStoppedError:
-        print(f"gpsweep: stopped; {stays(fresh='fresh=true' in given)}", file=sys.stderr)
-        return INTERRUPTED
+    except (KeyboardInterrupt, TableStoppedError) as stop:
+        code = INTERRUPTED if isinstance(stop, KeyboardInterrupt) else SIGNALLED + TERMINATE
+        return stopped(code, stays(fresh="fresh=true" in given))
     return FAILED
 
 

@@ -15,10 +15,10 @@ from tempfile import TemporaryFile
 from types import FrameType
 from typing import IO
 
+from gpsweep.command import SIGNALLED
 from gpsweep.errors import GpsweepError
 from gpsweep.jobs import LOG
 
-SIGNALLED = 128
 REPORT = "Report:"  # what stands above the path of a run's report
 
 

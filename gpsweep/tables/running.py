@@ -13,7 +13,7 @@ import torch
 from gpsweep import results
 from gpsweep.errors import GpsweepError
 from gpsweep.fit import RECORD, WEIGHTS
-from gpsweep.tables.calls import Calls, TableStoppedError, tell
+from gpsweep.tables.calls import Calls, tell
 from gpsweep.tables.commands import Job, comparable
 from gpsweep.tables.needs import absent
 
@@ -59,7 +59,7 @@ def run(jobs: Sequence[Job], at_once: int = 1) -> list[Ended]:
         except KeyboardInterrupt:
             # The terminal has told the commands as well.
             rows.calls.stopped = True
-            raise TableStoppedError from None
+            raise
 
 
 class _Rows:
