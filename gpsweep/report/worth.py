@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SIZE = (5.2, 3.4)  # inches
 WIDE = 12  # costs that differ by a larger factor are drawn on a logarithmic axis
 TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
-NAMED = 12  # more marks than these have names and intervals only where they are on the front
+NAMED = 12  # lines; where names are more, only marks on the front have names and intervals
 LONG = 30  # characters of a name on one line
 OUTSIDE = 5.0  # how much worse it is for a name to leave the axes than to hide something
 APART = 7.0  # pt between marks of one cost
@@ -81,7 +81,7 @@ def figure(found: Sequence[Mark], style: Look, *, held_out: bool) -> Figure:
     lines = _front(axes, best)
     axes.plot(1, 0, marker="o", markersize=5.5, color=MUTED, markeredgecolor=PAPER, zorder=3)
     base = Mark(-1, "base", None, "none", 1.0, 0.0, 0.0, 0.0)
-    few = len(known) <= NAMED
+    few = sum(1 + folded(mark.name, LONG).count("\n") for mark in known) <= NAMED
     named = [base, *(mark for mark in known if few or mark.label is None or mark in best)]
     spots = [Spot(base, 0.0, MUTED), *_spread(axes, known, style, named)]
     axes.set_xlabel("cost of an image (forward passes of the bare network)")

@@ -138,6 +138,19 @@ def test_long_names_of_many_marks_can_be_read() -> None:
     assert len(intervals) == len(boxes) - 1
 
 
+def test_names_of_a_few_marks_that_take_many_lines_do_not_hide_each_other() -> None:
+    deep = "backbone_feature_extractor.stage_{}_of_the_encoder.depthwise_separable_convolution_with_a_name"
+    made = outcome(label=["argmax", "uniform"], layer=["input", *map(deep.format, ("one", "two", "three"))])
+    axes = drawn(Findings(made))
+    axes.get_figure().draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in axes.texts]
+    assert len(boxes) >= 2
+    for one, other in combinations(boxes, 2):
+        assert worth._shared(one, other) < 0.1 * min(box.width * box.height for box in (one, other))
+    [legend] = axes.get_figure().legends
+    assert {text.get_text() for text in legend.get_texts()} == {"argmax", "uniform"}
+
+
 def test_the_axis_says_what_is_held_out() -> None:
     made = outcome(**GRIDS["flip"], info={"select": {"seed": 0}})
     findings = Findings(made)
