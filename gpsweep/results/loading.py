@@ -23,6 +23,15 @@ SELECTION = "selection.csv"
 SETTINGS = tuple(axis for axis in AXES if axis != "refine")
 MEASURES = ("score", "base", "delta", "delta_low", "delta_high", "pixel_accuracy", "seconds", "cost")
 ROUNDING = 0.1  # points: by less, devices may differ in the base of one model and data
+DESCRIBED = {
+    "delta": ("gain over the base", "percentage points"),
+    "delta_low": (f"lower end of the gain's {metrics.LEVEL:.0%} interval", "percentage points"),
+    "delta_high": (f"upper end of the gain's {metrics.LEVEL:.0%} interval", "percentage points"),
+    "pixel_accuracy": ("pixel accuracy", "%"),
+    "seconds": ("time of the point's forward passes, of all images", "s"),
+    "cost": ("cost of an image alone", "forward passes"),
+}
+"""What a variable is and its unit, as xarray's plots say it."""
 WORDS = ("label", "signal", "layer", "step", "refine", "class")
 
 
@@ -37,7 +46,8 @@ def load(*folders: str | Path) -> xr.Dataset:
         ``cost`` over ``(label, signal, layer, step, iterations, eps)``, with ``refine`` before ``eps`` where
         another than ``none`` was run; ``iou`` (``accuracy`` in classification) and ``class_base`` with
         ``class`` as a further dimension; ε ascending, NaN where no point was run; the summary as attributes,
-        of several runs what all of them agree on.
+        of several runs what all of them agree on, and of each variable ``long_name`` and ``units``, which
+        plots say.
 
     Raises:
         GpsweepError: if files are missing, or the runs are not of one model and data.
@@ -71,7 +81,21 @@ def load(*folders: str | Path) -> xr.Dataset:
     coords: dict[str, list[Any]] = {axis: list(dict.fromkeys(rows[axis])) for axis in axes}
     coords["eps"].sort()
     # pandas sorts the values of an axis, and makes objects of text.
-    return data.reindex(coords).assign_coords({**coords, "class": names}).assign_attrs(_attributes(summaries))
+    data = data.reindex(coords).assign_coords({**coords, "class": names}).assign_attrs(_attributes(summaries))
+    return _described(data, summaries[0]["task"])
+
+
+def _described(data: xr.Dataset, task: str) -> xr.Dataset:
+    """Say of each variable what it is and its unit, which is one for all ε only where the input is moved."""
+    whole, each = ("mean IoU", "IoU") if metrics.is_segmentation(task) else ("top-1 accuracy", "accuracy")
+    shares = {"score": whole, "base": f"{whole} of the base", class_column(task): each}
+    shares["class_base"] = f"{each} of the base"
+    for name, (long_name, unit) in (DESCRIBED | {key: (text, "%") for key, text in shares.items()}).items():
+        data[name].attrs = {"long_name": long_name, "units": unit}
+    data["eps"].attrs = {"long_name": "ε"}
+    if data["layer"].values.tolist() == ["input"]:
+        data["eps"].attrs["units"] = "grey levels"
+    return data
 
 
 def runs(folder: Path) -> list[Path]:

@@ -6,10 +6,13 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
+from matplotlib.figure import Figure
 from outcomes import interval, make
 
 from gpsweep import metrics, results
@@ -238,6 +241,35 @@ def test_load_labels_every_axis(outcome: Outcome, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         data["class_base"].isel(dict.fromkeys(PLAIN, 0)), metrics.iou(metrics.total(outcome.base))
     )
+
+
+@pytest.mark.parametrize(
+    ("axes", "score", "each", "eps"),
+    [
+        ({}, "mean IoU [%]", "IoU", "ε [grey levels]"),
+        ({"layer": ["input", "a.b"]}, "mean IoU [%]", "IoU", "ε"),
+        ({"task": "classification"}, "top-1 accuracy [%]", "accuracy", "ε [grey levels]"),
+    ],
+)
+def test_plots_of_loaded_results_say_units(
+    axes: dict[str, Any], score: str, each: str, eps: str, tmp_path: Path
+) -> None:
+    outcome = make(label="argmax", eps=[-1, 0, 1], **SMALL, **axes)
+    results.write(outcome, tmp_path)
+    data = results.load(tmp_path)
+    figure = Figure()
+    data["score"].isel(layer=0).squeeze().plot(ax=figure.subplots())
+    [drawn] = figure.axes
+    assert (drawn.get_ylabel(), drawn.get_xlabel()) == (score, eps)
+    assert all(variable.attrs["units"] for variable in data.data_vars.values())
+    assert data["accuracy" if "task" in axes else "iou"].attrs["long_name"] == each
+    assert data["delta_high"].attrs == {
+        "long_name": "upper end of the gain's 95% interval",
+        "units": "percentage points",
+    }
+    data.to_netcdf(tmp_path / "run.nc", engine="scipy")
+    with xr.open_dataset(tmp_path / "run.nc", engine="scipy") as kept:
+        xr.testing.assert_identical(kept.load(), data)
 
 
 def test_load_merges_a_job_a_point(tmp_path: Path) -> None:
