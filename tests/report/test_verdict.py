@@ -187,7 +187,7 @@ def test_plain_runs_speak_of_no_refinement() -> None:
     ("points", "images", "kind", "says"),
     [
         (19, 20, "yes", "Guided perturbations help:"),
-        (40, 20, "chance", "1 of the 40 points have an interval above zero; if no point did anything"),
+        (40, 20, "chance", "1 of the 40 points has an interval above zero; if no point did anything"),
         (19, 5, "chance", "5 images are too few to tell a gain from chance"),
         (1, 5, "chance", "5 images are too few to tell a gain from chance"),
     ],
