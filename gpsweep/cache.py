@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpsweep.atomic import check_writable, save, sealed, set_aside, unseal
+from gpsweep.atomic import save, sealed, set_aside, unseal
 from gpsweep.errors import GpsweepError
 
 Arrays = dict[str, NDArray[Any]]
@@ -32,20 +32,13 @@ class Cache:
 
     Args:
         folder: the folder, which is made; None keeps nothing.
-        option: the configuration key that names it; None: one that is only read where it cannot be written.
         fresh: whether what is there is left unread, to be made anew.
-
-    Raises:
-        GpsweepError: if it has an ``option`` and cannot be written.
+        optional: whether what cannot be written there is done without.
     """
 
     folder: Path | None
-    option: str | None
     fresh: bool = False
-
-    def __post_init__(self) -> None:
-        if self.folder is not None and self.option is not None:
-            check_writable(self.folder, self.option)
+    optional: bool = False
 
     def read(self, name: str, key: Key) -> Arrays | None:
         """Return what was kept under a key, the file held against its checksum; None if nothing was.
@@ -78,14 +71,14 @@ class Cache:
         """Keep arrays under a key, the file whole or absent; arguments are those of :meth:`read`.
 
         Raises:
-            GpsweepError: if the file of a folder with an ``option`` cannot be written.
+            GpsweepError: if the file cannot be written, unless that is ``optional``.
         """
         path = self.path(name, key)
         if path is not None:
             kept: dict[str, Any] = {KEY: np.asarray(json.dumps(dict(key))), **arrays}
             buffer = BytesIO()
             np.savez(buffer, **kept)
-            with nullcontext() if self.option is not None else suppress(GpsweepError):
+            with suppress(GpsweepError) if self.optional else nullcontext():
                 save(path, sealed(KIND, buffer.getbuffer()))
 
     def path(self, name: str, key: Key) -> Path | None:

@@ -110,17 +110,20 @@ def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
     """Make what ``label=knn`` finds neighbours by.
 
     Raises:
-        GpsweepError: if the data has no training images or such of other classes, or the model names no
-            features.
+        GpsweepError: if the data has no training images or such of other classes, the model names no
+            features, or the cache cannot be written.
     """
     training: Source | None = None
     if cfg.data.get("train") is not None:
         training = named(cfg.data, "train", gives="training images")
+    cache = located(cfg.knn.cache) if cfg.knn.cache else None
+    if cache is not None:
+        check_writable(cache, "knn.cache")
     gallery = Gallery(
         net,
         training,
         features=cfg.model.get("features"),
-        cache=located(cfg.knn.cache) if cfg.knn.cache else None,
+        cache=cache,
         fresh=cfg.fresh,
         memory_format=cfg.memory_format,
         workers=cfg.data.workers,

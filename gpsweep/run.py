@@ -138,7 +138,7 @@ def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) ->
             batch_size=cfg.data.batch_size,
             device=parts.trainer.strategy.root_device,
             options=options,
-            cache=Cache(parts.store.folder / pictures.FOLDER, None, cfg.fresh),
+            cache=Cache(parts.store.folder / pictures.FOLDER, fresh=cfg.fresh, optional=True),
         )
     except (GpsweepError, RuntimeError) as error:
         warnings.warn(f"pictures={cfg.pictures}: not all were drawn: {error}", stacklevel=2)

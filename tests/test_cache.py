@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ ARRAYS = {"features": np.arange(3000, dtype=np.float32).reshape(300, 10), "class
 
 
 def kept(folder: Path) -> tuple[Cache, Path]:
-    cache = Cache(folder / "made" / "here", "knn.cache")
+    cache = Cache(folder / "made" / "here")
     cache.write("index", KEY, ARRAYS)
     [path] = (folder / "made" / "here").iterdir()
     return cache, path
@@ -59,7 +60,7 @@ def test_a_damaged_file_is_set_aside_with_one_message(tmp_path: Path, damage: st
 
 def test_no_bit_that_flips_is_believed_or_ends_the_run(tmp_path: Path) -> None:
     """Within the archive's directory it may hide an array, or seem to encrypt one."""
-    cache = Cache(tmp_path, "knn.cache")
+    cache = Cache(tmp_path)
     small = {"features": np.arange(2, dtype=np.float32), "classes": np.arange(1)}
     cache.write("index", KEY, small)
     [path] = tmp_path.iterdir()
@@ -78,12 +79,18 @@ def test_no_bit_that_flips_is_believed_or_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
-    cache = Cache(None, "knn.cache")
+    cache = Cache(None)
     cache.write("index", KEY, ARRAYS)
     assert cache.read("index", KEY) is None
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optional", [False, True])
+def test_a_folder_that_cannot_be_written_is_named_unless_it_is_optional(
+    tmp_path: Path, optional: bool
+) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(GpsweepError, match=r"knn\.cache=.*file/folder: expected a folder"):
-        Cache(tmp_path / "file" / "folder", "knn.cache")
+    cache = Cache(tmp_path / "file" / "folder", optional=optional)
+    says = pytest.raises(GpsweepError, match=r"file/folder: expected a folder")
+    with nullcontext() if optional else says:
+        cache.write("index", KEY, ARRAYS)
+    assert cache.read("index", KEY) is None

@@ -143,7 +143,6 @@ def test_a_store_that_cannot_be_written_takes_no_picture_along(
     def refuse(folder: Path, *_: Any, **__: Any) -> None:
         raise GpsweepError(f"{folder}: expected a folder that can be written")
 
-    monkeypatch.setattr("gpsweep.cache.check_writable", refuse)
     monkeypatch.setattr("gpsweep.cache.save", refuse)
     if kept:
         monkeypatch.setattr("gpsweep.drawing.predicted", None)

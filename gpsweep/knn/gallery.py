@@ -92,7 +92,7 @@ class Gallery:
         except GpsweepError as error:
             raise GpsweepError(f"model.features={str(error).removeprefix('layer=')}") from None
         self.net, self.source, self.layer = net, source, features
-        self.cache = Cache(cache, "knn.cache", fresh)
+        self.cache = Cache(cache, fresh=fresh)
         self.memory_format, self.workers = memory_format, workers
         self.shape = tuple(read(source, 0)["image"].shape)
         # Few small images do not fill the processor; of many large ones, few are wanted.

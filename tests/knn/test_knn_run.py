@@ -149,6 +149,7 @@ def test_training_images_of_other_classes_are_refused(shown: Terminal) -> None:
         ("data.train=3", "data.train: expected the dotted name of what returns training images"),
         ("data.train=builtins.dict", "data.train: expected data with name, task, classes, ids"),
         ("knn.k=61", "knn.k=61: expected a whole number from 1 to 60"),
+        ("knn.cache=/dev/null/kept", "knn.cache=/dev/null/kept: expected a folder that can be written"),
         ("knn.weights=equa", "knn.weights=equa: unknown. Did you mean equal?"),
         ("model.class_map={0: 0}", "model.class_map: label=knn guides by the classes of data.train"),
     ],

@@ -254,7 +254,7 @@ def test_what_knn_keeps_is_listed_and_may_go(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     root = filled(store).folder.parent
-    Cache(root / "knn", "knn.cache").write("features", {"of": "a network"}, {"features": np.zeros(1000)})
+    Cache(root / "knn").write("features", {"of": "a network"}, {"features": np.zeros(1000)})
     assert main(["ls", str(root)]) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("knn ")]
     assert "training images of label=knn" in line
