@@ -112,7 +112,7 @@ class Config:
     seed: int = 0
     select: str = "none"
 
-    store: str = "outputs/store"
+    store: str = "${oc.env:GPSWEEP_STORE,outputs/store}"
     fresh: bool = False
     shards: int = 1
     shard: int = 0
