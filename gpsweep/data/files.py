@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -135,9 +134,23 @@ class Files:
         return Sample(image=to_tensor(resized), target=target, id=item.id)
 
     def stamp(self) -> str:
-        """Return a short hash over ids, masks and the sizes of images, wherever they lie."""
-        told: list[tuple[str, list[Path], list[Path]]] = [(self.told.hex(), [], [])] if self.told else []
-        return stamp(chain(told, ((item.id, *_looked_at(item)) for item in self.items)), key=self.image_key)
+        """Return a short hash over ids, masks and the sizes of images, wherever they lie.
+
+        Raises:
+            GpsweepError: when one of the files is not there any more.
+        """
+        digest = hashlib.sha256(self.told)
+        try:
+            for item in self.items:
+                masks = [item.truth] if isinstance(item.truth, Path) else []
+                files = [item.image, *masks]
+                digest.update(f"{item.id}\0{[path.stat().st_size for path in files]}\n".encode())
+                for path in files if item.image.suffix.lower() in UNCOMPRESSED else masks:
+                    digest.update(path.read_bytes())
+        except OSError as error:
+            key = self.image_key
+            raise GpsweepError(f"{key}: {error.filename} cannot be looked at: {error.strerror}") from error
+        return digest.hexdigest()[:16]
 
     def _mask(self, image: Path, path: Path, size: Size, legend: Legend) -> Targets:
         mask = self.reader(path, key=self.mask_key)
@@ -189,39 +202,6 @@ def missing(
     return GpsweepError(
         f"{key}: {len(names)} of {of} {what} named by {where} are missing in {root}: {listing(names)}"
     )
-
-
-def _looked_at(item: Item) -> tuple[list[Path], list[Path]]:
-    """Return the files of a sample whose size tells an edit, and those that have to be read for it."""
-    masks = [item.truth] if isinstance(item.truth, Path) else []
-    if item.image.suffix.lower() in UNCOMPRESSED:
-        return [], [item.image, *masks]
-    return [item.image], masks
-
-
-def stamp(samples: Iterable[tuple[str, Sequence[Path], Sequence[Path]]], *, key: str) -> str:
-    """Hash names, the sizes of some files and the content of others: another value where a file was edited.
-
-    Args:
-        samples: a name, which is part of the hash, the files of which the sizes are, and those of which the
-            content is.
-        key: the configuration key behind the files.
-
-    Returns:
-        16 hexadecimal digits, the same wherever the files lie.
-
-    Raises:
-        GpsweepError: when one of them is not there any more.
-    """
-    digest = hashlib.sha256()
-    try:
-        for name, sized, read in samples:
-            digest.update(f"{name}\0{[path.stat().st_size for path in (*sized, *read)]}\n".encode())
-            for path in read:
-                digest.update(path.read_bytes())
-    except OSError as error:
-        raise GpsweepError(f"{key}: {error.filename} cannot be looked at: {error.strerror}") from error
-    return digest.hexdigest()[:16]
 
 
 def existing_folder(path: object, *, key: str, expected: str) -> Path:
