@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gpsweep.atomic import is_file, is_folder, located
 from gpsweep.errors import listing, meant
 from gpsweep.models import caffe
-from gpsweep.models.names import COUNTER, fitted, shared, torn, translated, with_versions
+from gpsweep.models.names import COUNTER, addressed, fitted, shared, torn, translated, with_versions
 from gpsweep.models.reading import SAFE, Stranger, content_of, conversion, faulty
 from gpsweep.models.weights import published
 
@@ -82,30 +82,34 @@ def restore(net: nn.Module, path: str | Path) -> None:
     """Load a checkpoint into ``net``, wholly or not at all.
 
     A prefix that wrappers add (``module.``, ``model.``, …) is stripped where that makes the names fit; what
-    does not have it (a loss, a metric) is the training module's own and is left. Names of older releases are
-    translated where the network does so itself, and of tensors that share memory one name is enough.
+    does not have it (a loss, a metric) is the training module's own and is left. What was saved without a
+    module that is around the network goes into the network. Names of older releases are translated where the
+    network does so itself, and of tensors that share memory one name is enough.
 
     Args:
-        net: the raw network, compiled or in ``DataParallel`` as well; it is changed only if everything fits.
+        net: the raw network, also within another module; it is changed only if everything fits.
         path: as in :func:`load`.
 
     Raises:
         GpsweepError: as in :func:`load`; or names or shapes do not fit, weights are NaN or infinite, or some
             that the network shares differ.
     """
-    file, net = _found(path), _unwrapped(net)
-    own: dict[str, Tensor] = net.state_dict()
-    if odd := [f"{name} ({_kind(value)})" for name, value in own.items() if not isinstance(value, Tensor)]:
+    file = _found(path)
+    held = net.state_dict().items()
+    if odd := [f"{name} ({_kind(value)})" for name, value in held if not isinstance(value, Tensor)]:
         raise faulty(
             file,
             f"the network keeps more than tensors: {listing(odd)}. Load it in the function of model.net, "
             "with model.checkpoint=null",
         )
+    named = {} if _ending(file) == caffe.SUFFIX else load(file)
+    net = addressed(net, named) if named else net
+    own: dict[str, Tensor] = net.state_dict()
     wanted = [name for name in own if not name.endswith(COUNTER)]
-    if _ending(file) == caffe.SUFFIX:
-        state = caffe.translate(net, file, wanted)
+    if named:
+        state = fitted(file, named, {name: own[name].shape for name in wanted})
     else:
-        state = fitted(file, load(file), {name: own[name].shape for name in wanted})
+        state = caffe.translate(net, file, wanted)
     spare = tuple(part for part in (TRAINING_ONLY,) if not any(name.startswith(part) for name in own))
     state = {
         name: tensor
@@ -123,13 +127,6 @@ def restore(net: nn.Module, path: str | Path) -> None:
             file, f"weights that this network shares, but that differ from each other: {listing(apart)}."
         )
     net.load_state_dict(with_versions(own, state), strict=True)
-
-
-def _unwrapped(net: nn.Module) -> nn.Module:
-    """Return the network within what puts a prefix before all its names."""
-    while isinstance(net, nn.DataParallel) or hasattr(net, "_orig_mod"):  # the latter of torch.compile
-        net = net.module if isinstance(net, nn.DataParallel) else net.get_submodule("_orig_mod")
-    return net
 
 
 def _found(path: str | Path) -> Path:

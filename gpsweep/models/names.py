@@ -20,6 +20,25 @@ COMPILED = "_orig_mod."
 COUNTER = "num_batches_tracked"  # absent from files older than PyTorch 0.4.1; unused in evaluation
 
 
+def addressed(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Return the module that a file's names are of: a network, or the part of it that has all its weights.
+
+    A module around a network puts a prefix before its names: ``DataParallel``, torch.compile's, or one of the
+    user's own that picks the logits, which it was trained without.
+
+    Args:
+        net: the whole network; one that reads names of its own past is left to do so.
+        state: name → tensor, as in the file.
+    """
+    endings = {rest for name in state for _, rest in _parted(name.replace(COMPILED, ""))}
+    while endings.isdisjoint(own := net.state_dict()):
+        inside = [child for child in net.children() if own and len(child.state_dict()) == len(own)]
+        if len(inside) != 1 or type(net).load_state_dict is not nn.Module.load_state_dict:
+            break
+        [net] = inside
+    return net
+
+
 def fitted(file: Path, state: dict[str, Tensor], wanted: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """Strip the wrapper's prefix under which the names wanted are, or most of them.
 

@@ -90,8 +90,22 @@ def test_prefixes_of_wrappers(tmp_path: Path, trained: State, prefix: str) -> No
     assert_restored(tmp_path / "a.pt", trained)
 
 
-@pytest.mark.parametrize("wrap", [nn.DataParallel, partial(torch.compile, backend="eager")])
-@pytest.mark.parametrize("prefix", ["", "model.", "module.", "_orig_mod."])
+class Picking(nn.Module):
+    """A module of the user's own around a network, which was trained without it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.trained, self.resize = net, nn.Upsample(scale_factor=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.resize(self.trained(x)["logits"])
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [nn.DataParallel, partial(torch.compile, backend="eager"), Picking, lambda net: Picking(Picking(net))],
+)
+@pytest.mark.parametrize("prefix", ["", "model.", "module.", "_orig_mod.", "trained.", "model.trained."])
 def test_a_network_in_a_wrapper(
     tmp_path: Path, trained: State, wrap: Callable[[nn.Module], nn.Module], prefix: str
 ) -> None:
@@ -424,6 +438,16 @@ def test_a_network_reads_names_of_its_own_past(tmp_path: Path) -> None:
     assert_refused(
         tmp_path / "b.pt", r"2 missing \(new\.weight, new\.bias\), 1 unexpected \(old\.weight\)", net
     )
+
+
+def test_of_a_network_within_another_the_one_that_is_named_is_meant(tmp_path: Path) -> None:
+    """A file of the whole is not taken for one of a part, though names of the part are in it as well."""
+    state = network().state_dict()
+    others = prefixed(network().state_dict(), "model.")
+    torch.save(others | prefixed(state, "module.trained."), tmp_path / "a.pt")
+    net = Picking(network())
+    restore(net, tmp_path / "a.pt")
+    assert all(torch.equal(tensor, state[name]) for name, tensor in net.trained.state_dict().items())
 
 
 def test_a_network_that_passes_over_what_does_not_fit_gets_nothing(tmp_path: Path) -> None:
