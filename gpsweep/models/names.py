@@ -106,13 +106,23 @@ def translated(net: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     if net.state_dict().keys() == state.keys():
         return state
     try:
-        twin = deepcopy(net)  # which not every network bears
-        twin.load_state_dict(with_versions({}, state))
+        twin = _reader(net, state)
         # A network of the user's own may pass over what does not fit.
         whole = _contents(twin.state_dict()) == _contents(state)
     except Exception:  # what does not fit is named by the checks that follow
         return state
     return dict(twin.state_dict()) if whole else state
+
+
+def _reader(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy of a network that has read weights as its library does."""
+    if hasattr(net, "config_class"):  # Hugging Face's translate where they are made
+        make: Any = net.from_pretrained
+        made: nn.Module = make(None, config=deepcopy(net.config), state_dict=dict(state))
+        return made
+    twin = deepcopy(net)  # which not every network bears
+    twin.load_state_dict(with_versions({}, state))
+    return twin
 
 
 def _contents(state: Mapping[str, Tensor]) -> set[tuple[torch.Size, bytes]]:

@@ -450,6 +450,42 @@ def test_of_a_network_within_another_the_one_that_is_named_is_meant(tmp_path: Pa
     assert all(torch.equal(tensor, state[name]) for name, tensor in net.trained.state_dict().items())
 
 
+class Named(nn.Module):
+    """A network whose library translates names where it makes networks, as Hugging Face's does."""
+
+    config_class = dict
+
+    def __init__(self, config: dict[str, int]) -> None:
+        super().__init__()
+        self.config = config
+        self.new, self.head = nn.Linear(2, 2), nn.Linear(2, config["classes"])
+
+    @classmethod
+    def from_pretrained(cls, folder: None, *, config: dict[str, int], state_dict: State) -> Named:
+        assert folder is None
+        net = cls(config)
+        found = {name.replace("old", "new"): tensor for name, tensor in state_dict.items()}
+        net.load_state_dict({name: found[name] for name in net.state_dict() if name in found}, strict=False)
+        config["changed"] = 1
+        return net
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, Picking])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_library_that_translates_names_where_it_makes_networks(
+    tmp_path: Path, wrap: Callable[[nn.Module], nn.Module], prefix: str
+) -> None:
+    ours, theirs = Named({"classes": 3}), Named({"classes": 3})
+    old = {name.replace("new", "old"): tensor.half() for name, tensor in theirs.state_dict().items()}
+    torch.save(prefixed(old, prefix), tmp_path / "a.pt")
+    restore(wrap(ours), tmp_path / "a.pt")
+    assert ours.config == {"classes": 3}
+    for name, tensor in ours.state_dict().items():
+        assert torch.equal(tensor, theirs.state_dict()[name].half().float())
+    torch.save({name: tensor for name, tensor in old.items() if name != "old.bias"}, tmp_path / "b.pt")
+    assert_refused(tmp_path / "b.pt", r"2 missing \(new\.weight, new\.bias\), 1 unexpected", ours)
+
+
 def test_a_network_that_passes_over_what_does_not_fit_gets_nothing(tmp_path: Path) -> None:
     torch.save({"old.weight": torch.ones(2, 2), "old.bias": torch.zeros(2)}, tmp_path / "a.pt")
     assert_refused(tmp_path / "a.pt", "2 missing", Renamed(lambda name: name))
