@@ -21,7 +21,8 @@ Where things are; which may import which, pyproject.toml says:
 - What comes of it: ``record``, ``results``, ``drawing`` and ``pictures``, ``report``, ``trackers``;
   ``tuning``, ``provenance``, ``words``.
 - Further commands: ``fit`` and ``training``, ``track``, ``tables``, ``crf_search`` with ``crf_pool``;
-  ``command``, ``mistakes``, ``console``, ``output``, ``atomic`` and ``cache`` serve them all.
+  ``command``, ``mistakes``, ``completion``, ``console``, ``output``, ``atomic`` and ``cache`` serve
+  them all.
 """
 
 import signal

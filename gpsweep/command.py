@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from gpsweep import completion
 from gpsweep.errors import GpsweepError
 from gpsweep.provenance import provenance
 
@@ -75,6 +76,9 @@ def typed(main: Callable[[], object], kept: str) -> None:
             own = provenance()["versions"]
             names = sorted(own, key=lambda name: name != "gpsweep")  # which comes first
             print(", ".join(f"{name} {own[name]}" for name in names))
+            return
+        if "install=bash" in sys.argv[1:] and sys.argv[0].endswith(".py"):
+            print(completion.script())
             return
         try:
             with worded():
