@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,7 @@ from networks import build
 from PIL import Image
 
 from gpsweep import results
+from gpsweep.data.legend import palette
 from gpsweep.drawing import BLANK, NO_CLASS, NONE, RIGHT, WRONG, choose, marked, painted, predicted, strip
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
@@ -94,6 +96,10 @@ def test_pictures_agree_with_the_counts(
         assert max(picture["right"], picture["wrong"]) > 0
     page = (terminal.folder / "run" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(shown["pictures"])
+    swatches = dict(re.findall(r'style="background:(#\w{6})"></span>([^<]+)</th>', page))
+    assert len(swatches) > 1 and "Classes have the colours of the table above." in page
+    for colour, name in swatches.items():
+        assert colour == "#" + bytes(palette()[found.classes.index(name)]).hex()
     _, read_again = read(terminal.folder / "run", found.points, found.ids)
     height, width = sizes[found.ids.index(shown["pictures"][0]["id"]) % len(sizes)]
     image = Image.open(BytesIO(b64decode(next(iter(read_again)).partition(",")[2])))
@@ -186,6 +192,7 @@ def test_images_of_a_classification_are_named_as_the_engine_predicts(
     page = (terminal.folder / "run" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(shown["pictures"])
     assert f"{picture['base']} → {picture['point']}" in page
+    assert 'class="swatch"' not in page, "an image has no colours of classes"
 
 
 @pytest.mark.drawn

@@ -74,7 +74,7 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
     outcome, rows, held = findings.outcome, findings.rows, findings.held
     style = looks.look(findings)
     best = selection.leading(findings.best, "score")
-    found = verdict(findings)
+    found, seen = verdict(findings), shown(outcome, folder)
     several_eps = rows["eps"].nunique() > 1
     html: str = template().render(
         info={**dict.fromkeys(SHOWN), **outcome.info},
@@ -114,7 +114,8 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
         changes=class_changes(found.outcome, found.index),
         absent=absent(found.outcome),
         strays=strays(found.outcome, found.index),
-        shown=shown(outcome, folder),
+        shown=seen,
+        palette=_palette() if seen["pictures"] and metrics.is_segmentation(outcome.task) else [],
         panels_shown=pictures.PANELS,
         times=times(outcome),
         cost=cost(outcome),
@@ -159,6 +160,7 @@ def class_changes(outcome: Outcome, index: int | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {
             "name": name,
+            "place": place,
             "base": float(clean[place]),
             "score": float(scores[place]),
             "delta": float(changes[place]),
@@ -208,6 +210,13 @@ def shown(outcome: Outcome, folder: Path | None) -> dict[str, Any]:
             {**asdict(each), "better": each.right > each.wrong, "png": png} for png, each in found.items()
         ],
     }
+
+
+def _palette() -> list[str]:
+    """Return the colours that classes have in pictures."""
+    from gpsweep.data.legend import palette  # brings torch along
+
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in palette().tolist()]
 
 
 def _held_units(outcome: Outcome) -> int:
