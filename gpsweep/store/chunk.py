@@ -56,19 +56,7 @@ class DamagedError(Exception):
 
 def pack(chunk: Chunk) -> bytes:
     """Return a chunk's file, sealed."""
-    about = {
-        key: getattr(chunk, key)
-        for key in (
-            "batch",
-            "ids",
-            "seconds",
-            "shared",
-            "content",
-            "device",
-            "points_per_forward",
-            "neighbours",
-        )
-    }
+    about = {key: value for key, value in vars(chunk).items() if key not in ("points", "counts", "base")}
     counted: dict[str, Any] = chunk.counts.arrays()
     buffer = BytesIO()
     np.savez_compressed(
