@@ -122,12 +122,6 @@ def engine() -> str:
     return digest(*((PACKAGE / name).read_bytes() for name in ENGINE))
 
 
-def stamp(source: Source) -> str | None:
-    """Return what the data's files look like from outside, or None where a source does not say."""
-    said = getattr(source, "stamp", None)
-    return str(said()) if callable(said) else None
-
-
 def files(source: Source) -> str | None:
     """Return what tells whether data have changed: their stamp, of a user's own without one their content.
 
@@ -139,9 +133,10 @@ def files(source: Source) -> str | None:
     Warns:
         UserWarning: where the first samples are others when they are read once more.
     """
-    said = stamp(source)
-    if said is not None or _kind(source).__module__.partition(".")[0] == PACKAGE.name:
-        return said
+    if callable(stamp := getattr(source, "stamp", None)):
+        return str(stamp())
+    if _kind(source).__module__.partition(".")[0] == PACKAGE.name:
+        return None
     known = [content([read(source, number)]) for number in range(len(source))]
     again = [content([read(source, number)]) for number in range(min(AGAIN, len(source)))]
     if again != known[: len(again)]:
