@@ -27,7 +27,7 @@ from gpsweep.command import typed, within_hydra
 from gpsweep.console import standard_output
 from gpsweep.data.base import VOID, Sample, Source
 from gpsweep.data.batch import joined, read
-from gpsweep.data.build import source_of
+from gpsweep.data.build import check_same_classes, source_of
 from gpsweep.engine import MemoryFormat, formatted
 from gpsweep.errors import GpsweepError, listing, unknown
 from gpsweep.failures import failures_named, in_a_format_it_bears
@@ -36,7 +36,7 @@ from gpsweep.lightning import seed_everything
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
 from gpsweep.predict import unlabelled
-from gpsweep.prepare import check_classes, check_logits
+from gpsweep.prepare import check_logits
 from gpsweep.provenance import provenance
 from gpsweep.trainer import bare_trainer, quiet_lightning
 from gpsweep.training import Augment, TrainingModule, class_weights, lesson
@@ -94,7 +94,7 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     seed_everything(cfg.seed, verbose=False)
     held = source_of(cfg.data)
     source: Source = config.instance(training(cfg), "train")
-    check_classes(source, held, key="train")
+    check_same_classes(source, held, key="train")
     for each in (source, held):
         if unlabelled(each):
             raise GpsweepError(

@@ -12,7 +12,7 @@ from gpsweep.atomic import check_writable, located
 from gpsweep.config import check_keys, check_whole
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
-from gpsweep.data.build import named, source_of
+from gpsweep.data.build import check_same_classes, named, source_of
 from gpsweep.data.files import Files
 from gpsweep.engine import check_choices
 from gpsweep.errors import GpsweepError
@@ -24,7 +24,6 @@ from gpsweep.models.build import build
 from gpsweep.models.class_map import class_map
 from gpsweep.models.pixels import PixelNet
 from gpsweep.precision import check_precision
-from gpsweep.prepare import check_classes
 from gpsweep.refine import Refinement, refinement
 from gpsweep.store import Store
 from gpsweep.trainer import processes_started, trainer_of
@@ -130,7 +129,7 @@ def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
     )
     if training is not None:
         # Their numbers stand for channels of the network, and so do those of the data.
-        check_classes(training, source, key="data.train")
+        check_same_classes(training, source, key="data.train")
     same = training is not None and _same_images(training, source)
     choices = {key: cfg.knn[key] for key in ("k", "weights", "at", "combine")}
     return KnnGuide(gallery, images=len(source), leave_out=same, **choices)

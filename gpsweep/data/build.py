@@ -117,6 +117,28 @@ def check_source(source: Any, key: str = KEY) -> None:
     read(source, 0)
 
 
+def check_same_classes(training: Source, source: Source, *, key: str) -> None:
+    """Check that training data number their classes as the data do that are judged.
+
+    Args:
+        training: the data to learn or to find neighbours from.
+        source: the data that are judged.
+        key: the configuration key of the former.
+
+    Raises:
+        GpsweepError: if they do not, naming where the two part.
+    """
+    own, judged = (tuple(map(str, each.classes)) for each in (training, source))
+    if own == judged:
+        return
+    place = next((n for n, (one, other) in enumerate(zip(own, judged, strict=False)) if one != other), None)
+    parting = "" if place is None else f"; they part at class {place}, {own[place]} and {judged[place]}"
+    raise GpsweepError(
+        f"{key}: its classes are {listing(own)}, those of data={source.name} {listing(judged)}{parting}; "
+        "expected the same in the same order"
+    )
+
+
 def _check_names(name: str, names: Any, key: str) -> None:
     """Refuse names that are no text, such as numbers and paths."""
     if isinstance(names, str) or not isinstance(names, Iterable):
