@@ -7,8 +7,9 @@ import tarfile
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol, cast
+from typing import IO, cast
 
 from gpsweep.errors import GpsweepError
 
@@ -18,18 +19,10 @@ LARGEST = 2**29
 GZIPPED = (".gz", ".tgz")
 
 
-class Readable(Protocol):
-    """Whatever bytes can be read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Read up to ``size`` bytes."""
-        ...
-
-
 class Bounded:
     """A stream that gives up where more comes out of it than a limit: what a decompression bomb does."""
 
-    def __init__(self, stream: Readable, path: Path, *, key: str) -> None:
+    def __init__(self, stream: BufferedIOBase, path: Path, *, key: str) -> None:
         self.stream = stream
         self.path = path
         self.key = key
@@ -106,7 +99,10 @@ def from_tar(path: Path, wanted: Collection[str], *, key: str) -> dict[str, byte
         GpsweepError: when it is damaged, or comes to too much.
     """
     found: dict[str, bytes] = {}
-    with opened(path, key=key) as stream, _tar(stream) as archive:
+    with (
+        opened(path, key=key) as stream,
+        tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as archive,  # read forward, never sought
+    ):
         for member in archive:
             name = PurePosixPath(member.name).name
             if member.issparse() or member.size > LARGEST:  # holes take no room in the archive
@@ -117,10 +113,6 @@ def from_tar(path: Path, wanted: Collection[str], *, key: str) -> dict[str, byte
             if len(found) == len(wanted):
                 break
     return found
-
-
-def _tar(stream: Readable) -> tarfile.TarFile:
-    return tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|")  # read forward, never sought
 
 
 @contextmanager
