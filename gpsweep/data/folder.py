@@ -102,18 +102,15 @@ def folder(
     )
 
 
-def _below(top: Path, path: str, *, key: str, expected: str) -> Path:
-    return existing_folder(top / located(path), key=key, expected=expected)
-
-
 def _images(top: Path, images: str, masks: Path | None, named: str) -> tuple[Path, list[str]]:
     """Find the folder that ids are relative to, and the images in it, sorted; masks are left out."""
-    pattern = (top / located(images)).absolute()
+    given = top / located(images)
+    pattern = given.absolute()
     magic = (place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
     # a folder of such a name is meant as it stands
     plain = next((place for place in magic if not is_folder(Path(*pattern.parts[: place + 1]))), None)
     if plain is None:
-        base = _below(top, images, key="data.images", expected="a folder or a glob of images")
+        base = existing_folder(given, key="data.images", expected="a folder or a glob of images")
         names = _walk(base, IMAGES, key="data.images")
     else:
         base = Path(*pattern.parts[:plain])
@@ -200,12 +197,11 @@ def _relative(line: str, base: Path) -> str:
 
 def _mask_folder(top: Path, masks: str) -> tuple[Path, str]:
     """Find the folder of masks, and what their stems are called, ``*`` being that of the image."""
-    given = located(masks)
-    if given.name.count("*") == 1 and not is_folder(top / given):
-        folder, named = str(given.parent), _stem(given.name) if given.suffix.lower() in MASKS else given.name
-    else:
-        folder, named = masks, ANY
-    return _below(top, folder, key="data.masks", expected="a folder of masks"), named
+    given, named = top / located(masks), ANY
+    if given.name.count("*") == 1 and not is_folder(given):
+        named = _stem(given.name) if given.suffix.lower() in MASKS else given.name
+        given = given.parent
+    return existing_folder(given, key="data.masks", expected="a folder of masks"), named
 
 
 def _masked(
