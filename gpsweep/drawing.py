@@ -20,7 +20,7 @@ from gpsweep.cache import Cache
 from gpsweep.counting import evaluate
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import batch_of, on_device, read, rows_of
-from gpsweep.data.legend import palette
+from gpsweep.data.palette import palette
 from gpsweep.memo import Memo
 from gpsweep.metrics import FP, TP
 from gpsweep.pictures import Picture

@@ -34,6 +34,7 @@ ENGINE = (
     "data/decode.py",
     "data/files.py",
     "data/legend.py",
+    "data/palette.py",
     "data/sizing.py",
     "engine.py",
     "failures.py",

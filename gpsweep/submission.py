@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpsweep.atomic import save
-from gpsweep.data.legend import palette
+from gpsweep.data.palette import palette
 from gpsweep.errors import GpsweepError
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"

@@ -20,7 +20,7 @@ from networks import build
 from PIL import Image
 
 from gpsweep import results
-from gpsweep.data.legend import palette
+from gpsweep.data.palette import palette
 from gpsweep.drawing import BLANK, NO_CLASS, NONE, RIGHT, WRONG, choose, marked, painted, predicted, strip
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpsweep.data.base import VOID
+from gpsweep.data.palette import palette
 from gpsweep.errors import GpsweepError, listing
 
 Mask = NDArray[np.integer[Any]]
@@ -63,23 +64,6 @@ class Legend:
             f"{key}: mask {path} holds {listing(np.unique(numbers).tolist())}; "
             f"expected classes {_spans(self.numbers or range(self.classes))} or {void}{self.advice}"
         )
-
-
-def palette(count: int = 256) -> NDArray[np.uint8]:
-    """Return the colours of PASCAL VOC's indexed PNGs: ``(count, 3)``, RGB.
-
-    The bits of a number, three at a time from the lowest, become the bits of red, green and blue from the
-    highest (``VOClabelcolormap`` of the VOC development kit).
-
-    Args:
-        count: how many, up to 256.
-    """
-    numbers = np.arange(count)[:, None]
-    channels = np.arange(3)
-    colours = np.zeros((count, 3), dtype=np.int64)
-    for place in range(8):
-        colours |= ((numbers >> (3 * place + channels)) & 1) << (7 - place)
-    return colours.astype(np.uint8)
 
 
 class Colours:

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from gpsweep import metrics, pictures, results, words
 from gpsweep.atomic import save
+from gpsweep.data.palette import palette
 from gpsweep.errors import listing
 from gpsweep.report import curves
 from gpsweep.report import look as looks
@@ -214,8 +215,6 @@ def shown(outcome: Outcome, folder: Path | None) -> dict[str, Any]:
 
 def _palette() -> list[str]:
     """Return the colours that classes have in pictures."""
-    from gpsweep.data.legend import palette  # brings torch along
-
     return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in palette().tolist()]
 
 

@@ -13,7 +13,7 @@ from scipy.io import savemat
 from gpsweep.data.base import VOID, Source
 from gpsweep.data.context59 import CALLED, CLASSES, context59
 from gpsweep.data.files import Files
-from gpsweep.data.legend import palette
+from gpsweep.data.palette import palette
 from gpsweep.errors import GpsweepError
 
 Maker = Callable[..., Path]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from gpsweep.data.base import VOID
-from gpsweep.data.legend import Legend, palette, voc_colours
+from gpsweep.data.legend import Legend, voc_colours
+from gpsweep.data.palette import palette
 from gpsweep.errors import GpsweepError
 
 PATH = Path("m/a.png")
