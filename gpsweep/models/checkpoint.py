@@ -27,7 +27,8 @@ PART = re.compile(r"-\d+-of-\d+\.")
 ENDINGS = (".pt", ".pth", ".ckpt", SAFE, caffe.SUFFIX, ".bin", ".tar", INDEX)  # .tar as in model_best.pth.tar
 NESTED = ("state_dict", "model_state_dict", "model", "net", "module", "weights")
 STATISTICS = ("running_mean", "running_var")  # of batch normalisation
-TRAINING_ONLY = "aux_classifier."  # torchvision's auxiliary head
+# torchvision's auxiliary head, and what a loss weighs classes by, in a Lightning module that is the network
+TRAINING_ONLY = ("aux_classifier.", "criterion.", "loss.", "loss_fn.")
 
 
 def load(path: str | Path) -> dict[str, Tensor]:
@@ -110,7 +111,7 @@ def restore(net: nn.Module, path: str | Path) -> None:
         state = fitted(file, named, {name: own[name].shape for name in wanted})
     else:
         state = caffe.translate(net, file, wanted)
-    spare = tuple(part for part in (TRAINING_ONLY,) if not any(name.startswith(part) for name in own))
+    spare = tuple(part for part in TRAINING_ONLY if not any(name.startswith(part) for name in own))
     state = {
         name: tensor
         for name, tensor in state.items()

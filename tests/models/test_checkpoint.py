@@ -135,6 +135,18 @@ def test_lightning(tmp_path: Path, trained: State) -> None:
     assert_restored(tmp_path / "last.ckpt", trained)
 
 
+@pytest.mark.parametrize("loss", ["loss", "criterion", "loss_fn"])
+def test_a_lightning_module_that_is_the_network_itself(tmp_path: Path, trained: State, loss: str) -> None:
+    """Where the network has a part of such a name, it is none of training alone."""
+    torch.save({"state_dict": trained | {f"{loss}.weight": torch.ones(2)}}, tmp_path / "a.ckpt")
+    assert_restored(tmp_path / "a.ckpt", trained)
+    torch.save({"state_dict": trained | {f"neck.{loss}.weight": torch.ones(2)}}, tmp_path / "b.ckpt")
+    assert_refused(tmp_path / "b.ckpt", rf"1 unexpected \(neck\.{loss}\.weight\)")
+    net = nn.ModuleDict({loss: nn.Linear(1, 1), "head": nn.Linear(1, 1)})
+    torch.save(net.state_dict() | {f"{loss}.more": torch.ones(2)}, tmp_path / "c.ckpt")
+    assert_refused(tmp_path / "c.ckpt", rf"1 unexpected \({loss}\.more\)", net)
+
+
 def test_a_prefix_that_belongs_to_the_network_stays(tmp_path: Path) -> None:
     net = nn.ModuleDict({"model": nn.Conv2d(1, 1, 1), "net": nn.Conv2d(1, 1, 1)})
     state = {name: torch.full_like(tensor, k) for k, (name, tensor) in enumerate(net.state_dict().items())}
