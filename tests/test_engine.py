@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -117,6 +119,36 @@ def test_a_part_in_training_is_noticed() -> None:
     with pytest.raises(GpsweepError, match="evaluation mode"):
         curve(net, torch.randn(2, 3, 4, 4), 0.5)
     assert int(net[1].num_batches_tracked) == 0
+
+
+def compiled_in_place(net: nn.Module) -> nn.Module:
+    net.compile(backend="eager")
+    return net
+
+
+@pytest.mark.parametrize(
+    ("make", "layer"),
+    [
+        (partial(torch.compile, backend="eager"), "_orig_mod.0"),
+        (partial(torch.compile, backend="eager"), "_orig_mod"),
+        (compiled_in_place, "0"),
+        (lambda net: nn.Sequential(compiled_in_place(net)), "0"),
+    ],
+)
+def test_a_layer_within_what_is_compiled_is_refused(make: Callable[..., nn.Module], layer: str) -> None:
+    net = make(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)).eval()).eval()
+    with pytest.raises(GpsweepError, match=rf"^layer={layer}: expected input, .* torch\.compile has made"):
+        curve(net, torch.zeros(1, 3, 2, 2), eps=1, layer=layer)
+
+
+@pytest.mark.filterwarnings(r"ignore:The \.grad attribute of a Tensor:UserWarning")  # torch.compile's own
+def test_a_layer_beside_what_is_compiled_is_perturbed() -> None:
+    body, head = nn.Conv2d(3, 4, 1).eval(), nn.Conv2d(4, 2, 1).eval()
+    x = torch.rand(1, 3, 4, 4)
+    plain = dict(curve(nn.Sequential(body, head).eval(), x, eps=[0, 1], layer=["0", "1"]))
+    compiled = nn.Sequential(torch.compile(body, backend="eager"), head).eval()
+    for point, logits in curve(compiled, x, eps=[0, 1], layer=["0", "1"]):
+        assert torch.equal(logits, plain[point])
 
 
 @pytest.mark.parametrize("layer", ["extra", ["input", "extra"]])

@@ -73,7 +73,8 @@ def find(net: nn.Module, name: str) -> Call:
         The call by the module's own path; its ``number`` is 0 where ``name`` does not say which run is meant.
 
     Raises:
-        GpsweepError: if there is no such module; the nearest names are offered. Or for a TorchScript network.
+        GpsweepError: if there is no such module; the nearest names are offered. Or for a TorchScript network,
+            and a module within what torch.compile has made.
     """
     if isinstance(net, torch.jit.ScriptModule):
         raise GpsweepError(
@@ -91,7 +92,24 @@ def find(net: nn.Module, name: str) -> Call:
         unnamed = [known for known in canonical.values() if known and known not in named.values()]
         choices = [INPUT, *named, *unnamed]
         raise unknown("layer", name, choices)
-    return Call(canonical[id(module)], int(number) if at else 0)
+    found = Call(canonical[id(module)], int(number) if at else 0)
+    _check_reached(net, name, found.path)
+    return found
+
+
+def _check_reached(net: nn.Module, name: str, path: str) -> None:
+    """Refuse a layer within what torch.compile has made, which hooks do not reach alike in every pass.
+
+    Raises:
+        GpsweepError: naming the layer.
+    """
+    parts = path.split(".")
+    around = [net.get_submodule(".".join(parts[:n])) for n in range(len(parts) + 1)]
+    if "_orig_mod" in parts or any(getattr(module, "_compiled_call_impl", None) for module in around):
+        raise GpsweepError(
+            f"layer={name}: expected input, or a layer outside what torch.compile has made; hand on the "
+            "network as it was before"
+        )
 
 
 def trace(net: nn.Module, *inputs: Tensor, follow: bool = True) -> tuple[list[Finished], Any]:
