@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gpsweep import memory
-from gpsweep.errors import GpsweepError, unknown
+from gpsweep.errors import GpsweepError, listing, unknown
 from gpsweep.labels import Hints
 from gpsweep.memo import Memo
 from gpsweep.passes import Passes
@@ -187,9 +187,13 @@ def _check_called(
         raise GpsweepError(f"sample_ids: expected one per sample, {len(x)}, came {len(sample_ids)}")
     if not x.is_floating_point():
         raise GpsweepError(f"x: expected floating-point numbers, came {x.dtype}; use x.float()")
-    if any(getattr(module, "training", False) for module in net.modules()):  # one of TorchScript may not say
+    # One of TorchScript may not say.
+    training = [name for name, module in net.named_modules() if getattr(module, "training", False)]
+    if training:
+        where = f" at {listing(training, 3)}" if training[0] else ""
         raise GpsweepError(
-            "net: expected a network in evaluation mode, came one in training; call net.eval()"
+            f"net: expected a network in evaluation mode, came one in training{where}; call net.eval(), and "
+            "let no train() of its own keep it so"
         )
     if torch.is_inference_mode_enabled() or x.is_inference():
         raise GpsweepError("x: gradients cannot be taken in inference mode; use torch.no_grad() instead")
