@@ -19,6 +19,7 @@ from gpsweep.models.pixels import PixelNet
 from gpsweep.refine import Refinement
 
 CPU = torch.device("cpu")
+LOW, HIGH = 0.05, 0.95  # below and above which some of a trained network's probabilities are
 ROUNDED = 1e-3  # of the spread of logits; by more a pass does not differ from the same one
 
 
@@ -215,5 +216,10 @@ def check_logits(
         warnings.warn(
             "model.sigmoid=true: the network seems to return probabilities, expected a logit; take its "
             "sigmoid away",
+            stacklevel=2,
+        )
+    elif 0 <= z.min() < LOW and HIGH < z.max() <= 1:
+        warnings.warn(
+            "model: the network seems to return probabilities, expected logits; take its sigmoid away",
             stacklevel=2,
         )

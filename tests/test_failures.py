@@ -214,7 +214,10 @@ def test_a_probability_is_no_logit() -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda z: z.softmax(1), "seems to return probabilities"),
+        (lambda z: z.softmax(1), "seems to return probabilities, .* take its softmax away"),
+        (lambda z: (4 * z).sigmoid(), "seems to return probabilities, .* take its sigmoid away"),
+        (lambda z: (4 * z).sigmoid() * 1.01, None),
+        (lambda z: z.clamp(0, 0.9), None),
         (
             lambda z: torch.cat([z, z], 1),
             r"of the network's 6 channels the first 3 stand for .* data=three",
