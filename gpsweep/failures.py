@@ -15,6 +15,7 @@ from gpsweep.errors import GpsweepError, listing
 
 Result = TypeVar("Result")
 ROWS = "view size is not compatible"  # what a view() after a convolution says of channels-last activations
+MISFITS = (RuntimeError, ValueError, AssertionError)  # what an image or a batch of another size leads to
 USUAL = 32  # by which many networks want sides to be divisible
 
 
@@ -35,7 +36,7 @@ def failures_named(
         batch: what it fails on.
         where: in words.
         key: of the configuration.
-        net: the network, where errors may be others' as well; None: every error is the network's.
+        net: the network, where errors may be others' as well, as in runs; None: all errors are the network's.
 
     Raises:
         GpsweepError: for an error of the network.
@@ -50,8 +51,10 @@ def failures_named(
         height, width = batch["image"].shape[-2:]
         at = f"at {height} × {width} pixels ({listing(batch['ids'], 3)})"
         reason = f"{type(error).__name__}: {error}"
-        if height % USUAL or width % USUAL:
+        if isinstance(error, MISFITS) and (height % USUAL or width % USUAL):
             reason += f"; if it wants sides that {USUAL} divides: model.divisor={USUAL}, or data.size"
+        if isinstance(error, MISFITS) and len(batch["ids"]) > 1 and net is not None:
+            reason += "; if it takes one image at a time: data.batch_size=1"
         raise GpsweepError(f"{key}: the network fails {where} {at}: {reason}") from error
 
 

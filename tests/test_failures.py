@@ -32,6 +32,17 @@ class Skip(nn.Module):
     def forward(self, x):
         return self.head(torch.cat([x, F.interpolate(self.down(x), scale_factor=4)], 1))
 
+class Alone(nn.Conv2d):
+    def __init__(self):
+        super().__init__(3, {CLASSES}, 1)
+    def forward(self, x):
+        assert len(x) == 1, "one image, please"
+        return super().forward(x)
+
+class Asking(Alone):
+    def forward(self, x, mask):
+        return super().forward(x * mask)
+
 class Viewed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -85,6 +96,23 @@ def test_a_network_that_fails_on_a_later_image(nets: Terminal) -> None:
     assert "model: the network fails in batch 2 at 13 × 16 pixels (02): RuntimeError: Sizes of tensors" in err
     assert "if it wants sides that 32 divides: model.divisor=32" in err
     assert nets(*run, "model.divisor=4")[0] == 0
+
+
+def test_a_network_that_takes_one_image_at_a_time(nets: Terminal) -> None:
+    pictures(nets.folder)
+    run = [*SET, "model=custom", "model.net=failing_nets.Alone", "eps=1"]
+    code, _, err = nets(*run, "data.batch_size=2")
+    assert code == 1
+    assert "(00, 01): AssertionError: one image, please" in err
+    assert "if it takes one image at a time: data.batch_size=1" in err
+    assert nets(*run, "data.batch_size=1")[::2] == (0, "")
+
+
+def test_no_size_cures_a_mistake_in_a_network(nets: Terminal) -> None:
+    pictures(nets.folder)
+    code, _, err = nets(*SET, "model=custom", "model.net=failing_nets.Asking", "eps=1", "data.batch_size=2")
+    assert code == 1
+    assert "missing 1 required positional argument: 'mask'\n" in err
 
 
 def test_a_fault_that_is_not_the_networks_is_not_called_so(
