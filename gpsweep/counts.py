@@ -58,8 +58,6 @@ class Counts:
 
     def __getitem__(self, point: int) -> NDArray[Any]:
         """Return one point's counts, dense ``(images, classes, 3)``."""
-        if not -len(self) <= point < len(self):
-            raise IndexError(point)
         dense: NDArray[Any] = self.rows[[point]].toarray().reshape(self.shape[1:])
         return dense
 
@@ -68,7 +66,7 @@ class Counts:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         dense: NDArray[Any] = self.rows.toarray().reshape(self.shape)
-        return dense if dtype is None else dense.astype(dtype)
+        return dense  # NumPy sees to the type
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what a file keeps of the counts, in the smallest integers that hold them."""

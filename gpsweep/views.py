@@ -90,7 +90,7 @@ def sizes_of(batch: Batch) -> list[Size]:
 
 def colours(batch: Batch) -> NDArray[np.uint8]:
     """Return the images of a batch as bytes: ``(N, H, W, 3)``, RGB."""
-    return batch["image"].round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return batch["image"].to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def mirrored(x: Tensor, sizes: Sequence[Size]) -> Tensor:
@@ -131,10 +131,9 @@ def resized(
     Returns:
         ``(N, C, H', W')``, H' and W' being the largest.
     """
-    align = False if mode == "bilinear" else None
 
     def each(part: Tensor, size: Size) -> Tensor:
-        return F.interpolate(part, size, mode=mode, align_corners=align, antialias=antialias)
+        return F.interpolate(part, size, mode=mode, antialias=antialias)
 
     if len(set(before)) == len(set(after)) == 1 and before[0] == x.shape[-2:]:
         return each(x, after[0])

@@ -80,7 +80,7 @@ def naive_curve(
             torch.set_grad_enabled(grad),
             autocast(gradient if grad else precision),
         ):
-            return logits_of(net(x.clone().requires_grad_())), kept
+            return logits_of(net(x.detach().requires_grad_().clone())), kept
 
     def pull(z: Tensor, here: list[Tensor]) -> list[Tensor]:
         wide = z.detach().float()

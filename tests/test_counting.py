@@ -83,6 +83,15 @@ def by_hand(net: nn.Module, here: Batch, point: Point, **options: Any) -> Tensor
     return Tally(here["target"], classes=CLASSES, channels=CLASSES)(mean.argmax(1))
 
 
+def test_an_image_may_have_more_pixels_of_a_class_than_a_byte_holds() -> None:
+    x, target = batch("skips", size=(20, 20))
+    here = Batch(image=x, target=target * 0, valid=None, ids=["a", "b"], content="")
+    found = count(build("skips"), here, [Point(), Point(eps=1.0)], classes=CLASSES)
+    for counts in (found.base, *found.counts):
+        right, _, missed = counts[:, 0].T
+        assert (right + missed).tolist() == [400, 400]
+
+
 @pytest.mark.parametrize(
     ("name", "axes", "padded"),
     [

@@ -20,12 +20,15 @@ def test_it_says_what_dense_counts_say(dense: np.ndarray) -> None:
     assert counts.shape == dense.shape
     np.testing.assert_array_equal(counts, dense)
     np.testing.assert_array_equal(list(counts), dense)
+    np.testing.assert_array_equal(counts[-len(dense)], dense[0])
+    assert np.asarray(counts, dtype=np.float64).dtype == np.float64
     np.testing.assert_array_equal(counts.total(), dense.sum(1))
     np.testing.assert_array_equal(counts.right(), dense[..., 0].sum(-1))
     np.testing.assert_array_equal(counts.take([len(dense) - 1, 0]), dense[[-1, 0]])
     images = [dense.shape[1] - 1, 0] if dense.shape[1] else []
     np.testing.assert_array_equal(counts.images(images), dense[:, images])
     np.testing.assert_array_equal(Counts.from_arrays(counts.arrays()), dense)
+    np.testing.assert_array_equal(np.negative(Counts.from_arrays(counts.arrays())), -dense)  # no bytes
 
 
 @given(DENSE)
@@ -33,6 +36,13 @@ def test_images_go_beside_and_points_below(dense: np.ndarray) -> None:
     counts = Counts.of(dense)
     np.testing.assert_array_equal(Counts.beside([counts, counts]), np.concatenate([dense, dense], axis=1))
     np.testing.assert_array_equal(Counts.below([counts, counts]), np.concatenate([dense, dense]))
+
+
+def test_a_point_that_is_not_there_is_no_other() -> None:
+    counts = Counts.of(np.ones((2, 1, 1, 3), dtype=int))
+    for place in (2, -3):
+        with pytest.raises(IndexError):
+            counts[place]
 
 
 def test_zeros_take_no_room() -> None:

@@ -48,6 +48,15 @@ def test_closed_form() -> None:
     assert metrics.accuracy(totals) == pytest.approx(100 * 5 / 7)
     assert metrics.score(totals, "segmentation") == metrics.miou(totals)
     assert metrics.score(totals, "classification") == metrics.accuracy(totals)
+    np.testing.assert_array_equal(metrics.class_score(totals, "segmentation"), metrics.iou(totals))
+    by_class = metrics.class_score(totals, "classification")
+    np.testing.assert_array_equal(by_class, metrics.class_accuracy(totals))
+
+
+def test_a_single_pixel_counts() -> None:
+    one = np.array([[1, 0, 0], [0, 0, 0]])
+    assert metrics.miou(one) == metrics.accuracy(one) == 100
+    np.testing.assert_array_equal(metrics.iou(one), [100, np.nan])
 
 
 def test_a_score_is_the_percentage_to_the_last_bit() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from naive import naive
 from networks import CLASSES, batch, build
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -61,6 +62,28 @@ def test_the_graph_is_freed() -> None:
     assert graphs == []
 
 
+class Brightening(nn.Module):
+    """A network that changes its input in place, and uses it beside its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.add_(1)
+        return self.head(self.stem(x)) * x
+
+
+def test_what_a_network_does_to_its_input_is_done_to_the_batch_at_each_point_anew() -> None:
+    torch.manual_seed(0)
+    net, x = Brightening().eval().requires_grad_(False), torch.rand(2, 3, 4, 4)
+    original = x.clone()
+    for point, logits in curve(net, x, [0, 0.5, 1], layer=["input", "stem"], iterations=2):
+        if point.iterations == 2:
+            assert logits.equal(naive(net, original, point))
+    assert x.equal(original)
+
+
 class EachAround(nn.Module):
     """A network that runs one module once a sample, before and after another."""
 
@@ -82,6 +105,16 @@ def test_a_module_may_run_more_or_less_often_in_another_batch(sizes: tuple[int, 
         found = list(curve(net, x, [0.5], layer="middle", memo=memo))
         [(_, alone)] = curve(net, x, [0.5], layer="middle")
         assert found[0][1].equal(alone)
+
+
+def test_what_is_known_of_a_layer_is_of_batches_that_run_alike() -> None:
+    torch.manual_seed(0)
+    net, memo, (more, fewer) = EachAround().eval(), Memo(), torch.rand(6, CLASSES, 4, 4).split([4, 2])
+    options: dict[str, Any] = {"eps": 0.5, "layer_scale": "absolute", "memo": memo}
+    list(curve(net, more, layer="middle", **options))
+    list(curve(net, fewer, layer="each@1", **options))
+    [(point, logits)] = curve(net, fewer, layer="middle", **options)
+    assert logits.equal(naive(net, fewer, point, scale="absolute"))
 
 
 def test_a_run_that_another_batch_lacks_is_named() -> None:

@@ -124,6 +124,36 @@ def test_what_a_network_keeps_of_another_pass_does_not_enter_a_point(make: type[
         assert found[point].equal(naive(net, x, point))
 
 
+class Fused(nn.Module):
+    """A module that rounds otherwise where no gradient is wanted, as fused attention does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if torch.is_grad_enabled() else x.nextafter(x + 1)
+
+
+class Attending(nn.Module):
+    """A network that uses such a module before and beside a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fused = nn.Conv2d(3, 4, 1), Fused()
+        self.middle, self.head = nn.Conv2d(4, 4, 1), nn.Conv2d(4, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.fused(self.stem(x))
+        return self.head(self.middle(found) * found)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_rounds_otherwise_without_gradients_is_replayed_as_it_is_without_them() -> None:
+    torch.manual_seed(0)
+    net, memo = Attending().eval(), Memo()
+    for x in torch.rand(2, 2, 3, 8, 8):
+        for point, logits in curve(net, x, [0.5, 1], layer="middle", memo=memo):
+            assert logits.equal(naive(net, x, point))
+    assert memo.trusted == {"middle": True}
+
+
 class Features(nn.Module):
     """A network whose decoder takes an inner layer's features, kept by a hook or returned."""
 

@@ -43,6 +43,13 @@ def test_counts_are_those_of_brute_force(seed: int, classes: int, extra: int, de
     assert got.tolist() == brute_force(target.view(view), predicted.view(view), classes)
 
 
+def test_a_prediction_in_few_bits_is_counted_and_left_as_it_is() -> None:
+    target, predicted = torch.tensor([[[0, 1], [1, 1]]]), torch.tensor([[[0, 1], [0, 1]]], dtype=torch.int32)
+    tally = Tally(target, classes=2, channels=2)
+    assert tally(predicted).equal(tally(predicted))
+    assert predicted.tolist() == [[[0, 1], [0, 1]]]
+
+
 def test_torchmetrics_agrees() -> None:
     generator = torch.Generator().manual_seed(0)
     target = torch.randint(-1, 7, (5, 20, 30), generator=generator)

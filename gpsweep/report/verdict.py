@@ -114,7 +114,7 @@ def beside(found: Verdict, findings: Findings) -> list[Mark]:
     """
     known = marks(findings)
     if found.kind == "still":
-        return [mark for mark in known if mark.label is None]
+        return known
     if found.kind not in ("yes", "no", "chance") or found.over:
         return []
     row, delta = found.held or found.row, "held_delta" if found.held else "delta"

@@ -82,6 +82,8 @@ def test_a_best_point_at_the_edge_is_told() -> None:
         ([0.25, 0.5], 1, "further"),
         ([-0.5, -0.25], 1, "closer to 0"),
         ([-0.25, 0.25], 1, "further"),
+        ([-0.25, 0.5], 0, "further"),
+        ([-0.25, 0], 0, "further"),
         ([0, 0.25], 1, "further"),
     ],
 )
@@ -188,6 +190,8 @@ def test_plain_runs_speak_of_no_refinement() -> None:
     [
         (19, 20, "yes", "Guided perturbations help:"),
         (40, 20, "chance", "1 of the 40 points has an interval above zero; if no point did anything"),
+        (19, 6, "yes", "Guided perturbations help:"),
+        (40, 6, "chance", "1 of the 40 points has an interval above zero; if no point did anything"),
         (19, 5, "chance", "5 images are too few to tell a gain from chance"),
         (1, 5, "chance", "5 images are too few to tell a gain from chance"),
     ],

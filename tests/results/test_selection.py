@@ -55,8 +55,9 @@ def test_the_top_point_is_the_best_that_does_not_see_the_answers() -> None:
 
 
 def test_curves_that_are_equally_high_keep_their_order_and_the_oracles_come_last() -> None:
-    curves = pd.DataFrame({"label": ["ground_truth", "argmax"] * 20, "score": [1.0] * 40})
-    assert leading(curves, "score").index.tolist() == [*range(1, 40, 2), *range(0, 40, 2)]
+    labels, scores = ["ground_truth", "argmax"] * 50, [1.0, 2.0, 2.0, 1.0] * 25
+    order = sorted(range(100), key=lambda row: (labels[row] == "ground_truth", -scores[row]))
+    assert leading(pd.DataFrame({"label": labels, "score": scores}), "score").index.tolist() == order
 
 
 def test_the_oracle_never_helps() -> None:
