@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from networks import CLASSES, batch, build
+from networks import CLASSES, batch, build, entering
 from test_views import batch_of
 from torch import Tensor, nn
 
@@ -81,6 +81,28 @@ def by_hand(net: nn.Module, here: Batch, point: Point, **options: Any) -> Tensor
             part = refined(image[rows, columns], each[:, rows, columns].numpy(), CRF)
             mean[place, :, rows, columns] = torch.from_numpy(part)
     return Tally(here["target"], classes=CLASSES, channels=CLASSES)(mean.argmax(1))
+
+
+def test_the_time_of_a_pass_is_that_of_the_points_which_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Logits("skips").eval()
+    monkeypatch.setattr("gpsweep.counting.perf_counter", lambda: float(net.passes))
+    points = grid(eps=[0, 1, 2], refine=["none", "flip"]).points()
+    found = count(net, of("skips"), points, classes=CLASSES)
+    assert dict(zip(points, found.seconds, strict=True)) == {
+        point: 0 if point.eps == 0 else 0.5 if point.refine == "none" else 1.5 for point in points
+    }
+    assert found.shared == 2, "a clean pass of either view"
+    alone = count(net, of("skips"), [Point(eps=1, refine="flip")], classes=CLASSES)
+    assert (alone.seconds, alone.shared) == ([2], 2)
+
+
+def test_padding_is_of_the_colour_that_the_network_sees_as_nothing() -> None:
+    net, here = build("skips"), of("skips", padded=True)
+    net.fill, seen = torch.tensor([1.0, 2.0, 3.0]), entering(net)
+    count(net, here, [Point(eps=1)], classes=CLASSES)
+    for x in seen:
+        assert x.movedim(1, 3)[~here["valid"]].unique(dim=0).tolist() == [[1, 2, 3]]
+    assert seen[0].movedim(1, 3)[here["valid"]].equal(here["image"].movedim(1, 3)[here["valid"]])
 
 
 def test_an_image_may_have_more_pixels_of_a_class_than_a_byte_holds() -> None:

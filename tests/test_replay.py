@@ -154,6 +154,14 @@ def test_what_rounds_otherwise_without_gradients_is_replayed_as_it_is_without_th
     assert memo.trusted == {"middle": True}
 
 
+@pytest.mark.filterwarnings("error")
+def test_logits_that_are_no_numbers_are_those_of_the_replay_as_well() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, CLASSES, 1)).eval().requires_grad_(False)
+    net[1].bias[0] = torch.nan
+    [(_, logits)] = curve(net, torch.rand(2, 3, 4, 4), 0.5, layer="0")
+    assert logits[:, 0].isnan().all()
+
+
 class Features(nn.Module):
     """A network whose decoder takes an inner layer's features, kept by a hook or returned."""
 

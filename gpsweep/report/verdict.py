@@ -191,8 +191,8 @@ def cost_of(rows: pd.DataFrame, row: dict[str, Any]) -> float:
 def costs_text(cost: float) -> str:
     """Write a cost.
 
-    >>> costs_text(2.04), costs_text(31.3), costs_text(float("nan"))
-    ('2.0', '31', '–')
+    >>> costs_text(2.04), costs_text(9.96), costs_text(31.3), costs_text(float("nan"))
+    ('2.0', '10', '31', '–')
     """
     return "–" if not isfinite(cost) else f"{cost:.1f}" if cost < 9.95 else f"{cost:.0f}"
 
@@ -226,7 +226,7 @@ def _told(findings: Findings) -> Verdict:
         kind, pick = "yes" if pick["helps"] else "no", pick | {"eps": pick["tune_eps"]}
     # At ε = 0 nothing is drawn that chance could put above zero.
     chance = round(int((judged["eps"] != 0).sum()) * (1 - metrics.LEVEL) / 2)
-    few = len(findings.outcome.units.ids) < LEAST or (len(judged) > 1 and len(above) <= chance)
+    few = len(findings.outcome.units.ids) < LEAST or len(above) <= chance
     p_value = findings.p_value(row["index"]) if kind == "yes" and pick is None else None
     if p_value is not None and (few or p_value >= metrics.ALPHA):
         kind = "chance"

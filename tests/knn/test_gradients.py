@@ -115,6 +115,30 @@ def test_gradients_are_left_for_later_where_memory_does_not_hold_them_all(
     assert data.reads == list(range(MOST, 2 * MOST))
 
 
+def test_of_blocks_that_memory_does_not_hold_the_oldest_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gradients, "KEPT_BYTES", 2 * MOST * 3 * 64 * 4)  # two of three blocks
+    data = digits()
+    found = of(data)
+    for block in (0, 1, 2):
+        found(torch.tensor([block * MOST]), signal="eq5", layer="input", signs=False)
+    data.reads.clear()
+    found(torch.tensor([MOST, 2 * MOST]), signal="eq5", layer="input", signs=False)
+    assert data.reads == []
+    found(torch.tensor([0]), signal="eq5", layer="input", signs=False)
+    assert data.reads == list(range(MOST))
+
+
+def test_saved_signs_are_not_taken_for_gradients(tmp_path: Path) -> None:
+    first = of(cache=tmp_path)
+    first(ROWS, signal="eq5", layer="input", signs=True)
+    first.save()
+    [expected] = of()(ROWS, signal="eq5", layer="input", signs=False)
+    [found] = of(cache=tmp_path)(ROWS, signal="eq5", layer="input", signs=False)
+    assert found.equal(expected)
+
+
 def test_saved_signs_are_read_and_added_to(tmp_path: Path) -> None:
     def signs(found: Gradients, rows: Tensor, layer: str = "conv1") -> Tensor:
         return found(rows, signal="eq5", layer=layer, signs=True)[0]

@@ -8,16 +8,17 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from outcomes import make
 from rich.console import Console
 
-from gpsweep import results
+from gpsweep import metrics, results
 from gpsweep.counts import Counts
 from gpsweep.report.marks import marks, worth_drawing
 from gpsweep.report.page import page
 from gpsweep.report.terminal import best_table
-from gpsweep.report.verdict import Verdict, additions, beside, cost_of, verdict
+from gpsweep.report.verdict import Verdict, additions, beside, cost_of, helps, verdict
 from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
 
@@ -54,6 +55,46 @@ def test_a_flip_that_gains_as_much_at_lower_cost_is_told_beside_a_gain() -> None
     assert added["helps"]
     assert f"adds +{added['added']:.2f}" in text
     assert f"reaches {added['reached']:.2f} % at 6.4 forward passes" in text
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [
+        ({"label": "ground_truth", "refine": "flip", "eps": 0, "added": 0.0, "helps": False}, "oracle"),
+        ({"refine": "none", "eps": 0, "added": 0.0, "helps": False}, "no"),
+        ({"refine": "flip", "eps": 0, "added": 0.0, "helps": False}, "alone"),
+        ({"refine": "flip", "eps": 0.4, "added": float("nan"), "helps": False}, "unclear"),
+        ({"refine": "flip", "eps": 0.4, "added": 0.1, "helps": False}, "no"),
+        ({"refine": "flip", "eps": 0.4, "added": 0.1, "helps": True}, "yes"),
+    ],
+)
+def test_what_is_said_of_a_curves_best_point(row: dict[str, Any], word: str) -> None:
+    row = {"label": "argmax", **row}
+    held = {**row, "tune_eps": row["eps"], "added_delta": row["added"]}
+    assert helps(row, held_out=False) == helps(held, held_out=True) == word
+
+
+@pytest.mark.parametrize(("label", "kind"), [("argmax", "yes"), ("random_onehot", "no")])
+def test_images_held_out_have_the_last_word(label: str, kind: str) -> None:
+    half: dict[str, Any] = {"eps": [0.3, 0.4], "images": 120, "info": {"select": {"seed": 0}}}
+    found = verdict(Findings(make(label=[label, "ground_truth"], **half)))
+    assert found.held is not None and found.held["label"] == label
+    assert (found.kind, found.held["helps"]) == (kind, kind == "yes")
+    assert found.bound is not None and found.bound["label"] == "ground_truth"
+    assert verdict(Findings(make(label="ground_truth", **half))).bound is None
+
+
+def test_what_is_reached_on_images_held_out_is_compared_with_the_base_there() -> None:
+    outcome = make(
+        label="argmax", images=40, refine=["none", "flip"], eps=[0, 0.4], info={"select": {"seed": 0}}
+    )
+    _, held = outcome.halves
+    dense, base = np.asarray(outcome.counts), outcome.base.copy()
+    base[held, :, 0] = 0  # nothing is right there
+    dense[:, held, :, 0] //= 4
+    [added] = additions(Findings(replace(outcome, counts=Counts.of(dense), base=base)))
+    assert 0 < added["reached"] < metrics.score(metrics.total(base), "segmentation")
+    assert not added["below"]
 
 
 def test_refinements_are_told_in_the_order_of_the_grid() -> None:
