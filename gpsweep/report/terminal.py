@@ -61,9 +61,10 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
     table = _table(chosen, varying, headings, cells)
     # Names are folded first. In a terminal narrower than that lines run on in the next one; nothing is left
     # out.
-    legible = chosen.assign(**{axis: chosen[axis].astype(str).str[:LEGIBLE] for axis in varying})
-    folded = _table(legible, varying, headings, cells)
-    narrowest = Measurement.get(console, console.options.update_width(WIDEST), folded).minimum
+    folded = _table(chosen, varying, headings, cells)
+    for column in folded.columns:
+        column.max_width = None if column.no_wrap else LEGIBLE
+    narrowest = Measurement.get(console, console.options.update_width(WIDEST), folded).maximum
     table.width = narrowest if narrowest > console.width else None
     console.print(table, crop=False)
     console.print()

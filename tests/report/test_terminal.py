@@ -61,6 +61,17 @@ def test_a_narrow_terminal_is_left_to_wrap_lines_that_lack_nothing(
     assert not any("…" in line for line in narrow)
 
 
+@pytest.mark.parametrize("width", range(30, 60, 3))
+def test_names_stay_however_narrow_a_terminal_is(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich's least width of a column that does not wrap is that of its longest word."""
+    monkeypatch.setattr("gpsweep.report.terminal._interval", lambda low, high: "-10.00 to +10.00")
+    outcome = make(images=30, label=["argmax", "random_onehot"], eps=[-0.5, 0, 0.5], costs={})
+    lines = shown(outcome, width)
+    header = next(line for line in lines if "helps" in line)
+    assert header.split()[0] == "label"
+    assert all(any(line.startswith(name) for line in lines) for name in ("argmax ", "random"))
+
+
 @pytest.mark.parametrize("iterations", [1, 2])
 def test_held_out_beside_tuned(iterations: int) -> None:
     outcome = make(
