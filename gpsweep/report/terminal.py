@@ -188,6 +188,10 @@ def _notes(findings: Findings, chosen: pd.DataFrame) -> list[str]:
     if found.lower:
         gain = f"{_signed(found.row['delta'])} ({_interval(found.row['delta_low'], found.row['delta_high'])})"
         lines.append(f"{_point(findings.rows, found.row)} helps: {gain}; the best of its curve does not.")
+    if found.kind == "still":
+        lines.append("Nothing was perturbed: -m 'eps=range(-1,1,0.05)' in place of eps=0 sweeps.")
+    if found.kind == "mixed":
+        lines.append("unclear: a run with eps 0 as well tells how much of the gain is the perturbation's.")
     if found.edge is not None:
         eps = results.decimal(found.edge)
         lines.append(f"eps {eps} lies at the edge of the sweep: sweep {found.onward}.")

@@ -236,6 +236,16 @@ def test_refinements_and_costs(select: dict[str, int] | None) -> None:
     assert added.endswith(", cost 6.4")
 
 
+def test_what_is_to_be_done_next_where_a_run_does_not_answer() -> None:
+    still = shown(make(images=10, eps=[0]))
+    assert "Nothing was perturbed: -m 'eps=range(-1,1,0.05)' in place of eps=0 sweeps." in still
+    mixed = shown(make(images=10, eps=[0.5], refine=["flip"]), width=120)
+    assert any(line.endswith(" unclear") for line in map(str.rstrip, mixed))
+    assert "unclear: a run with eps 0 as well tells how much of the gain is the perturbation's." in mixed
+    swept = "\n".join(shown(make(images=10, eps=[0, 0.5])))
+    assert "Nothing was perturbed" not in swept and "unclear" not in swept
+
+
 def test_plain_runs_speak_of_no_refinement_and_no_cost() -> None:
     text = "\n".join(shown(make(images=10, eps=[0, 0.5])))
     assert "refine" not in text
