@@ -18,11 +18,11 @@ INK, MUTED, GRID, PAPER = "#1b222c", "#66707c", "#e4e8ec", "#ffffff"
 # Told apart with every common kind of colour vision: hue and lightness differ, and so do the markers.
 COLOURS = {
     "argmax": "#0b5fa5",
-    "random_onehot": "#dd8f00",
+    "random_onehot": "#cc8400",
     "uniform": "#008f6b",
     "top2": "#b0528e",
     "ground_truth": "#c2410c",
-    "knn": "#45a3dc",
+    "knn": "#3f9ad1",
 }
 SPARE = ("#57534e", "#7a6a1f", "#6d5bd0", "#0f766e")
 MARKERS = {"argmax": "o", "random_onehot": "s", "uniform": "^", "top2": "D", "ground_truth": "v", "knn": "P"}

@@ -33,11 +33,11 @@ CLASSES_SHOWN = 40  # more than these are folded between the largest gains and t
 # The same hues, light enough for a dark page.
 DARK = {
     "#0b5fa5": "#6fb4f2",
-    "#dd8f00": "#f2b23e",
+    "#cc8400": "#f2b23e",
     "#008f6b": "#3fcba4",
     "#b0528e": "#e491c4",
     "#c2410c": "#ff8f66",
-    "#45a3dc": "#8ad0ff",
+    "#3f9ad1": "#8ad0ff",
     "#57534e": "#c9c4bd",
     "#7a6a1f": "#d6c46a",
     "#6d5bd0": "#aea1ff",

@@ -220,7 +220,8 @@ def _name(axes: Axes, spot: Spot, at: tuple[float, float], ha: str) -> Annotatio
 
     picture = axes.figure
     assert isinstance(picture, Figure)
-    style: dict[str, Any] = {"fontsize": 8, "color": spot.colour, "va": "center", "ha": ha}
+    # A colour that is seen as a mark may be too pale to be read as small letters.
+    style: dict[str, Any] = {"fontsize": 8, "color": INK, "va": "center", "ha": ha}
     if abs(at[1]) > FAR:
         end = (0 if ha == "left" else 1, 0.5)
         line = {"linewidth": 0.5, "shrinkA": 0, "shrinkB": 4, "relpos": end}

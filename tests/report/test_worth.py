@@ -118,6 +118,7 @@ def test_of_many_marks_those_on_the_front_are_named_and_a_legend_tells_the_rest(
     names = {text.get_text() for text in axes.texts}
     assert {"base", "flip"} < names
     assert len(names) < len(marks(found_in("many")))
+    assert {text.get_color() for text in axes.texts} == {INK}, "pale letters cannot be read"
     [legend] = axes.get_figure().legends
     assert {text.get_text() for text in legend.get_texts()} == {"argmax", "uniform", "top2"}
 
