@@ -24,7 +24,7 @@ class Mark:
 
     Args:
         place: in the grid.
-        name: for people.
+        name: for people, of what tells it from the other marks.
         label: of the perturbation; None where there is none.
         refine: of the point.
         cost: in forward passes; NaN where it was not measured.
@@ -51,12 +51,13 @@ def marks(findings: Findings) -> list[Mark]:
     rows = findings.rows
     chosen = rows.loc[(findings.best if findings.split is None else findings.split).index]
     moved = (chosen["eps"] != 0) & (chosen["label"] != results.ORACLE)
-    places = [*chosen.index[moved], *findings.alone.values()]
+    perturbed = chosen[moved]
+    places = [*perturbed.index, *findings.alone.values()]
     deltas, bounds = _gains(findings, places)
     return [
         Mark(
             place,
-            _name(rows, place),
+            _name(perturbed, results.records(rows.loc[[place]])[0]),
             str(rows["label"][place]) if rows["eps"][place] else None,
             str(rows["refine"][place]),
             float(rows["cost"][place]),
@@ -110,8 +111,7 @@ def _gains(findings: Findings, places: list[int]) -> tuple[Sequence[float], Sequ
     return some["delta"].tolist(), list(zip(some["delta_low"], some["delta_high"], strict=True))
 
 
-def _name(rows: pd.DataFrame, place: int) -> str:
-    row = results.records(rows.loc[[place]])[0]
+def _name(rows: pd.DataFrame, row: Mapping[str, Any]) -> str:
     if not row["eps"]:
         return str(row["refine"])
     name = " · ".join(named(rows, row))

@@ -11,6 +11,7 @@ import pytest
 from outcomes import make
 
 from gpsweep import metrics, results
+from gpsweep.counts import Counts
 from gpsweep.report.marks import Mark, front, marks, rivals, worth_drawing
 from gpsweep.results.findings import Findings
 from gpsweep.results.halves import halves
@@ -46,6 +47,18 @@ def test_names_tell_what_varies() -> None:
     outcome = make(**REFINED | {"label": "argmax", "layer": ["input", "a.b"], "iterations": 2})
     names = {each.name for each in marks(Findings(outcome))}
     assert {"argmax · a.b · 2 iterations + flip", "argmax · input · 1 iteration", "flip"} < names
+
+
+def test_names_do_not_tell_what_all_marks_share() -> None:
+    outcome = make(
+        images=40, label=["argmax", "uniform"], layer=["input", "a.b"], eps=[-0.4, 0, 0.4], costs={}
+    )
+    dense = np.asarray(outcome.counts)
+    for place, point in enumerate(outcome.points):
+        if point.layer == "a.b" and point.eps:
+            dense[place] = outcome.base - outcome.base // 9 * np.array([1, 0, -1])
+    worse = replace(outcome, counts=Counts.of(dense))
+    assert [each.name for each in marks(Findings(worse))] == ["argmax", "uniform"], "none at a.b gains"
 
 
 def test_gains_are_those_of_images_that_had_no_part_in_choosing() -> None:
