@@ -24,6 +24,8 @@ WIDE = 12  # costs that differ by a larger factor are drawn on a logarithmic axi
 TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
 NAMED = 12  # lines; where names are more, only marks on the front have names and intervals
 LONG = 30  # characters of a name on one line
+ROOM = (0.22, 0.36)  # share of the width that is kept for names on the right, at least and at most
+GLYPH = 6.5  # pt; a character's width, with what stands beside the axes
 OUTSIDE = 5.0  # how much worse it is for a name to leave the axes than to hide something
 APART = 7.0  # pt between marks of one cost
 WITHIN = 28.0  # pt that they take together at most: further aside they would be read at another cost
@@ -76,13 +78,12 @@ def figure(found: Sequence[Mark], style: Look, *, held_out: bool) -> Figure:
     cleared(axes)
     axes.axhline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
     known = sorted((mark for mark in found if isfinite(mark.cost)), key=lambda mark: (mark.cost, mark.delta))
-    best = front(known)
-    _limits(axes, known)
+    best, few = front(known), sum(1 + _folded(mark).count("\n") for mark in known) <= NAMED
+    base = Mark(-1, "base", None, "none", 1.0, 0.0, 0.0, 0.0)
+    named = [base, *(mark for mark in known if few or mark.label is None or mark in best)]
+    _limits(axes, known, named)
     lines = _front(axes, best)
     axes.plot(1, 0, marker="o", markersize=5.5, color=MUTED, markeredgecolor=PAPER, zorder=3)
-    base = Mark(-1, "base", None, "none", 1.0, 0.0, 0.0, 0.0)
-    few = sum(1 + folded(mark.name, LONG).count("\n") for mark in known) <= NAMED
-    named = [base, *(mark for mark in known if few or mark.label is None or mark in best)]
     spots = [Spot(base, 0.0, MUTED), *_spread(axes, known, style, named)]
     axes.set_xlabel("cost of an image (forward passes of the bare network)")
     axes.set_ylabel(f"{'held-out ' if held_out else ''}gain (percentage points)")
@@ -108,7 +109,11 @@ def _handle(label: str, style: Look) -> Any:
     return Line2D([], [], linestyle="none", label=label, marker=marker, color=colour, markeredgecolor=PAPER)
 
 
-def _limits(axes: Axes, known: Sequence[Mark]) -> None:
+def _folded(mark: Mark) -> str:
+    return folded(mark.name, LONG)
+
+
+def _limits(axes: Axes, known: Sequence[Mark], named: Sequence[Mark]) -> None:
     """Set the scale and limits of both axes, with room for names on the right."""
     from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
@@ -120,7 +125,9 @@ def _limits(axes: Axes, known: Sequence[Mark]) -> None:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set_xlim(0.85, dearest**1.25)
     else:
-        axes.set_xlim(0.6, 1 + 1.35 * (dearest - 1))
+        longest = max(len(line) for mark in named for line in _folded(mark).split("\n"))
+        share = min(max(ROOM[0], GLYPH * longest / (72 * SIZE[0])), ROOM[1])
+        axes.set_xlim(0.6, 0.6 + (dearest - 0.6) / (1 - share))
         axes.locator_params(axis="x", integer=True)
     values = [0.0, *(bound for mark in known for bound in (mark.low, mark.high))]
     margin = 0.07 * (max(values) - min(values)) or 1.0
@@ -227,7 +234,7 @@ def _name(axes: Axes, spot: Spot, at: tuple[float, float], ha: str) -> Annotatio
         line = {"linewidth": 0.5, "shrinkA": 0, "shrinkB": 4, "relpos": end}
         style["arrowprops"] = {"arrowstyle": "-", "color": spot.colour, **line}
     return axes.annotate(
-        folded(spot.mark.name, LONG),
+        _folded(spot.mark),
         (spot.mark.cost, spot.mark.delta),
         at,
         xycoords=axes.transData + ScaledTranslation(spot.aside / 72, 0, picture.dpi_scale_trans),

@@ -113,6 +113,19 @@ def test_every_mark_is_named_and_no_name_hides_another(grid: str) -> None:
         assert worth._shared(one, other) < 0.1 * min(box.width * box.height for box in (one, other))
 
 
+def test_there_is_room_for_names_on_the_right() -> None:
+    made = outcome(label=["argmax", "uniform"], iterations=3)
+    axes = drawn(Findings(made))
+    names = {text.get_text(): text for text in axes.texts}
+    axes.get_figure().draw_without_rendering()
+    inside = axes.get_window_extent()
+    for label in ("argmax", "uniform"):
+        text = names[f"{label} · 3 iterations"]
+        box = Text.get_window_extent(text)
+        assert text.get_position()[0] > 0
+        assert worth._shared(box, inside) > 0.97 * box.width * box.height
+
+
 def test_of_many_marks_those_on_the_front_are_named_and_a_legend_tells_the_rest() -> None:
     axes = axes_of("many")
     names = {text.get_text() for text in axes.texts}
