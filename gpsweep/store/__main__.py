@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,17 +152,7 @@ def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bo
     for key in keys:
         if key not in {each.folder.name for each in entries}:
             raise GpsweepError(f"--key {key}: expected a key that ls shows")
-    now = time.time()
-    going: list[tuple[Path, str, int]] = []
-    for each in entries:
-        old = older is not None and now - each.changed > older * DAY
-        if old or each.folder.name in keys:
-            batches = f"{each.batches} batches, " if each.batches else ""
-            going.append((each.folder, f": {batches}{size_text(each.size)}", each.size))
-            continue
-        for path, seen in each.debris.items():
-            if path.suffix == DAMAGED or now - seen.st_mtime > ABANDONED:
-                going.append((path, "", seen.st_size))
+    going = [*leaving(entries, older=older, keys=keys)]
     freed, kept = 0, list[str]()
     for path, about, size in going:
         print(f"{path}{about}")
@@ -175,6 +165,20 @@ def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bo
     print(f"{'would free' if dry else 'freed'} {size_text(freed)}")
     if kept:
         raise GpsweepError(f"{len(kept)} of {len(going)} could not be removed; the first: {kept[0]}")
+
+
+def leaving(entries: list[Entry], *, older: float | None, keys: list[str]) -> Iterator[tuple[Path, str, int]]:
+    """Yield what may go, folders and files, with what to say of it and its bytes."""
+    now = time.time()
+    for each in entries:
+        old = older is not None and now - each.changed > older * DAY
+        if old or each.folder.name in keys:
+            batches = f"{each.batches} batches, " if each.batches else ""
+            yield each.folder, f": {batches}{size_text(each.size)}", each.size
+            continue
+        for path, seen in each.debris.items():
+            if path.suffix == DAMAGED or now - seen.st_mtime > ABANDONED:
+                yield path, "", seen.st_size
 
 
 def remove(path: Path) -> None:
