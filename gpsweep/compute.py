@@ -58,7 +58,7 @@ def compute(
     """
     start = perf_counter()
     check_writable(parts.store.folder, "store")  # it may be somebody else's, in a store that all may write to
-    options = prepared(cfg, parts)
+    options = prepare(cfg, parts)
     memo = Memo(settle=parts.store.settle)
     total = sum(len(task.points) for task in tasks)
     trainer, device = parts.trainer, parts.trainer.strategy.root_device
@@ -129,20 +129,6 @@ def evaluation(parts: Parts, *, device: str, **known: Any) -> Callable[..., Any]
         return replace(chunk, neighbours=right.tolist())
 
     return beside_neighbours
-
-
-def prepared(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
-    """Check on one sample that the parts fit; return options of :func:`gpsweep.counting.count`."""
-    options = prepare(
-        cfg,
-        parts.grid,
-        parts.source,
-        parts.net,
-        class_map=parts.class_map,
-        refinement=parts.refinement,
-        device=parts.trainer.strategy.root_device,
-    )
-    return {**options, "guides": parts.guides}
 
 
 @contextmanager

@@ -184,7 +184,7 @@ def tally(
     from gpsweep.trainer import quiet_lightning
 
     device = parts.trainer.strategy.root_device
-    options = prepare(cfg, parts.grid, parts.source, parts.net, class_map=parts.class_map, device=device)
+    options = prepare(cfg, parts)
     net, size, tuned = parts.net.to(device), cfg.data.batch_size, set(places)
     eps = list(dict.fromkeys((0.0, point.eps)))
     axes = {key: value for key, value in point.asdict().items() if key not in ("eps", "refine")}

@@ -9,41 +9,26 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from gpsweep import points
 from gpsweep.data.base import SEGMENTATION, Source
 from gpsweep.data.batch import Batch, batch_of
 from gpsweep.engine import MemoryFormat, curve
 from gpsweep.errors import GpsweepError, listing
 from gpsweep.failures import failures_named, in_a_format_it_bears
 from gpsweep.models.pixels import PixelNet
-from gpsweep.refine import Refinement
+from gpsweep.parts import Parts
 
-CPU = torch.device("cpu")
 LOW, HIGH = 0.05, 0.95  # below and above which some of a trained network's probabilities are
 ROUNDED = 1e-3  # of the spread of logits; by more a pass does not differ from the same one
 
 
-def prepare(
-    cfg: DictConfig,
-    grid: points.Grid,
-    source: Source,
-    net: PixelNet,
-    *,
-    class_map: Sequence[int] | None = None,
-    refinement: Refinement | None = None,
-    device: torch.device = CPU,
-) -> dict[str, Any]:
+def prepare(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     """Check on one sample that network, data and layers fit, and find a memory format the network bears.
+
+    The sample is tried on the CPU, in 32 bits for another device: a CPU may be slow in fewer, or lack them.
 
     Args:
         cfg: the configuration.
-        grid: the points of the run.
-        source: the data.
-        net: network in pixel space; its weights are put into the memory format.
-        class_map: see :func:`gpsweep.models.class_map.class_map`.
-        refinement: the refinements of the grid.
-        device: what will compute. The sample is tried on the CPU, in 32 bits for another device: a CPU may be
-            slow in fewer, or lack them.
+        parts: what it names; the network's weights are put into the memory format.
 
     Returns:
         options of :func:`gpsweep.counting.count`.
@@ -52,6 +37,7 @@ def prepare(
         GpsweepError: if they do not fit.
     """
     check_weights(cfg.model)
+    net, source, layers, class_map = parts.net, parts.source, parts.grid.layer, parts.class_map
     options = {
         "seed": cfg.seed,
         "random_unit": cfg.random_unit,
@@ -63,10 +49,11 @@ def prepare(
         "memory_format": cfg.memory_format,
         "class_map": class_map,
     }
-    tried = {} if device.type == "cpu" else {"precision": "32", "gradient_precision": "32"}
+    on_cpu = parts.trainer.strategy.root_device.type == "cpu"
+    tried = {} if on_cpu else {"precision": "32", "gradient_precision": "32"}
     check_statistics(net)
     sample = batch_of(source, [0])
-    z, options["memory_format"] = first_logits(net, sample, grid.layer, options | tried)
+    z, options["memory_format"] = first_logits(net, sample, layers, options | tried)
     stated = 2 if net.sigmoid else cfg.model.classes
     check_logits(z, source, sample["image"], class_map=class_map, stated=stated)
     lost = [name for n, name in enumerate(source.classes) if class_map is not None and n not in class_map]
@@ -74,11 +61,10 @@ def prepare(
         warnings.warn(
             f"model.class_map: no class of the network stands for {listing(lost)}; they score 0", stacklevel=2
         )
-    if refinement is not None:
-        refinement.check(net, sample, grid.layer, options | tried)
-        # What is known of one sample is found out again on the first batch, on the device that computes it.
-        refinement.memos.clear()
-    return {**options, "refinement": refinement}
+    parts.refinement.check(net, sample, layers, options | tried)
+    # What is known of one sample is found out again on the first batch, on the device that computes it.
+    parts.refinement.memos.clear()
+    return {**options, "refinement": parts.refinement, "guides": parts.guides}
 
 
 def check_weights(model: DictConfig) -> None:

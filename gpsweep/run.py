@@ -15,12 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import drawing, metrics, pictures, record
 from gpsweep.cache import Cache
-from gpsweep.compute import compute, prepared
+from gpsweep.compute import compute
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import requeued
 from gpsweep.module import Task
 from gpsweep.parts import Parts, parts_of
 from gpsweep.predict import Spool, file_name
+from gpsweep.prepare import prepare
 from gpsweep.provenance import provenance
 from gpsweep.results import selection
 from gpsweep.results.groups import check_groups
@@ -123,7 +124,7 @@ def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) ->
     def options() -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said before the first batch
-            return prepared(cfg, parts)
+            return prepare(cfg, parts)
 
     try:
         if not metrics.is_segmentation(outcome.task):

@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 import torch
 from commands import SET, SMALL, VARIED, Terminal, pictures
+from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
 from gpsweep import crf_pool, crf_search, metrics, results
 from gpsweep.crf import Crf
 from gpsweep.errors import GpsweepError
+from gpsweep.parts import Parts
 
 pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
 
@@ -88,8 +90,8 @@ def test_the_first_sample_is_tried_as_a_run_tries_it(terminal: Terminal, search:
     """In few bits on a GPU, which a CPU may lack, it is tried in 32."""
     tried: list[torch.device] = []
 
-    def stopped(*args: object, device: torch.device, **options: object) -> None:
-        tried.append(device)
+    def stopped(cfg: DictConfig, parts: Parts) -> None:
+        tried.append(parts.trainer.strategy.root_device)
         raise GpsweepError("seen")
 
     pictures(terminal.folder)
