@@ -18,7 +18,7 @@ import numpy as np
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from gpsweep import config, metrics
 from gpsweep.atomic import save
@@ -44,15 +44,18 @@ KEYS = tuple(each.name for each in fields(Crf))
 
 @dataclass
 class Search:
-    """What is tried of each parameter, see :class:`gpsweep.crf.Crf`, and in how many processes."""
+    """What is tried of each parameter, see :class:`gpsweep.crf.Crf`, and in how many processes.
 
-    iterations: list[int] = field(default_factory=lambda: [10])
-    smooth_weight: list[float] = field(default_factory=lambda: [3.0])
-    smooth_xy: list[float] = field(default_factory=lambda: [3.0])
-    appearance_weight: list[float] = field(default_factory=lambda: [3.0, 4.5, 6.0])
-    appearance_xy: list[float] = field(default_factory=lambda: [30.0, 65.0, 100.0])
-    appearance_rgb: list[float] = field(default_factory=lambda: [3.0, 4.5, 6.0])
-    workers: int | None = None
+    Values are those of ``conf/crf_search.yaml``.
+    """
+
+    iterations: list[int] = MISSING
+    smooth_weight: list[float] = MISSING
+    smooth_xy: list[float] = MISSING
+    appearance_weight: list[float] = MISSING
+    appearance_xy: list[float] = MISSING
+    appearance_rgb: list[float] = MISSING
+    workers: int | None = MISSING
 
 
 # What a run takes and a search has no use for, and how it stands where nobody asks for it.

@@ -49,7 +49,7 @@ AUTOCAST = ("none", "bf16", "auto")
 
 @dataclass
 class Recipe:
-    """The schema of a recipe, see ``conf/fit.yaml``."""
+    """The schema of a recipe; what has no value here has it in ``conf/fit.yaml`` or from the recipe."""
 
     name: str = MISSING
     data: Any = MISSING
@@ -62,9 +62,9 @@ class Recipe:
     balance: float = 0.0
     autocast: str = "none"
     augment: Augment = field(default_factory=Augment)
-    seed: int = 0
-    accelerator: str = "auto"
-    progress: bool | None = None
+    seed: int = MISSING
+    accelerator: str = MISSING
+    progress: bool | None = MISSING
     eps: str = "range(-1,1,0.05)"
 
 
