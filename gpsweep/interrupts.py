@@ -119,10 +119,9 @@ def end_with(starter: int) -> None:
     """End this process with the one that has started it, however that ends.
 
     Args:
-        starter: the number of that process; where this one was started by another, nothing is done.
+        starter: the number of that process, which may have ended already.
     """
-    if os.getppid() == starter:
-        threading.Thread(target=_watch, args=[starter], daemon=True).start()
+    threading.Thread(target=_watch, args=[starter], daemon=True).start()
 
 
 def _watch(starter: int) -> None:

@@ -53,7 +53,8 @@ class Noted:
         """Run the task."""
         self._free()
         sys.argv = list(self.command)
-        interrupts.end_with(self.sweep)
+        if os.getppid() == self.sweep:
+            interrupts.end_with(self.sweep)
         if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
             signal.signal(interrupts.TERMINATE, interrupts.leave)  # submitit would not listen
         try:

@@ -220,6 +220,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+def test_a_process_ends_whose_starter_has_ended_before_it_looks() -> None:
+    """Its parent is then another, such as this one here."""
+    child = "import time; from gpsweep.interrupts import end_with; end_with(1); time.sleep(60)"
+    done = subprocess.run([sys.executable, "-c", child], stderr=subprocess.PIPE, timeout=30)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signal")
 def test_a_process_ends_with_the_one_that_has_started_it() -> None:
     """What they may print ends with the last of them."""
