@@ -160,8 +160,11 @@ def interrupted(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def terminated(signum: int, frame: FrameType | None) -> NoReturn:
-    """End a command whose modules are still imported, or whose work has not begun, as Ctrl-C ends it."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    """End a command whose modules are still imported as Ctrl-C does; processes that it starts say nothing."""
+    from multiprocessing import parent_process
+
+    first = os.environ.get("LOCAL_RANK", "0") == "0" and parent_process() is None
+    if first:
         stopped(SIGNALLED + signum)
     raise ToldExit(SIGNALLED + signum)
 

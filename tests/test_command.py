@@ -168,6 +168,28 @@ def test_a_signal_while_modules_are_imported_ends_a_command_in_one_line(
     assert done.stderr == said
 
 
+SPAWNING = """
+from multiprocessing import get_context
+from sleeper import sleep
+if __name__ == "__main__":
+    child = get_context("spawn").Process(target=sleep)
+    child.start()
+    child.join()
+    print(child.exitcode)
+"""
+
+
+def test_a_process_that_a_command_starts_and_ends_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "gpsweep").write_text(SPAWNING)
+    ended = "def sleep():\n    import os, signal\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+    (tmp_path / "sleeper.py").write_text(f"import gpsweep\n{ended}")
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    command = [sys.executable, str(tmp_path / "gpsweep")]
+    env = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, timeout=50)
+    assert (done.stdout, done.stderr) == ("143\n", "")
+
+
 def test_a_further_process_that_is_typed_says_what_it_is() -> None:
     command = [sys.executable, "-m", "gpsweep.rank", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)
