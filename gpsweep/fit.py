@@ -247,11 +247,12 @@ def write(net: PixelNet, record: Mapping[str, Any], folder: Path) -> None:
 
 def show(record: Mapping[str, Any], command: str) -> None:
     """Print the score of each class and of all, and the command that uses the weights."""
+    from rich import box
     from rich.table import Table
 
     measure = "IoU %" if metrics.is_segmentation(record["task"]) else "accuracy %"
     held, seconds = record["samples"]["held_out"], record["seconds"]
-    table = Table("class")
+    table = Table("class", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column(measure, justify="right")
     for name, value in record["per_class"].items():
         table.add_row(name, "absent" if value is None else f"{value:.2f}")
@@ -260,6 +261,7 @@ def show(record: Mapping[str, Any], command: str) -> None:
     console = standard_output()
     console.print(f"{record['recipe']}: trained in {seconds:.0f} s, scored on {held} held-out samples")
     console.print(table)
+    console.print("\nTo sweep it:")
     console.print(command, soft_wrap=True, markup=False)
 
 

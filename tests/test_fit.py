@@ -73,6 +73,8 @@ def test_scenes_recipe_writes_weights_that_load(fit: Fit, tmp_path: Path) -> Non
     assert record["config"] == json.loads(json.dumps(asked)), "nothing that came of the data"
     assert {"score", "seconds", "versions", "parameters", "git_commit"} <= record.keys()
     assert f"{record['score']:.2f}" in out
+    assert out.splitlines()[-2:-1] == ["To sweep it:"]
+    assert out.splitlines()[-1].startswith("python -m gpsweep -m 'eps=range(-1,1,0.05)' ")
     words = shlex.split(out.strip().splitlines()[-1])
     assert words[:3] == ["python", "-m", "gpsweep"]
     assert words[-3:] == [
