@@ -7,7 +7,6 @@ batches before, on shards, or on where a run went on.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,7 +26,7 @@ from gpsweep.identity import arithmetic, engine, files, structure
 from gpsweep.memo import Memo
 from gpsweep.models.build import sha256
 from gpsweep.passes import Passes, State
-from gpsweep.source_code import code, code_of
+from gpsweep.source_code import code, code_of, digest
 
 FEWEST, MOST, PIXELS = 32, 256, 2**18
 """B, how many images are computed together: as many as have these pixels, between two bounds."""
@@ -230,17 +229,13 @@ class Gallery:
 
 def _identity_of_net(net: nn.Module) -> str:
     """Hash weights, code, structure, and the preprocessing that a wrapper keeps outside its weights."""
-    digest = hashlib.sha256(f"{sha256(net)} {code(net)} {structure(net)}".encode())
-    kept = ("channels", "output", "sigmoid", "divisor")
-    digest.update(" ".join(str(getattr(net, key, "")) for key in kept).encode())
-    return digest.hexdigest()
+    kept = [str(getattr(net, key, "")) for key in ("channels", "output", "sigmoid", "divisor")]
+    return digest(*(part.encode() for part in (sha256(net), code(net), structure(net), *kept)))
 
 
 def _identity_of_source(source: Source) -> str:
     """Hash names, ids, what tells whether files have changed, and images spread over the data."""
-    about = f"{source.name} {source.classes} {files(source)} {code_of(type(source).__mro__)}\n"
-    digest = hashlib.sha256(about.encode())
-    digest.update("\n".join(source.ids).encode())
     rows = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)).tolist()
-    digest.update(content([read(source, row) for row in rows]).encode())
-    return digest.hexdigest()
+    looks = content([read(source, row) for row in rows])
+    about = (source.name, str(source.classes), str(files(source)), code_of(type(source).__mro__), looks)
+    return digest(*(part.encode() for part in (*about, *source.ids)))
