@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor, nn
 
@@ -21,10 +23,15 @@ from gpsweep.counting import evaluate
 from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import batch_of, on_device, read, rows_of
 from gpsweep.data.palette import palette
+from gpsweep.errors import GpsweepError
 from gpsweep.memo import Memo
-from gpsweep.metrics import FP, TP
+from gpsweep.metrics import FP, TP, is_segmentation, score, total
+from gpsweep.parts import Parts
 from gpsweep.pictures import Picture
 from gpsweep.points import Point
+from gpsweep.prepare import prepare
+from gpsweep.results import selection
+from gpsweep.results.outcome import Outcome
 from gpsweep.tally import meanings
 from gpsweep.views import sizes_of
 
@@ -36,6 +43,29 @@ SMALLEST, LARGEST, GAP = 160, 320, 4  # of a panel's longer side; pixels
 
 Classes = NDArray[np.integer[Any]]
 Colours = NDArray[np.uint8]
+
+
+def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) -> None:
+    """Draw what the best point changes on a few images, into a run's folder.
+
+    Warns:
+        UserWarning: where that fails; it takes no result along.
+    """
+    pictures.clear(folder)
+    if not cfg.pictures:
+        return
+    place = selection.top(outcome.points, score(total(outcome.counts), outcome.task))
+    point, counts = outcome.points[place], outcome.counts[place]
+    if point.eps == 0:
+        return
+    rows = choose(counts, outcome.base, cfg.pictures)
+    try:
+        if is_segmentation(outcome.task):
+            draw(folder, point, rows, cfg=cfg, parts=parts)
+        else:
+            show(folder, point, rows, counts=counts, base=outcome.base, source=parts.source)
+    except (GpsweepError, RuntimeError) as error:
+        warnings.warn(f"pictures={cfg.pictures}: not all were drawn: {error}", stacklevel=2)
 
 
 def choose(counts: NDArray[Any], base: NDArray[Any], most: int) -> list[int]:
@@ -58,30 +88,15 @@ def choose(counts: NDArray[Any], base: NDArray[Any], most: int) -> list[int]:
     return first + losses[: most - len(first)]
 
 
-def draw(
-    folder: Path,
-    point: Point,
-    rows: Sequence[int],
-    *,
-    net: nn.Module,
-    source: Source,
-    batch_size: int,
-    device: torch.device,
-    options: Callable[[], Mapping[str, Any]],
-    cache: Cache,
-) -> list[Picture]:
-    """Write pictures of some images into a run's folder, and a list of them.
+def draw(folder: Path, point: Point, rows: Sequence[int], *, cfg: DictConfig, parts: Parts) -> list[Picture]:
+    """Write pictures of some images of a segmentation into a run's folder, and a list of them.
 
     Args:
         folder: the run's.
         point: what is shown beside the base.
         rows: which images of the data.
-        net: network in pixel space.
-        source: the data, for segmentation.
-        batch_size: images of a batch of the run.
-        device: what computes.
-        options: returns those of :func:`gpsweep.counting.count`; asked only if something is to be computed.
-        cache: where predictions are kept.
+        cfg: the run's configuration.
+        parts: what it names.
 
     Returns:
         the pictures.
@@ -89,21 +104,23 @@ def draw(
     Raises:
         GpsweepError: if an image cannot be read, or a file not be written.
     """
-    known: Mapping[str, Any] = {}
+    cache = Cache(parts.store.folder / pictures.FOLDER, fresh=cfg.fresh, optional=True)
+    source, device = parts.source, parts.trainer.strategy.root_device
+    options: Mapping[str, Any] = {}
     memo, made = Memo(), []
     for number, row in enumerate(rows, 1):
         name, key = str(row), {"point": repr(point)}
         kept = cache.read(name, key)
         if kept is None:
-            known = known or options()
+            options = options or _options(cfg, parts)
             base, moved = predicted(
-                net.to(device),
+                parts.net.to(device),
                 source,
                 row,
                 point,
-                batch_size=batch_size,
+                batch_size=cfg.data.batch_size,
                 device=device,
-                options=known,
+                options=options,
                 memo=memo,
             )
             kept = {"base": base, "point": moved}
@@ -114,6 +131,12 @@ def draw(
         save(folder / pictures.FOLDER / made[-1].file, strip(panels))
     pictures.note(folder, point, made)
     return made
+
+
+def _options(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said before the first batch
+        return prepare(cfg, parts)
 
 
 def show(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import warnings
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -13,17 +12,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gpsweep import drawing, metrics, pictures, record
-from gpsweep.cache import Cache
+from gpsweep import record
 from gpsweep.compute import compute
+from gpsweep.drawing import illustrate
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import requeued
 from gpsweep.module import Task
 from gpsweep.parts import Parts, parts_of
 from gpsweep.predict import Spool, file_name
-from gpsweep.prepare import prepare
 from gpsweep.provenance import provenance
-from gpsweep.results import selection
 from gpsweep.results.groups import check_groups
 from gpsweep.results.halves import plan
 from gpsweep.results.outcome import Outcome
@@ -104,45 +101,6 @@ def about(cfg: DictConfig, parts: Parts, command: str) -> dict[str, Any]:
         "select": plan(cfg.select, ids=ids, seed=cfg.seed, tune=tune, groups=groups),
         **{name: guide.about() for name, guide in parts.guides.items()},
     }
-
-
-def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) -> None:
-    """Draw what the best point changes on a few images.
-
-    Warns:
-        UserWarning: where that fails; it takes no result along.
-    """
-    pictures.clear(folder)
-    if not cfg.pictures:
-        return
-    place = selection.top(outcome.points, metrics.score(metrics.total(outcome.counts), outcome.task))
-    point, counts = outcome.points[place], outcome.counts[place]
-    if point.eps == 0:
-        return
-    rows = drawing.choose(counts, outcome.base, cfg.pictures)
-
-    def options() -> dict[str, Any]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said before the first batch
-            return prepare(cfg, parts)
-
-    try:
-        if not metrics.is_segmentation(outcome.task):
-            drawing.show(folder, point, rows, counts=counts, base=outcome.base, source=parts.source)
-            return
-        drawing.draw(
-            folder,
-            point,
-            rows,
-            net=parts.net,
-            source=parts.source,
-            batch_size=cfg.data.batch_size,
-            device=parts.trainer.strategy.root_device,
-            options=options,
-            cache=Cache(parts.store.folder / pictures.FOLDER, fresh=cfg.fresh, optional=True),
-        )
-    except (GpsweepError, RuntimeError) as error:
-        warnings.warn(f"pictures={cfg.pictures}: not all were drawn: {error}", stacklevel=2)
 
 
 def submit(cfg: DictConfig, parts: Parts, spool: Spool, folder: Path) -> None:
