@@ -93,19 +93,8 @@ def compute(
                     guide.save()
     spent = {"start": ready - start, "test": perf_counter() - ready}
     if rank() == 0 and parts.spool is None:
-        measure_missing(
-            parts.store.folder,
-            [point for task in tasks for point in task.points],
-            net=parts.net,
-            source=parts.source,
-            device=device,
-            device_name=device_name(trainer),
-            batch_size=cfg.data.batch_size,
-            options=options,
-            memo=memo,
-            spent=spent["test"],
-            again=cfg.fresh,
-        )
+        points = [point for task in tasks for point in task.points]
+        measure_missing(cfg, parts, points, options=options, memo=memo, spent=spent["test"])
     return spent
 
 

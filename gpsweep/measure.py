@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import mean
 from time import perf_counter
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
 from gpsweep import cost
 from gpsweep.counting import count
-from gpsweep.data.base import Source
 from gpsweep.data.batch import Batch, batch_of, on_device
 from gpsweep.engine import formatted
 from gpsweep.memo import Memo
+from gpsweep.parts import Parts
 from gpsweep.points import GUIDES, Point
 from gpsweep.precision import computing, widened
 from gpsweep.refine import Refinement
+from gpsweep.trainer import device_name
 
 IMAGES = 4  # as many of the first batch are enough; of a slow network one is
 FEWEST, MOST = 2, 25  # turns of a point and the bare pass
@@ -30,48 +31,39 @@ SECONDS, SHARE = 3.0, 0.02  # for all of it: so many seconds, or where it is mor
 
 
 def measure_missing(
-    folder: Path,
+    cfg: DictConfig,
+    parts: Parts,
     points: Sequence[Point],
     *,
-    net: nn.Module,
-    source: Source,
-    device: torch.device,
-    device_name: str,
-    batch_size: int,
     options: Mapping[str, Any],
     memo: Memo,
     spent: float,
-    again: bool,
 ) -> None:
     """Measure what points cost whose cost is not stored yet, and store it beside their counts.
 
     Args:
-        folder: of the counts.
+        cfg: the run's configuration; where it is ``fresh``, all of it is measured again.
+        parts: what it names.
         points: those that were computed just now, so that nothing is to be set up for them any more.
-        net: network in pixel space.
-        source: the data.
-        device: what computes.
-        device_name: the same in words.
-        batch_size: images of a batch of the run.
         options: those of :func:`gpsweep.counting.count`.
         memo: what the run knows of the network.
         spent: seconds that the run took.
-        again: measure all of it again.
     """
-    known = set() if again else set(cost.stored(folder))
+    folder, source, device = parts.store.folder, parts.source, parts.trainer.strategy.root_device
+    known = set() if cfg.fresh else set(cost.stored(folder))
     if known.issuperset(cost.settings(points)):
         return
-    batch = batch_of(source, range(min(IMAGES, batch_size, len(source))))
+    batch = batch_of(source, range(min(IMAGES, cfg.data.batch_size, len(source))))
     found = measure(
-        net.to(device),
+        parts.net.to(device),
         on_device(batch, device),
         points,
-        classes=len(source.classes),
+        classes=parts.classes,
         options=options,
         memo=memo,
         known=known,
         budget=max(SECONDS, SHARE * spent),
-        device_name=device_name,
+        device_name=device_name(parts.trainer),
     )
     for each in found:
         cost.keep(folder, each)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from commands import Terminal
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from gpsweep import cost, measure
@@ -223,19 +225,16 @@ class Source:
 def test_what_is_stored_is_not_measured_again_unless_asked(tmp_path: Path) -> None:
     def ask(wanted: Any, *, again: bool = False) -> list[int]:
         source = Source()
-        measure.measure_missing(
-            tmp_path,
-            wanted,
+        parts = SimpleNamespace(
+            store=SimpleNamespace(folder=tmp_path),
             net=nn.Sequential(nn.Conv2d(3, CLASSES, 1)).eval(),
-            source=source,  # type: ignore[arg-type]
-            device=torch.device("cpu"),
-            device_name="cpu",
-            batch_size=3,
-            options={"refinement": Refinement(("none", "flip"))},
-            memo=Memo(),
-            spent=0.0,
-            again=again,
+            source=source,
+            classes=CLASSES,
+            trainer=SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu"))),
         )
+        cfg = OmegaConf.create({"fresh": again, "data": {"batch_size": 3}})
+        options = {"refinement": Refinement(("none", "flip"))}
+        measure.measure_missing(cfg, parts, wanted, options=options, memo=Memo(), spent=0.0)  # type: ignore[arg-type]
         return source.asked
 
     assert ask(points(eps=0)) == [], "the bare network costs one pass, measured or not"
