@@ -144,7 +144,7 @@ def equal(distances: Tensor) -> Tensor:
 def by_distance(distances: Tensor) -> Tensor:
     """Return weights ∝ 1/d; where a neighbour's distance is 0, those at distance 0 share all of it."""
     same = distances == 0
-    weights = torch.where(same.any(1, keepdim=True), same.to(distances.dtype), 1 / distances)
+    weights = torch.where(same.any(1, keepdim=True), same, 1 / distances)
     return weights / weights.sum(1, keepdim=True)
 
 

@@ -148,6 +148,7 @@ def test_weights() -> None:
         ([4, 2, 9], [1 / 3] * 3, 4),
         ([9, 2, 2, 9, 7], [0.1, 0.2, 0.2, 0.3, 0.2], 9),
         ([1, 5, 5, 1, 1, 5], [1 / 6] * 6, 1),
+        ([7, 3, 3, 3, 7], [0.4, 0.2, 0.2, 0.18, 0.02], 3),
     ],
 )
 def test_the_vote(classes: list[int], weights: list[float], expected: int) -> None:

@@ -24,7 +24,7 @@ from gpsweep.results.groups import check_groups, groups_of
 from gpsweep.results.halves import halves, plan
 from gpsweep.results.outcome import Outcome
 
-BEFORE_THE_DOT = {"groups": r"^[^.]+"}
+BEFORE_THE_DOT = {"groups": r"^([^.]+)\."}
 
 
 def repeated(outcome: Outcome, times: int, **info: Any) -> Outcome:

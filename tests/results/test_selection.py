@@ -39,6 +39,9 @@ def test_a_refinement_alone_is_no_help_of_a_perturbation() -> None:
     for eps, helps in ((0, False), (0.5, True)):
         best_here = rows.assign(score=(rows["eps"] == eps) * 1.0, delta_low=1.0)
         assert best(best_here)["helps"].tolist() == [helps, helps]
+    held = table(make(images=200, label="argmax", refine="flip", eps=0, info=HALF)).iloc[0]
+    assert held["held_low"] > 0 and held["p_value"] < metrics.ALPHA
+    assert not held["helps"]
 
 
 def test_the_best_point_is_the_highest_of_equals_the_nearest_then_the_first() -> None:
@@ -94,6 +97,8 @@ def test_every_number_is_that_of_the_two_parts_by_themselves(task: str) -> None:
         assert (row["held_base"], row["held_score"]) == (truth["base"], truth["score"])
         assert (row["tune_eps"], row["tune_delta"]) == (tuned["eps"][tune], tuned["delta"][tune])
         assert row["p_value"] == p_value(alone[1].counts[tune], alone[1].base, task)
+    assert rows.loc[held.index, "label"].tolist() == held["label"].tolist()
+    assert rows.loc[held.index, "eps"].tolist() == held["tune_eps"].tolist()
     assert (set(held["samples"]), set(held["n_tune"]), set(held["n_held"])) == ({90}, {45}, {45})
 
 

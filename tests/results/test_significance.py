@@ -47,6 +47,14 @@ def test_classification_counts_the_images_that_one_side_has_right() -> None:
     assert p_value(base, point, CLS) == mcnemar(2, 9) == mcnemar(9, 2)
 
 
+def test_mcnemar_is_exact_of_however_many_images_and_groups_are_swapped() -> None:
+    base, point = answers([True] * 5 + [False] * 20), answers([False] * 5 + [True] * 17 + [False] * 3)
+    assert p_value(point, base, CLS) == mcnemar(17, 5) != permutation(point, base, CLS)
+    # The last two images are a group, all others one by themselves.
+    base, point = (np.concatenate([part[:-2], part[-2:].sum(0)[None]]) for part in (base, point))
+    assert p_value(point, base, CLS) == permutation(point, base, CLS) != mcnemar(17, 5)
+
+
 def test_few_images_are_swapped_in_every_way() -> None:
     point, base = some(6)
     point[2] = base[2]  # swapping it changes nothing
