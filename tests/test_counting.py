@@ -157,6 +157,7 @@ def test_what_rides_along_changes_nothing_and_no_pass_is_made_twice(size: int) -
         chunk = count(net, here, points, classes=CLASSES, options=options)
         passes[len(names)] = net.passes
         found[len(names)] = np.stack([np.asarray(chunk.counts[row]) for row in range(len(eps))])
+        assert chunk.points_per_forward == size
         assert len(chunk.seconds) == len(points)
         assert all(second > 0 for second, point in zip(chunk.seconds, points, strict=True) if point.eps)
     assert passes[2] == passes[1]
