@@ -145,9 +145,12 @@ class Attending(nn.Module):
 
 
 @pytest.mark.filterwarnings("error")
-def test_what_rounds_otherwise_without_gradients_is_replayed_as_it_is_without_them() -> None:
+@pytest.mark.parametrize("size", [1, 1e-6])
+def test_what_rounds_otherwise_without_gradients_is_replayed_as_it_is_without_them(size: float) -> None:
     torch.manual_seed(0)
-    net, memo = Attending().eval(), Memo()
+    net, memo = Attending().eval().requires_grad_(False), Memo()
+    net.head.weight *= size
+    net.head.bias *= 0
     for x in torch.rand(2, 2, 3, 8, 8):
         for point, logits in curve(net, x, [0.5, 1], layer="middle", memo=memo):
             assert logits.equal(naive(net, x, point))
