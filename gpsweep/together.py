@@ -76,8 +76,6 @@ class Together:
         passes, memo = self.passes, self.passes.memo
         place = layer, len(passes.x)
         known = memo.apart.get(place)
-        if known is False:
-            return None
         stacked = [torch.cat(parts) for parts in zip(*moved, strict=True)]
         why = "in this network samples of a batch depend on each other"
         try:
