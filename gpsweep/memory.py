@@ -24,7 +24,7 @@ COMPLAINTS = (
 INDEXED = 2**31 - 1  # elements of a tensor; kernels of some versions refuse more
 
 
-def exhausted(error: RuntimeError) -> bool:
+def exhausted(error: Exception) -> bool:
     """Say whether an error means that the device is out of memory."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(text in str(error) for text in COMPLAINTS)
 
@@ -42,7 +42,8 @@ def fitting(device: torch.device, forward: Callable[[int], Tensor]) -> int:
 
     Args:
         device: where the network is; anything but a GPU of CUDA's kind takes 1 point.
-        forward: runs a pass with so many points, and returns their logits.
+        forward: runs a pass with so many points, and returns their logits; where it fails for want of
+            anything but memory, several may be tried.
     """
     if device.type != "cuda":
         return 1
@@ -50,10 +51,8 @@ def fitting(device: torch.device, forward: Callable[[int], Tensor]) -> int:
     torch.cuda.reset_peak_memory_stats(device)
     try:
         elements = forward(PROBED).numel() / PROBED
-    except RuntimeError as error:
-        if not exhausted(error):
-            raise
-        return 1
+    except Exception as error:  # of the network's own code; where points share a pass, it is told of
+        return 1 if exhausted(error) else PROBED
     needed = (torch.cuda.max_memory_allocated(device) - before) / PROBED
     # What PyTorch has reserved and does not use is as good as free.
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - before

@@ -80,10 +80,11 @@ class Together:
         why = "in this network samples of a batch depend on each other"
         try:
             found = passes.forward(layer, stacked, len(moved)).chunk(len(moved))
-        except RuntimeError as error:
+        except Exception as error:
             if known or memory.exhausted(error):
                 raise
-            found, why = (), f"{len(moved)} points in one pass fail ({str(error).splitlines()[0]})"
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            found, why = (), f"{len(moved)} points in one pass fail ({said})"
         if known is None:
             # Of a copy: what follows may change it in place, and it is wanted again where they differ.
             first = [h.clone() for h in moved[0]]

@@ -221,6 +221,25 @@ def test_the_allocator_of_the_cpu_is_understood_and_other_errors_pass() -> None:
     assert memory.fitting(torch.device("cpu"), lambda points: pytest.fail("not needed")) == 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "room"),
+    [
+        (torch.cuda.OutOfMemoryError("too much"), 1),
+        (RuntimeError("shape '[4, 256]' is invalid for input of size 512"), memory.PROBED),
+        (AssertionError("one image, please"), memory.PROBED),
+    ],
+)
+def test_what_fails_by_itself_where_memory_is_measured_is_tried_where_points_share_a_pass(
+    fault: Exception, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(points: int) -> Tensor:
+        raise fault
+
+    for name in ("memory_allocated", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda device: 0)
+    assert memory.fitting(torch.device("cuda"), fail) == room
+
+
 @pytest.fixture
 def composed() -> Iterator[Any]:
     config.register()

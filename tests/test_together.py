@@ -74,10 +74,17 @@ class Few(nn.Module):
         return self.head(self.middle(x))
 
 
-def test_points_that_fail_together_are_said_to_and_computed_alone() -> None:
-    lack = RuntimeError("output too large\nException raised from kernel")
+@pytest.mark.parametrize(
+    ("lack", "says"),
+    [
+        (RuntimeError("output too large\nException raised from kernel"), "output too large"),
+        (AssertionError(), "AssertionError"),
+        (ValueError("one pair, please"), "one pair, please"),
+    ],
+)
+def test_points_that_fail_together_are_said_to_and_computed_alone(lack: Exception, says: str) -> None:
     net, x = Few(3, lack).eval(), torch.rand(2, 3, 4, 4)
-    said = r"^points_per_forward: 2 points in one pass fail \(output too large\) after layer=input; going on"
+    said = rf"^points_per_forward: 2 points in one pass fail \({says}\) after layer=input; going on"
     with pytest.warns(UserWarning, match=said):
         together = dict(curve(net, x, [0.1, 0.2, 0.3], points_per_forward=2))
     assert all(logits.equal(together[point]) for point, logits in curve(net, x, [0.1, 0.2, 0.3]))
