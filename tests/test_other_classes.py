@@ -129,7 +129,10 @@ def test_classes_that_nothing_stands_for_are_named(terminal: Terminal) -> None:
         ("model.class_map={0: raod}", "model.class_map.0=raod: unknown. Did you mean road?"),
         ("model.class_map={0: sky}", "model.class_map: expected a class for each of the network's 5 output"),
         ("+class_map=cityscapes_camvid", "model.class_map.0=Road: unknown. Did you mean road?"),
-        ("+class_map=cityscapes_camvit", "Could not find 'class_map/cityscapes_camvit'"),
+        (
+            "+class_map=cityscapes_camvit",
+            "class_map=cityscapes_camvit: unknown. Did you mean cityscapes_camvid?",
+        ),
     ],
 )
 def test_mistakes(terminal: Terminal, override: str, message: str) -> None:

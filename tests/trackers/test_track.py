@@ -106,8 +106,8 @@ def test_a_sweep_to_wandb_is_one_group_in_one_folder(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["tracker=wandbb"], "Could not find 'tracker/wandbb'"),
-        (["tracker=3"], "Could not find 'tracker/3'"),
+        (["tracker=wandbb"], "tracker=wandbb: unknown. Did you mean wandb?"),
+        (["tracker=3"], "tracker=3: unknown. Choices: csv, mlflow"),
         (["tracker=none"], "tracker=none: expected a tracker, such as tracker=wandb"),
         (["tracker=csv", "tracker.folder=x"], "tracker.folder"),
         (["tracker=wandb", "tracker.mode=on"], "tracker.mode=on: unknown. Did you mean online"),
