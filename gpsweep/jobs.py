@@ -23,7 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from gpsweep import cluster, config, interrupts
-from gpsweep.command import INTERRUPTED, stays, though_unread
+from gpsweep.command import INTERRUPTED, stays, stopped, though_unread
 
 LOG, REPORT = "gpsweep.log", "report.html"
 SHOWN = 20
@@ -104,8 +104,7 @@ class EveryJob(Launcher):
             with cluster.awaiting_all(self.launcher):
                 ended = self.launched(job_overrides, initial_job_idx)
         except KeyboardInterrupt:
-            print(f"gpsweep: stopped; {stays(fresh=self.fresh)}", file=sys.stderr)
-            sys.exit(INTERRUPTED)
+            sys.exit(stopped(INTERRUPTED, stays(fresh=self.fresh)))
         except (RuntimeError, ValueError) as error:  # a submission refused
             raise CompactHydraException(f"gpsweep: hydra/launcher: {' '.join(str(error).split())}") from error
         except OSError as error:  # such as a full disk, on which Hydra cannot write down what a job is
