@@ -16,7 +16,6 @@ from benchmarks.clock import Spread, ratios, seconds, side_by_side
 from benchmarks.floor import floor, naive
 from benchmarks.networks import Bare, Network
 from benchmarks.table import Row
-from gpsweep import refine
 from gpsweep.counting import count
 from gpsweep.memo import Memo
 from gpsweep.points import Grid, decimal_range, grid
@@ -82,20 +81,12 @@ class Bench:
             "contiguous": lambda points: floor(Bare(self.other), x, points),
         }
 
-    def shares(self, points: Grid) -> tuple[float, float]:
-        """Return what share of the time passes outside the network's passes, and what without predicting.
-
-        Predicting is finding the largest logit of each pixel, which the naive loop does as well.
-        """
+    def share(self, points: Grid) -> float:
+        """Return what share of the time passes outside the network's passes."""
         work = self.fused(points)
-        with (
-            timed(self.net, "forward") as forward,
-            timed(torch.autograd, "grad") as backward,
-            timed(refine, "likeliest") as predicting,
-        ):
+        with timed(self.net, "forward") as forward, timed(torch.autograd, "grad") as backward:
             total = seconds(work)
-        besides = 1 - (sum(forward) + sum(backward)) / total
-        return besides, besides - sum(predicting) / total
+        return 1 - (sum(forward) + sum(backward)) / total
 
 
 def measure(network: Network, effort: Effort) -> Iterator[Row]:
@@ -103,7 +94,7 @@ def measure(network: Network, effort: Effort) -> Iterator[Row]:
     bench = Bench(network, effort)
     points = grid(eps=effort.eps)
     yield from one_curve(bench, points)
-    yield from bookkeeping(bench, points)
+    yield bookkeeping(bench, points)
     for layers, what in ((network.layers, "input and 3 inner layers"), (network.spread, "4 inner layers")):
         yield many_curves(bench, grid(label=LABELS, layer=layers, eps=effort.eps), what)
 
@@ -154,13 +145,11 @@ def many_curves(bench: Bench, points: Grid, what: str) -> Row:
     return Row("c", bench.network.title, quantity, faster, "×", at_least=NAIVE_GRID, details=details)
 
 
-def bookkeeping(bench: Bench, points: Grid) -> Iterator[Row]:
+def bookkeeping(bench: Bench, points: Grid) -> Row:
     """Measure what a curve spends outside the network: labels, signals, steps, counting, checks (d)."""
-    shares = zip(*[bench.shares(points) for _ in range(bench.effort.repeats)], strict=True)
-    whole, without_prediction = (Spread.of(values) for values in shares)
+    share = Spread.of([bench.share(points) for _ in range(bench.effort.repeats)])
     title = bench.network.title
-    yield Row("d", title, "share of counting and bookkeeping", whole, "%", at_most=BOOKKEEPING)
-    yield Row("d", title, "the same without finding the largest logits", without_prediction, "%")
+    return Row("d", title, "share of counting and bookkeeping", share, "%", at_most=BOOKKEEPING)
 
 
 def medians(times: dict[str, list[float]]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ Where things are; which may import which, pyproject.toml says:
   lets points share a pass, ``memo`` is what they remember; ``logits``, ``precision``, ``memory`` and
   ``allocator`` help.
 - What is perturbed: ``models``, ``data``; ``failures`` says what is wrong where a network fails.
-- From a batch to counts: ``tally``, ``counting``, ``store``; ``views``, ``crf`` and ``refine`` are the
-  rivals; ``knn`` is for the label of that name.
+- From a batch to counts: ``tally`` with ``compiled``, ``counting``, ``store``; ``views``, ``crf`` and
+  ``refine`` are the rivals; ``knn`` is for the label of that name.
 - A run: ``identity`` and ``source_code``, ``prepare``, ``ahead``, ``parts``, ``trainer``, ``lightning``,
   ``module``, ``compute``, ``run``, ``progress``; ``predict`` and ``submission`` where there is no truth;
   ``cost`` and ``measure`` for what a point takes.

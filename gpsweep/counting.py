@@ -22,8 +22,8 @@ from gpsweep.store.chunk import Chunk
 from gpsweep.tally import Tally
 from gpsweep.views import IDENTITY, View
 
-Judge = Callable[[Tensor, int], Tensor]
-"""Makes of predicted channels ``(N, …)``, and of how many the network has, what is kept of a point."""
+Judge = Callable[[Tensor], Tensor]
+"""Makes of a prediction's scores ``(N, C, …)`` what is kept of a point."""
 
 
 def count(
@@ -61,11 +61,13 @@ def count(
     memo, tally = memo or Memo(), None
     kind = torch.int8 if batch["target"].dim() == 1 else torch.int32
 
-    def judge(predicted: Tensor, channels: int) -> Tensor:
+    def judge(scores: Tensor) -> Tensor:
         nonlocal tally
-        class_map = (options or {}).get("class_map")
-        tally = tally or Tally(batch["target"], classes=classes, channels=channels, class_map=class_map)
-        return tally(predicted).to(kind)
+        if tally is None:
+            class_map = (options or {}).get("class_map")
+            channels = scores.shape[1]
+            tally = Tally(batch["target"], classes=classes, channels=channels, class_map=class_map)
+        return tally.of(scores).to(kind)
 
     done = evaluate(
         net, batch, points, judge=judge, number=number, options=options, memo=memo, on_point=on_point
@@ -122,7 +124,7 @@ def evaluate(
             known.settle = memo.settle
             walks[view] = walk(net, view.of(batch), memo=known, **axes, **settings)
         done.follow(grid, walks)
-    check_finite(done.finite, number, batch["ids"])
+    check_finite(done.sums, number, batch["ids"])
     return done
 
 
@@ -144,7 +146,7 @@ class Evaluation:
 
     Attributes:
         clean: what it makes of those at ε = 0, by refinement.
-        finite: which samples' logits were finite, ``(N,)``, by point.
+        sums: of each sample's logits, ``(N,)``, by point.
     """
 
     def __init__(
@@ -163,7 +165,7 @@ class Evaluation:
             self.names.setdefault(replace(point, refine="none"), []).append(point.refine)
         self.found: list[Tensor | None] = [None] * len(points)
         self.clean: dict[str, Tensor] = {}
-        self.finite: list[tuple[Point, Tensor]] = []
+        self.sums: list[tuple[Point, Tensor]] = []
         self.stamps = _Stamps(batch["image"].device)
         self.spans: list[Sequence[Point]] = []
 
@@ -199,10 +201,9 @@ class Evaluation:
         # What is clean is the same on every curve, and the base is wanted in any case.
         new = [n for n in dict.fromkeys(("none", *names)) if n not in self.clean] if at_base else names
         for view, z in logits.items() if new else ():
-            self.finite.append((replace(point, refine=view.refine), _sums(z).isfinite()))
-        channels = logits[IDENTITY].shape[1]
-        for name, classes in self.refinement.predictions(new, logits, self.batch):
-            counted = self.judge(classes, channels)
+            self.sums.append((replace(point, refine=view.refine), sums(z)))
+        for name, scores in self.refinement.scores(new, logits, self.batch):
+            counted = self.judge(scores)
             if at_base:
                 self.clean[name] = counted
                 self.mark([replace(point, refine=name)] if name in names and name != "none" else [])
@@ -276,8 +277,8 @@ def filled(net: nn.Module, batch: Batch) -> Tensor:
     return torch.where(valid.unsqueeze(1), x, fill.view(1, -1, 1, 1))
 
 
-def _sums(logits: Tensor) -> Tensor:
-    # A sum is cheaper than asking every element, and not finite if one of them is not.
+def sums(logits: Tensor) -> Tensor:
+    """Return the sum of each sample's logits ``(N, …)``: ``(N,)``, not finite if one of them is not."""
     return logits.sum(tuple(range(1, logits.dim())), dtype=torch.float32)
 
 
@@ -285,14 +286,14 @@ def check_finite(found: Sequence[tuple[Point, Tensor]], number: int, ids: Sequen
     """Refuse logits that are no numbers.
 
     Args:
-        found: points, each with which samples' logits were finite, ``(N,)``.
+        found: points, each with :func:`sums` of its logits.
         number: of the batch.
         ids: the samples'.
 
     Raises:
         GpsweepError: naming the batch, the first such point and its samples.
     """
-    whole = torch.stack([finite for _, finite in found]).cpu()
+    whole = torch.stack([summed for _, summed in found]).isfinite().cpu()
     for (point, _), finite in zip(found, whole, strict=True):
         if not finite.all():
             broken = [name for name, good in zip(ids, finite.tolist(), strict=True) if not good]

@@ -179,7 +179,7 @@ def tally(
     Raises:
         GpsweepError: if network and data do not fit, an image cannot be read, or logits are no numbers.
     """
-    from gpsweep.counting import check_finite, walk
+    from gpsweep.counting import check_finite, sums, walk
     from gpsweep.data.batch import batch_of, on_device, rows_of
     from gpsweep.failures import failures_named
     from gpsweep.memo import Memo
@@ -207,7 +207,7 @@ def tally(
             with failures_named(batch, f"in batch {number}", net=net):
                 for here, logits in walk(net, on_device(batch, device), **options):
                     if here.iterations == point.iterations:
-                        check_finite([(here, logits.flatten(1).isfinite().all(1))], number, batch["ids"])
+                        check_finite([(here, sums(logits))], number, batch["ids"])
                         softmax = logits.softmax(1).cpu().numpy()
                         row = totals[eps.index(here.eps)]
                         count(row, batch, own, softmax, by_each, on_image, class_map=parts.class_map)

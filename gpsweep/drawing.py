@@ -24,6 +24,7 @@ from gpsweep.data.base import Sample, Source
 from gpsweep.data.batch import batch_of, on_device, read, rows_of
 from gpsweep.data.palette import palette
 from gpsweep.errors import GpsweepError
+from gpsweep.labels import likeliest
 from gpsweep.memo import Memo
 from gpsweep.metrics import FP, TP, is_segmentation, score, total
 from gpsweep.parts import Parts
@@ -233,12 +234,11 @@ def predicted(
     return base, moved
 
 
-def _classes(
-    predicted: Tensor, channels: int, *, place: int, classes: int, class_map: Sequence[int] | None
-) -> Tensor:
-    """Return what an image's predicted channels stand for: a class of the data, or ``NONE``."""
-    own = range(channels) if class_map is None else class_map
-    return meanings(own, classes=classes, none=NONE).to(predicted.device)[predicted[place]]
+def _classes(scores: Tensor, *, place: int, classes: int, class_map: Sequence[int] | None) -> Tensor:
+    """Return what an image's likeliest channels stand for: a class of the data, or ``NONE``."""
+    own = range(scores.shape[1]) if class_map is None else class_map
+    predicted = likeliest(scores[place : place + 1])[0]
+    return meanings(own, classes=classes, none=NONE).to(scores.device)[predicted]
 
 
 def painted(classes: Classes) -> Colours:

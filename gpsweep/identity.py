@@ -27,6 +27,7 @@ PACKAGE = Path(__file__).resolve().parent
 # What turns a batch into counts; a change of any of these files makes other numbers possible.
 ENGINE = (
     "ahead.py",
+    "compiled.py",
     "counting.py",
     "crf.py",
     "data/arrays.py",

@@ -207,5 +207,5 @@ def _unperturbed(net: nn.Module, batch: Batch, refine: str, options: Mapping[str
                 logits[view] = net(x)
         if refine != "none":
             wide = {view: widened(z) for view, z in logits.items()}
-            for _ in refinement.predictions([refine], wide, batch):
+            for _ in refinement.scores([refine], wide, batch):
                 pass

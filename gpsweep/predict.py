@@ -23,6 +23,7 @@ from gpsweep.data.base import Source
 from gpsweep.data.batch import Batch
 from gpsweep.data.voc import CLASSES
 from gpsweep.errors import GpsweepError
+from gpsweep.labels import likeliest
 from gpsweep.memo import Memo
 from gpsweep.points import AXES, Grid, Point
 from gpsweep.store import digest
@@ -66,7 +67,8 @@ def predict(
     class_map = (options or {}).get("class_map")
     lookup = None if class_map is None else torch.tensor(class_map, device=batch["image"].device)
 
-    def judge(predicted: Tensor, channels: int) -> Tensor:
+    def judge(scores: Tensor) -> Tensor:
+        predicted = likeliest(scores)
         return (predicted if lookup is None else lookup[predicted]).to("cpu", torch.int16)
 
     done = evaluate(

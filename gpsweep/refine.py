@@ -19,7 +19,6 @@ from gpsweep.data.batch import Batch
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named
-from gpsweep.labels import likeliest
 from gpsweep.memo import Memo
 from gpsweep.views import IDENTITY, View, colours, sizes_of
 
@@ -52,10 +51,10 @@ class Refinement:
         """Return what is known of the network at a view."""
         return self.memos.setdefault(view, Memo())
 
-    def predictions(
+    def scores(
         self, names: Sequence[str], logits: Mapping[View, Tensor], batch: Batch
     ) -> Iterator[tuple[str, Tensor]]:
-        """Yield the classes that each refinement predicts, ``(N, H, W)`` or ``(N,)``.
+        """Yield the scores by which each refinement predicts, ``(N, C, H, W)`` or ``(N, C)``.
 
         Args:
             names: which refinements.
@@ -69,12 +68,11 @@ class Refinement:
                 if view not in softmax:
                     softmax[view] = view.back(logits[view].softmax(1), batch)
             if name == "none":
-                scores = logits[IDENTITY]
+                yield name, logits[IDENTITY]
             elif name == "crf":
-                scores = crf_of(softmax[IDENTITY], batch, self.crf)
+                yield name, crf_of(softmax[IDENTITY], batch, self.crf)
             else:
-                scores = sum((softmax[view] for view in views[1:]), softmax[IDENTITY]) / len(views)
-            yield name, likeliest(scores)
+                yield name, sum((softmax[view] for view in views[1:]), softmax[IDENTITY]) / len(views)
 
     def identity(self) -> dict[str, Any]:
         """Return what could change a number of the refinements that are asked for."""

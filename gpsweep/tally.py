@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from gpsweep.errors import GpsweepError
+from gpsweep.labels import likeliest
 
 
 def meanings(class_map: Sequence[int], *, classes: int, none: int) -> Tensor:
@@ -58,13 +62,33 @@ class Tally:
                 f"model.classes: expected at least the data's {classes} classes, the network gives {channels}"
             )
         self.target, self.classes, self.channels = target, classes, channels
+        self.meanings = torch.arange(channels) if self.lookup is None else self.lookup
         self.known = (target >= 0) & (target < classes)
         image = torch.arange(len(target), device=target.device).view(-1, *[1] * (target.dim() - 1))
         # One bin per image, true class and predicted channel, so that a prediction needs one addition and
         # one histogram; void pixels fall into the bins behind the last image's.
         row = torch.where(self.known, image * classes + target, len(target) * classes)
         self.bins = (len(target) * classes + 1) * channels
-        self.first_bin = (row * channels).flatten().int()
+        self.first_bin = (row * channels).int()
+
+    def of(self, scores: Tensor) -> Tensor:
+        """Count the prediction of the likeliest classes.
+
+        Args:
+            scores: ``(N, C, H, W)`` or ``(N, C)``, one for each channel.
+
+        Returns:
+            int64 ``(N, C, 3)``: tp, fp, fn.
+
+        Raises:
+            GpsweepError: if the scores are of another size than the target.
+        """
+        quick = scores.dim() == 4 and scores.stride(1) == 1 and scores.dtype in (torch.float32, torch.float64)
+        compiled = _compiled() if quick and scores.device.type == "cpu" else None
+        if compiled is None:
+            return self(likeliest(scores))
+        self._check((len(scores), *scores.shape[2:]))
+        return self._counts(compiled.histogram(scores, self.first_bin, self.meanings, self.bins))
 
     def __call__(self, predicted: Tensor) -> Tensor:
         """Count one prediction.
@@ -78,28 +102,33 @@ class Tally:
         Raises:
             GpsweepError: if the prediction has another shape than the target.
         """
-        if predicted.shape != self.target.shape:
-            raise GpsweepError(
-                f"model: expected predictions of the target's shape {tuple(self.target.shape)}, "
-                f"came {tuple(predicted.shape)}"
-            )
+        self._check(tuple(predicted.shape))
         if self.lookup is not None:
             predicted = self.lookup[predicted]
         if predicted.dim() == 1:
             return self._single(predicted)
-        joint = self._histogram(predicted.flatten())
-        joint = joint[: -self.channels].view(-1, self.classes, self.channels)
-        tp = joint.diagonal(dim1=1, dim2=2)
-        return torch.stack([tp, joint[..., : self.classes].sum(1) - tp, joint.sum(2) - tp], dim=-1)
+        return self._counts(self._histogram(predicted))
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        if shape != self.target.shape:
+            raise GpsweepError(
+                f"model: expected predictions of the target's shape {tuple(self.target.shape)}, came {shape}"
+            )
 
     def _histogram(self, predicted: Tensor) -> Tensor:
         """Return how many pixels fall into each bin."""
         if predicted.device.type == "cpu":
             bins = predicted.to(torch.int32, copy=True).add_(self.first_bin)
-            return torch.bincount(bins, minlength=self.bins)
+            return torch.bincount(bins.flatten(), minlength=self.bins)
         # bincount would wait for a GPU at each point.
-        places = self.first_bin + predicted
+        places = (self.first_bin + predicted).flatten()
         return places.new_zeros(self.bins).scatter_add_(0, places, places.new_ones(()).expand_as(places))
+
+    def _counts(self, joint: Tensor) -> Tensor:
+        """Return tp, fp and fn from how many pixels fell into each bin."""
+        joint = joint[: -self.channels].view(-1, self.classes, self.channels)
+        tp = joint.diagonal(dim1=1, dim2=2)
+        return torch.stack([tp, joint[..., : self.classes].sum(1) - tp, joint.sum(2) - tp], dim=-1)
 
     def _single(self, predicted: Tensor) -> Tensor:
         """Count one class per image, without a bin for each pair of many classes."""
@@ -107,3 +136,12 @@ class Tally:
         claim = one_hot(predicted, self.channels)[:, : self.classes] * self.known.unsqueeze(1)
         tp = truth * claim
         return torch.stack([tp, claim - tp, truth - tp], dim=-1)
+
+
+@cache
+def _compiled() -> Any:
+    """Return what numba compiles, None where it is not installed."""
+    try:
+        return import_module("gpsweep.compiled")
+    except ImportError:
+        return None

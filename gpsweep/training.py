@@ -191,7 +191,7 @@ class TrainingModule(LightningModule):
         if not torch.isfinite(logits.sum()):  # of the weights that the last step left there is no loss
             raise GpsweepError(f"rate={self.rate}: the training diverged in its last step; lower it")
         tally = Tally(batch["target"], classes=self.classes, channels=logits.shape[1])
-        self.totals += tally(logits.argmax(1)).sum(0).cpu()
+        self.totals += tally.of(logits).sum(0).cpu()
 
     def configure_optimizers(self) -> Any:
         """AdamW, its rate rising and falling once over the whole training."""

@@ -122,7 +122,7 @@ def test_a_fault_that_is_not_the_networks_is_not_called_so(
         raise RuntimeError("of our own")
 
     pictures(nets.folder)
-    monkeypatch.setattr("gpsweep.counting.Tally.__call__", fail)
+    monkeypatch.setattr("gpsweep.counting.Tally.of", fail)
     code, _, err = nets(*SET, "model=custom", "model.net=failing_nets.Skip", "model.divisor=4", "eps=1")
     assert code != 0
     assert "of our own" in err
