@@ -147,6 +147,7 @@ def curve(
     passes = Passes(
         net,
         formatted(x, memory_format),
+        points.layer,
         output,
         clip,
         (memo or Memo()).of(net),
@@ -154,7 +155,7 @@ def curve(
         gradient_precision,
     )
     try:
-        passes.examine(points.layer)
+        passes.examine()
     except RuntimeError as error:
         if memory.exhausted(error):
             raise memory.lacking(passes.x) from error

@@ -61,6 +61,7 @@ ENGINE = (
     "steps.py",
     "tally.py",
     "together.py",
+    "trust.py",
     "views.py",
     "walk.py",
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from gpsweep import layers
 from gpsweep.errors import GpsweepError
+from gpsweep.precision import Precision, computing
 
 
 def _measured(measure: Callable[[], int]) -> int:
@@ -59,3 +61,30 @@ class Memo:
             raise GpsweepError("memo: expected one of this network, came another's; make one for each")
         self.net = weakref.ref(net)
         return self
+
+    def examine(self, net: nn.Module, x: Tensor, names: list[str], precision: Precision) -> None:
+        """Find out, on one batch and once for each inner layer, where layers are and what precedes them.
+
+        On the whole batch, since a network may run a module once for each sample.
+        """
+        new = [name for name in names if name not in self.replays]
+        if not new:
+            return
+        for name in new:
+            layers.find(net, name)
+        x = x.clone()
+        with computing(precision, x.device):
+            calls, _ = layers.trace(net, x)
+        self.changes_input = x._version > 0
+        runs = Counter(done.call.path for done in calls)
+        if runs != self.runs:
+            # What is known of layers is of other passes.
+            self.forget()
+            self.runs, new = runs, names
+        for name in new:
+            self.replays[name] = layers.replay_of(calls, layers.site(calls, net, name))
+
+    def forget(self) -> None:
+        """Forget what is known of layers."""
+        self.replays.clear()
+        self.trusted.clear()

@@ -5,18 +5,17 @@ No hook, patch or changed flag outlives a method, so nothing is left on the netw
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
-from gpsweep import layers, memory
+from gpsweep import layers
 from gpsweep.errors import GpsweepError
 from gpsweep.logits import pick
 from gpsweep.memo import Memo
@@ -44,7 +43,7 @@ class State:
     softmax: Tensor
     anchors: dict[str, list[Tensor]]
     prediction: Tensor
-    replaced: frozenset[str] = frozenset()
+    replaced: frozenset[str]
 
 
 @dataclass
@@ -58,6 +57,7 @@ class Passes:
     Args:
         net: network in evaluation mode.
         x: batch ``(N, …)``, in the memory format in which it is to be run.
+        names: the layers that may be moved.
         output: key or index of the logits, see :func:`gpsweep.logits.pick`.
         clip: range to which a moved input is clamped, or None.
         memo: what is known of the network.
@@ -67,13 +67,14 @@ class Passes:
 
     net: nn.Module
     x: Tensor
+    names: Sequence[str]
     output: str | int | None
     clip: tuple[float, float] | None
     memo: Memo
     precision: Precision = "32"
     gradient_precision: Precision = "32"
-    guided: layers.Recording = field(default_factory=layers.Recording)
-    plain: layers.Recording = field(default_factory=layers.Recording)
+    guided: layers.Recording = field(init=False, repr=False)
+    plain: layers.Recording = field(init=False, repr=False)
 
     @property
     def mixed(self) -> bool:
@@ -83,8 +84,16 @@ class Passes:
     @contextmanager
     def pulling(self) -> Iterator[None]:
         """Run the network for a gradient, in its precision; none is taken at the weights."""
-        with _differentiating(self.net), computing(self.gradient_precision, self.x.device, self.gradient_key):
-            yield
+        asking = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        precision = computing(self.gradient_precision, self.x.device, self.gradient_key)
+        for parameter in asking:
+            parameter.requires_grad_(False)
+        try:
+            with torch.enable_grad(), layers.submodules_run(), precision:
+                yield
+        finally:
+            for parameter in asking:
+                parameter.requires_grad_(True)
 
     @contextmanager
     def predicting(self) -> Iterator[None]:
@@ -97,67 +106,52 @@ class Passes:
         """What the user calls the precision of the gradient."""
         return "precision.gradient" if self.mixed else "precision"
 
-    def examine(self, names: Sequence[str]) -> None:
-        """Find out, on one batch and once for each layer, where layers are and what precedes them.
+    @property
+    def inner(self) -> list[str]:
+        """The layers, the input aside."""
+        return [name for name in self.names if name != layers.INPUT]
 
-        On the whole batch, since a network may run a module once for each sample.
-        """
-        new = [name for name in _inner(names) if name not in self.memo.replays]
-        if not new:
-            return
-        for name in new:
-            layers.find(self.net, name)
-        x = self.x.clone()
-        with self.predicting():
-            calls, _ = layers.trace(self.net, x)
-        self.memo.changes_input = x._version > 0
-        runs = Counter(done.call.path for done in calls)
-        if runs != self.memo.runs:
-            # What is known of layers is of other passes.
-            self.memo.replays.clear()
-            self.memo.trusted.clear()
-            self.memo.runs, new = runs, _inner(names)
-        for name in new:
-            self.memo.replays[name] = layers.replay_of(calls, layers.site(calls, self.net, name))
+    def examine(self) -> None:
+        """Find out what the memo does not know of the layers yet; see :meth:`gpsweep.memo.Memo.examine`."""
+        self.memo.examine(self.net, self.x, self.inner, self.precision)
 
-    def clean(self, names: Sequence[str], *, again: bool = True) -> State:
+    def clean(self, *, again: bool = True) -> State:
         """Run the clean passes, and record activations and what replays need.
 
         Args:
-            names: layers, examined.
-            again: whether to examine them anew where modules run otherwise than when they were.
+            again: whether to examine layers anew where modules run otherwise than when they were.
 
         Raises:
             GpsweepError: for a layer that does not run or gives no floating-point tensor, and for logits that
                 are not one a sample, have fewer than two classes or depend on nothing.
         """
-        inner = _inner(names)
+        self.examine()
         # Whether or not the input's gradient is wanted: neither logits nor gradients, of several tensors of a
         # layer for one, are to depend on which other layers a grid holds.
         leaf = self.x.detach().requires_grad_()
-        with self.pulling(), layers.recorded(self.net, self._replays(inner)) as self.guided:
+        with self.pulling(), self.recorded() as self.guided:
             z = pick(self.net(leaf.clone()), self.output)
         if again and any(self.memo.runs[path] != runs for path, runs in self.guided.runs.items()):
             # As where a module runs once for each sample, or tile, and this batch has more or fewer of them.
-            self.memo.replays.clear()
-            self.memo.trusted.clear()
-            self.examine(names)
-            return self.clean(names, again=False)
+            self.memo.forget()
+            return self.clean(again=False)
         if z.dim() and len(z) != len(self.x):
             raise GpsweepError(
                 f"net: expected logits of a batch of {len(self.x)}, came {tuple(z.shape)}; an image alone is "
                 "a batch of one: x[None]"
             )
-        anchors = {name: self._anchors(name) for name in inner}
-        if layers.INPUT in names:
-            anchors[layers.INPUT] = [leaf]
+        anchors = {name: [leaf] if name == layers.INPUT else self._anchors(name) for name in self.names}
         self.guided = _detached(self.guided)
         self.plain, prediction = self.guided, z.detach()
         if self.mixed:
-            self.plain, prediction = self.clean_plainly(inner)
+            self.plain, prediction = self.clean_plainly()
         elif self.memo.mode_matters:
-            self.replay_plainly(inner)
+            self.replay_plainly()
         return _state(z, anchors, prediction)
+
+    def recorded(self) -> AbstractContextManager[layers.Recording]:
+        """Record, of a clean pass within the block, the layers and what replays of them need."""
+        return layers.recorded(self.net, [self.memo.replays[name] for name in self.inner])
 
     def _anchors(self, name: str) -> list[Tensor]:
         """Return a layer's tensors of the pass with gradients, or say why there are none."""
@@ -175,15 +169,15 @@ class Passes:
             )
         return tensors
 
-    def clean_plainly(self, names: Sequence[str]) -> tuple[layers.Recording, Tensor]:
+    def clean_plainly(self) -> tuple[layers.Recording, Tensor]:
         """Run and record a clean pass without gradients."""
-        with self.predicting(), layers.recorded(self.net, self._replays(names)) as recording:
+        with self.predicting(), self.recorded() as recording:
             z = pick(self.net(self.x.clone()), self.output)
         return _detached(recording), z
 
-    def replay_plainly(self, names: Sequence[str]) -> None:
+    def replay_plainly(self) -> None:
         """Let plain passes replay what a plain one gave; where layers start from stays as it is."""
-        recording, _ = self.clean_plainly(names)
+        recording, _ = self.clean_plainly()
         self.plain = layers.Recording(self.guided.activations, recording.outputs)
 
     def pull(self, state: State, error: Tensor, *, keep_graph: bool) -> dict[str, list[Tensor]]:
@@ -230,11 +224,9 @@ class Passes:
         with self.pulling():
             z = self.following(layer, [leaf.clone() for leaf in leaves])
         prediction = self.forward(layer, [h.clone() for h in moved]) if self.mixed else z.detach()
-        state = _state(z, {layer: leaves}, prediction)
-        if layer == layers.INPUT:
-            return state
-        how = self.memo.replays[layer]
-        return replace(state, replaced=frozenset(call.path for call in (how.site, *how.unmoved)))
+        how = self.memo.replays.get(layer)  # none of the input
+        replaced = frozenset(call.path for call in (how.site, *how.unmoved)) if how else frozenset()
+        return _state(z, {layer: leaves}, prediction, replaced)
 
     @contextmanager
     def never_running(self, state: State) -> Iterator[None]:
@@ -307,70 +299,15 @@ class Passes:
         with way:
             return pick(self.net(x), self.output)
 
-    def check(self, names: Sequence[str]) -> None:
-        """Find, once for each layer, a replay that equals the full forward pass, or else do without."""
-        for name in _inner(names):
-            if name in self.memo.trusted:
-                continue
-            self.memo.trusted[name] = self.can_be_replayed(name, names)
-            if not self.memo.trusted[name]:
-                warnings.warn(
-                    f"layer={name}: what depends on it cannot be computed alone in this network; "
-                    "every point takes a full forward pass",
-                    stacklevel=2,
-                )
-
-    def can_be_replayed(self, name: str, names: Sequence[str]) -> bool:
-        """Settle on the first way of replay that is exact, and say whether there is one."""
-        how = self.memo.replays[name]
-        for way in (how, how.cautious):
-            if way is None:
-                continue
-            self.memo.replays[name] = way
-            if self.replay_is_exact(name):
-                return True
-            if self.plain is self.guided:
-                self.replay_plainly(_inner(names))
-                if self.replay_is_exact(name):
-                    self.memo.mode_matters = True
-                    return True
-                self.plain = self.guided
-        return False
-
-    def replay_is_exact(self, name: str) -> bool:
-        """Say whether replay gives what the full forward pass gives, bit for bit, for a moved activation."""
-        moved = [h * 1.01 for h in self.activation(name)]
-        with self.predicting():
-            full = self.suffix(name, [h.clone() for h in moved], replay=False)
-            # What modules keep beside their outputs, as for a skip connection, is now another pass's.
-            # Brighter alone would not do: it leaves the places that pooling takes.
-            self.net(self.x.flip(-1) * 1.01)
-            try:
-                quick = self.suffix(name, moved, replay=True)
-            except Exception as error:
-                if isinstance(error, RuntimeError) and memory.exhausted(error):
-                    raise
-                return False  # as where a module writes into what it was given
-        return full.shape == quick.shape and full.allclose(quick, rtol=0, atol=0, equal_nan=True)
-
-    def _replays(self, names: Sequence[str]) -> list[layers.Replay]:
-        return [self.memo.replays[name] for name in names]
-
-
-def _inner(names: Sequence[str]) -> list[str]:
-    return [name for name in names if name != layers.INPUT]
-
 
 def _detached(recording: layers.Recording) -> layers.Recording:
     """Return a recording whose activations belong to no graph."""
-    activations = {
-        call: layers.with_tensors(value, [t.detach() for t in layers.tensors_of(value)])
-        for call, value in recording.activations.items()
-    }
-    return layers.Recording(activations, recording.outputs)
+    return layers.Recording(tree_map_only(Tensor, torch.detach, recording.activations), recording.outputs)
 
 
-def _state(z: Tensor, anchors: dict[str, list[Tensor]], prediction: Tensor) -> State:
+def _state(
+    z: Tensor, anchors: dict[str, list[Tensor]], prediction: Tensor, replaced: frozenset[str] = frozenset()
+) -> State:
     if not z.requires_grad:
         raise GpsweepError(f"layer={', '.join(anchors)}: {CUT}")
     if z.dim() < 2 or z.shape[1] < 2:
@@ -380,18 +317,4 @@ def _state(z: Tensor, anchors: dict[str, list[Tensor]], prediction: Tensor) -> S
             "logit for a sigmoid make two: torch.cat([torch.zeros_like(z), z], 1), as model.sigmoid=true does"
         )
     # Softmax and signal stay in 32 bits when the forward pass is in fewer.
-    return State(z, widened(z.detach()).softmax(1), anchors, widened(prediction))
-
-
-@contextmanager
-def _differentiating(net: nn.Module) -> Iterator[None]:
-    """Take gradients, but none at the weights."""
-    asking = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    for parameter in asking:
-        parameter.requires_grad_(False)
-    try:
-        with torch.enable_grad(), layers.submodules_run():
-            yield
-    finally:
-        for parameter in asking:
-            parameter.requires_grad_(True)
+    return State(z, widened(z.detach()).softmax(1), anchors, widened(prediction), replaced)

@@ -28,18 +28,19 @@ class Together:
 
     passes: Passes
 
-    def size(self, asked: int | Literal["auto"], points: int, names: Sequence[str]) -> int:
+    def size(self, asked: int | Literal["auto"], points: int) -> int:
         """Return how many ε ride in one forward pass; ``auto`` fills half of a GPU's free memory.
+
+        Of the layers, the one that takes most memory is decisive.
 
         Args:
             asked: the most, or ``auto``.
             points: how many ε there are.
-            names: the layers, the one that takes most memory being decisive.
         """
         memo, device = self.passes.memo, self.passes.x.device
         if asked == "auto" and memo.room is None and points > 1:
             memo.room = memo.settle(
-                lambda: min(memory.fitting(device, partial(self._probe, name)) for name in names)
+                lambda: min(memory.fitting(device, partial(self._probe, name)) for name in self.passes.names)
             )
         most = points if asked == "auto" else min(asked, points)
         memo.points_per_forward = min(most, memo.room or most)

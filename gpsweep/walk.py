@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from gpsweep import layers, memory
+from gpsweep import layers, memory, trust
 from gpsweep.errors import GpsweepError
 from gpsweep.labels import STRATEGIES, Hints
 from gpsweep.passes import Passes, State
@@ -56,7 +56,7 @@ class Walk:
     """The way through a grid on one batch, every shared pass made once.
 
     Args:
-        passes: those of the batch, its layers examined.
+        passes: those of the batch.
         points: the grid.
         hints: what labels are made of besides logits.
         layer_scale: the unit of ε at an inner layer, see :func:`gpsweep.engine.curve`.
@@ -92,9 +92,9 @@ class Walk:
     def curves(self) -> Iterator[tuple[Point, Tensor]]:
         """Yield the points, label by label and layer by layer."""
         points = self.points
-        state = self.passes.clean(points.layer)
+        state = self.passes.clean()
         self.check_valid(state.logits)
-        self.passes.check(points.layer)
+        trust.check(self.passes)
         # What is not perturbed, as plain test-time augmentation, takes no backward pass.
         moving = any(points.eps)
         pairs = [(label, signal) for label in points.label for signal in points.signal]
@@ -185,7 +185,7 @@ class Walk:
             return
         waiting = self.points.eps
         while waiting:
-            size = self.together.size(self.points_per_forward, len(self.points.eps), self.points.layer)
+            size = self.together.size(self.points_per_forward, len(self.points.eps))
             moving = [eps for eps in waiting[:size] if eps != 0]
             found = self.together.logits(curve.layer, moving, direction)
             if found is None:

@@ -117,6 +117,18 @@ def test_what_is_known_of_a_layer_is_of_batches_that_run_alike() -> None:
     assert logits.equal(naive(net, fewer, point, scale="absolute"))
 
 
+def test_curves_of_batches_that_run_otherwise_may_be_begun_before_they_are_asked() -> None:
+    torch.manual_seed(0)
+    net, memo, batches = EachAround().eval(), Memo(), torch.rand(6, CLASSES, 4, 4).split([4, 2])
+    begun = [
+        curve(net, x, 0.5, layer=layer, layer_scale="absolute", memo=memo)
+        for x, layer in zip(batches, ("middle", "each@1"), strict=True)
+    ]
+    for x, walk in zip(batches, begun, strict=True):
+        [(point, logits)] = walk
+        assert logits.equal(naive(net, x, point, scale="absolute"))
+
+
 def test_a_run_that_another_batch_lacks_is_named() -> None:
     net, memo = EachAround().eval(), Memo()
     options: dict[str, Any] = {"layer": "each@7", "layer_scale": "absolute", "memo": memo}

@@ -174,10 +174,9 @@ class Gallery:
     def passed(self, batch: Batch, device: torch.device, names: Sequence[str] = ()) -> tuple[Passes, State]:
         """Run a block, ready for gradients at layers; the state's anchors hold the features as well."""
         x = formatted(batch["image"].to(device).float(), self.memory_format)
-        passes = Passes(self.net, x, output=None, clip=None, memo=self._memo)
         every = list(dict.fromkeys((*names, self.layer)))
-        passes.examine(every)
-        return passes, passes.clean(every)
+        passes = Passes(self.net, x, every, output=None, clip=None, memo=self._memo)
+        return passes, passes.clean()
 
     def block(self, number: int) -> Batch:
         """Read one block of images."""
