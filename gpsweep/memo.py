@@ -6,16 +6,13 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import call
 
 from torch import Tensor, nn
 
 from gpsweep import layers
 from gpsweep.errors import GpsweepError
 from gpsweep.precision import Precision, computing
-
-
-def _measured(measure: Callable[[], int]) -> int:
-    return measure()
 
 
 @dataclass
@@ -39,15 +36,15 @@ class Memo:
         short_of_memory: whether it was found out, and said.
     """
 
-    net: weakref.ref[nn.Module] | None = None
-    replays: dict[str, layers.Replay] = field(default_factory=dict)
-    runs: dict[str, int] = field(default_factory=dict)
+    net: weakref.ref[nn.Module] | None = field(default=None, repr=False)
+    replays: dict[str, layers.Replay] = field(default_factory=dict, repr=False)
+    runs: dict[str, int] = field(default_factory=dict, repr=False)
     trusted: dict[str, bool] = field(default_factory=dict)
     apart: dict[tuple[str, int], bool] = field(default_factory=dict)
     changes_input: bool = False
     mode_matters: bool = False
     points_per_forward: int | None = None
-    settle: Callable[[Callable[[], int]], int] = _measured
+    settle: Callable[[Callable[[], int]], int] = field(default=call, repr=False)
     room: int | None = None
     short_of_memory: bool = False
 

@@ -97,6 +97,15 @@ def test_a_memo_serves_one_network() -> None:
         curve(build("skips"), x, eps=1, memo=memo)
 
 
+def test_a_memo_that_is_printed_says_in_a_line_what_was_found() -> None:
+    memo, net = Memo(), build("skips")
+    list(curve(net, batch("skips")[0], [0.5, 1], layer="encoder.down.3", points_per_forward=2, memo=memo))
+    assert repr(memo) == (
+        "Memo(trusted={'encoder.down.3': True}, apart={('encoder.down.3', 2): True}, changes_input=False, "
+        "mode_matters=False, points_per_forward=2, room=None, short_of_memory=False)"
+    )
+
+
 def test_training_mode_and_lost_gradients_are_refused() -> None:
     net, (x, _) = build("skips"), batch("skips")
     with pytest.raises(GpsweepError, match=r"net\.eval"):
