@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from gpsweep import memory
+from gpsweep import layers, memory
 from gpsweep.passes import Passes
 
 
@@ -39,6 +39,7 @@ def _can_be_replayed(passes: Passes, name: str) -> bool:
                 memo.mode_matters = True
                 return True
             passes.plain = passes.guided
+    memo.replays[name] = layers.Replay(how.site)  # of no other call an output is wanted
     return False
 
 

@@ -54,16 +54,19 @@ def test_a_layer_within_a_module_that_runs_several_times_is_replayed(layer: str)
             assert logits.equal(naive(net, x, point, target))
 
 
-def test_a_network_that_replay_cannot_serve_falls_back_with_one_warning() -> None:
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_a_network_that_replay_cannot_serve_falls_back_with_one_warning(precision: Any) -> None:
     torch.manual_seed(0)
     net = SideEffects().eval()
     x, target = batch("skips")
     memo = Memo()
     with pytest.warns(UserWarning, match="layer=middle: .* full forward pass") as caught:
         for _ in range(2):
-            for point, logits in curve(net, x, eps=[-1, 0, 1], layer="middle", memo=memo):
-                assert logits.equal(naive(net, x, point, target))
+            for point, logits in curve(net, x, [-1, 0, 1], layer="middle", precision=precision, memo=memo):
+                assert logits.equal(naive(net, x, point, target, precision=precision, gradient="32"))
     assert len(caught) == 1
+    assert memo.trusted == {"middle": False}
+    assert not memo.replays["middle"].unmoved, "nothing is kept for a replay that never comes"
 
 
 def test_a_decoder_may_change_the_list_that_it_is_given() -> None:

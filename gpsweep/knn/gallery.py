@@ -166,7 +166,7 @@ class Gallery:
             if self._site is None:
                 calls, _ = layers.trace(self.net, x[:1].clone(), follow=False)
                 self._site = layers.site(calls, self.net, self.layer)
-            site = layers.Replay(self._site, frozenset(), frozenset())
+            site = layers.Replay(self._site)
             with layers.recorded(self.net, [site]) as recording:
                 self.net(x.clone())
         return self._checked(layers.tensors_of(recording.activations[self._site]), len(x))

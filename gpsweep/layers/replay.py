@@ -34,8 +34,8 @@ class Replay:
     """
 
     site: Call
-    unmoved: frozenset[Call]
-    fragile: frozenset[Call]
+    unmoved: frozenset[Call] = frozenset()
+    fragile: frozenset[Call] = frozenset()
     within: frozenset[Call] = frozenset()
     cautious: Replay | None = None
 
