@@ -71,7 +71,7 @@ class Memo:
             layers.find(net, name)
         x = x.clone()
         with computing(precision, x.device):
-            calls, _ = layers.trace(net, x)
+            calls = layers.trace(net, x)
         self.changes_input = x._version > 0
         runs = Counter(done.call.path for done in calls)
         if runs != self.runs:

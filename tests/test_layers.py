@@ -41,22 +41,22 @@ def test_a_shared_module_is_found_by_each_of_its_paths() -> None:
 
 def test_a_trace_knows_order_parents_and_in_place_changes() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), Residual(4)).eval()
-    calls, output = layers.trace(net, torch.randn(1, 3, 5, 5))
+    calls = layers.trace(net, torch.randn(1, 3, 5, 5))
     found = {(done.call.path, done.call.number): done for done in calls}
     assert [done.call.path for done in calls][-2:] == ["1", ""]
     assert found["1.relu", 2].parents[-1] == layers.Call("1")
     assert found["1.bn1", 1].changed_later, "the ReLU works in place"
     assert found["1.bn2", 1].changed_later, "the sum works in place"
     assert not found["0", 1].changed_later
-    assert output.shape == found["", 1].shape
-    seconds = [done.seconds for done in calls]
-    assert seconds == sorted(seconds)
+    assert found["", 1].shape == (1, 4, 5, 5)
+    ended = [done.ended for done in calls]
+    assert ended == sorted(ended)
 
 
 def test_only_the_outermost_finished_calls_are_replayed() -> None:
     net = build("skips")
     x, _ = batch("skips")
-    calls, _ = layers.trace(net, x)
+    calls = layers.trace(net, x)
     replay = layers.replay_of(calls, layers.Call("encoder.down.3.conv2"))
     assert {call.path for call in replay.unmoved} == {
         "encoder.stem",
@@ -73,7 +73,7 @@ def test_only_the_outermost_finished_calls_are_replayed() -> None:
 
 def test_of_a_recording_only_what_one_layer_needs_is_repeated() -> None:
     net, (x, _) = build("skips"), batch("skips")
-    calls, _ = layers.trace(net, x)
+    calls = layers.trace(net, x)
     early, late = (layers.replay_of(calls, layers.Call(path)) for path in ("encoder.relu", "merge"))
     with torch.no_grad(), layers.recorded(net, [early, late]) as recording:
         net(x)
@@ -89,7 +89,7 @@ def test_a_network_s_own_forward_attribute_is_restored() -> None:
     x, _ = batch("skips")
     own = net.encoder.stem.forward
     net.encoder.stem.forward = own
-    calls, _ = layers.trace(net, x)
+    calls = layers.trace(net, x)
     replay = layers.replay_of(calls, layers.Call("encoder.down"))
     with torch.no_grad(), layers.recorded(net, [replay]) as recording:
         net(x)

@@ -77,7 +77,7 @@ def test_of_branches_beside_a_layer_nothing_runs_again(
     for k, (sources, _) in enumerate(wires, start=1):
         if depending.intersection(sources):
             depending.add(k)
-    calls, _ = layers.trace(net, x)
+    calls = layers.trace(net, x)
     unmoved = layers.replay_of(calls, layers.Call(f"parts.{place}")).unmoved
     expected = {f"parts.{k}" for k in range(len(wires)) if k + 1 not in depending}
     assert {call.path for call in unmoved} == expected
@@ -134,7 +134,7 @@ DEPENDING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 @pytest.mark.parametrize("how", [*ALONE, *DEPENDING])
 def test_what_a_module_is_given_decides_whether_it_runs(how: str) -> None:
     net, x = Beside((ALONE | DEPENDING)[how]).eval(), torch.rand(2, 3, 4, 5)
-    calls, _ = layers.trace(net, x)
+    calls = layers.trace(net, x)
     unmoved = layers.replay_of(calls, layers.Call("layer")).unmoved
     assert unmoved == ({layers.Call("side")} if how in ALONE else set())
 
@@ -142,13 +142,13 @@ def test_what_a_module_is_given_decides_whether_it_runs(how: str) -> None:
 def test_a_tensor_of_unknown_making_counts_as_made_of_all_that_came_before() -> None:
     net = Beside(lambda x, h: net.constant + x).eval()
     net.constant = torch.ones(1)  # no buffer
-    calls, _ = layers.trace(net, torch.rand(2, 3, 4, 5))
+    calls = layers.trace(net, torch.rand(2, 3, 4, 5))
     assert not layers.replay_of(calls, layers.Call("layer")).unmoved
 
 
 def test_unless_it_is_followed_all_counts() -> None:
     net = Beside(ALONE["nothing"]).eval()
-    calls, _ = layers.trace(net, torch.rand(2, 3, 4, 5), follow=False)
+    calls = layers.trace(net, torch.rand(2, 3, 4, 5), follow=False)
     assert not layers.replay_of(calls, layers.Call("layer")).unmoved
 
 
@@ -178,7 +178,7 @@ def test_what_follows_is_freed_as_in_any_pass() -> None:
 def test_weights_may_lack_a_shape_until_the_first_pass() -> None:
     net, x = Beside(ALONE["nothing"]).eval(), torch.rand(2, 3, 4, 5)
     net.side = nn.LazyConv2d(4, 3, padding=1)
-    calls, _ = layers.trace(net, x)
+    calls = layers.trace(net, x)
     assert layers.replay_of(calls, layers.Call("layer")).unmoved == {layers.Call("side")}
 
 
@@ -191,7 +191,7 @@ def test_a_network_that_bears_no_following_is_replayed_by_what_came_before() -> 
         return x
 
     net, x = nn.Sequential(conv(3, 3), Beside(between)).eval(), torch.rand(2, 3, 4, 5)
-    calls, _ = layers.trace(net, x)
+    calls = layers.trace(net, x)
     assert layers.replay_of(calls, layers.Call("1.layer")).unmoved == {layers.Call("0")}
 
 
@@ -217,7 +217,7 @@ class Pack(nn.Module):
 
 
 def test_an_object_of_unknown_content_counts_as_made_of_all_that_came_before() -> None:
-    calls, _ = layers.trace(Packing().eval(), torch.rand(2, 3, 4, 5))
+    calls = layers.trace(Packing().eval(), torch.rand(2, 3, 4, 5))
     unmoved = layers.replay_of(calls, layers.Call("layer")).unmoved
     assert unmoved == {layers.Call("side")}
 
@@ -338,6 +338,6 @@ def test_torchscript_within_a_network_is_followed_from_outside() -> None:
             return self.head(self.script(self.layer(x))) + self.side(x)
 
     net = Scripted().eval()
-    calls, _ = layers.trace(net, torch.rand(2, 3, 4, 5))
+    calls = layers.trace(net, torch.rand(2, 3, 4, 5))
     unmoved = layers.replay_of(calls, layers.Call("layer")).unmoved
     assert unmoved == {layers.Call("side")}

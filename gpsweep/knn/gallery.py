@@ -164,7 +164,7 @@ class Gallery:
         x = formatted(x.float(), self.memory_format)
         with torch.autocast(x.device.type, enabled=False), torch.no_grad(), layers.submodules_run():
             if self._site is None:
-                calls, _ = layers.trace(self.net, x[:1].clone(), follow=False)
+                calls = layers.trace(self.net, x[:1].clone(), follow=False)
                 self._site = layers.site(calls, self.net, self.layer)
             site = layers.Replay(self._site)
             with layers.recorded(self.net, [site]) as recording:

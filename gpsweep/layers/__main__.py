@@ -97,8 +97,8 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
         names, as in ``stage1 = stages.0``, output shapes, and the share of the forward time that depends on
         the layer, 0 to 1.
     """
-    calls, _ = layers.trace(net, x)
-    passes = [layers.trace(net, x, follow=False)[0] for _ in range(repeats)]
+    calls = layers.trace(net, x)
+    passes = [layers.trace(net, x, follow=False) for _ in range(repeats)]
     timed = [(each, own_seconds(each), each[-1]) for each in passes if each]  # the network itself ends last
     names: dict[str, list[str]] = {}
     for name, path in layers.aliases(net).items():
@@ -112,7 +112,7 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
         number = f"@{done.call.number}" if runs[path] > 1 else ""
         spared = layers.beside(calls, k)
         share = median(
-            (whole.seconds - each[k].seconds - sum(own[j] for j in spared)) / (whole.seconds - whole.began)
+            (whole.ended - each[k].ended - sum(own[j] for j in spared)) / (whole.ended - whole.began)
             for each, own, whole in timed
         )
         name = " = ".join(f"{name}{number}" for name in names.get(path, [path]))
@@ -122,10 +122,10 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
 
 def own_seconds(calls: Sequence[layers.Finished]) -> list[float]:
     """Return how long calls of :func:`gpsweep.layers.trace` took, without what ran inside them."""
-    own = {done.call: done.seconds - done.began for done in calls}
+    own = {done.call: done.ended - done.began for done in calls}
     for done in calls:
         for parent in done.parents[-1:]:
-            own[parent] -= done.seconds - done.began
+            own[parent] -= done.ended - done.began
     return list(own.values())
 
 

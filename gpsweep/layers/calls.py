@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -39,7 +39,7 @@ class Finished:
 
     Args:
         entered, left: positions in the order in which modules were entered and left.
-        began, seconds: from the start of the pass to the start and to the end of the call.
+        began, ended: seconds from the start of the pass.
         parents: the calls it ran inside, outermost first.
         shape: its output with a shape in place of each tensor.
         origins: what something in it was computed from: bit 0 for the input, k for the k-th call to finish.
@@ -50,7 +50,7 @@ class Finished:
     entered: int
     left: int
     began: float
-    seconds: float
+    ended: float
     parents: tuple[Call, ...]
     shape: Any
     origins: int
@@ -112,33 +112,31 @@ def _check_reached(net: nn.Module, name: str, path: str) -> None:
         )
 
 
-def trace(net: nn.Module, *inputs: Tensor, follow: bool = True) -> tuple[list[Finished], Any]:
+def trace(net: nn.Module, x: Tensor, *, follow: bool = True) -> list[Finished]:
     """Run a network once without gradients and say which module ran when, inside which, made of what.
 
     Args:
         net: any module; it is left as it was.
-        inputs: what it is called with, such as a batch ``(N, C, H, W)``.
+        x: batch ``(N, …)``.
         follow: whether to find out what calls are made of, which takes time; else it is said to be all.
 
     Returns:
-        The calls in the order in which they finished, and the network's output.
+        The calls in the order in which they finished.
     """
     if follow:
-        try:
-            return _traced(net, inputs, follow=True)
-        except Exception:
-            # Some operations cannot be followed, such as torch.cond; what else was wrong comes again.
-            pass
-    return _traced(net, inputs, follow=False)
+        # Some operations cannot be followed, such as torch.cond; what else was wrong comes again.
+        with suppress(Exception):
+            return _traced(net, x, follow=True)
+    return _traced(net, x, follow=False)
 
 
-def _traced(net: nn.Module, inputs: Sequence[Tensor], *, follow: bool) -> tuple[list[Finished], Any]:
+def _traced(net: nn.Module, x: Tensor, *, follow: bool) -> list[Finished]:
     counts: Counter[str] = Counter()
     running: list[tuple[Call, int, float]] = []
     finished: list[Finished] = []
     versions: list[tuple[Finished, list[tuple[Tensor, int]]]] = []
     clock = count()
-    origins = Origins(inputs, [*net.parameters(), *net.buffers()] if follow else [])
+    origins = Origins([x], [*net.parameters(), *net.buffers()] if follow else [])
     start = perf_counter()
 
     def enter(path: str, module: nn.Module, args: Any) -> None:
@@ -153,7 +151,7 @@ def _traced(net: nn.Module, inputs: Sequence[Tensor], *, follow: bool) -> tuple[
             entered,
             left=next(clock),
             began=began,
-            seconds=perf_counter() - start,
+            ended=perf_counter() - start,
             parents=tuple(parent for parent, _, _ in running),
             shape=tree_map_only(Tensor, lambda t: tuple(t.shape), output),
             origins=origins.leave(output) if follow else FROM_ALL,
@@ -170,10 +168,10 @@ def _traced(net: nn.Module, inputs: Sequence[Tensor], *, follow: bool) -> tuple[
             stack.enter_context(module.register_forward_hook(partial(leave, path), prepend=True))
         if follow:
             stack.enter_context(origins.followed())
-        output = net(*inputs)
+        net(x)
     for done, tensors in versions:
         done.changed_later = any(tensor._version != version for tensor, version in tensors)
-    return finished, output
+    return finished
 
 
 def site(calls: Sequence[Finished], net: nn.Module, name: str) -> Call:
