@@ -171,7 +171,7 @@ class Walk:
         """
         count = len(self.passes.x)
         for h in clean:
-            if h.dim() > 1 and len(h) != count:
+            if h.shape[:1] != (count,):
                 raise GpsweepError(
                     f"layer={layer}: gives {tuple(h.shape)} for a batch of {count}, expected it first, "
                     "for the RMS of each image. Take another layer, or layer_scale=absolute step=sign"

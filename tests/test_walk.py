@@ -73,6 +73,39 @@ def test_an_image_has_no_rms_where_the_batch_is_not_first() -> None:
     assert logits.equal(naive(net, x, point, scale="absolute"))
 
 
+class Gated(nn.Module):
+    """A network whose channels pass a gate that is made of weights alone."""
+
+    def __init__(self, gate: nn.Module) -> None:
+        super().__init__()
+        self.weights, self.gate, self.head = nn.Parameter(torch.rand(4)), gate, nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x) * self.gate(self.weights).view(1, -1, 1, 1)
+
+
+class Mean(nn.Module):
+    def forward(self, weights: Tensor) -> Tensor:
+        return weights.mean()
+
+
+@pytest.mark.parametrize(("gate", "shape"), [(nn.Linear(4, 4), r"\(4,\)"), (Mean(), r"\(\)")])
+def test_a_layer_of_numbers_that_are_no_images_has_no_rms_of_one(gate: nn.Module, shape: str) -> None:
+    net, x = Gated(gate).eval().requires_grad_(False), torch.rand(2, 3, 4, 4)
+    with pytest.raises(GpsweepError, match=rf"layer=gate: gives {shape} for a batch of 2, expected it first"):
+        list(curve(net, x, 0.5, layer="gate"))
+    [(point, logits)] = curve(net, x, 0.5, layer="gate", layer_scale="absolute")
+    assert logits.equal(naive(net, x, point, scale="absolute"))
+
+
+def test_a_gradient_over_its_rms_may_be_in_the_layers_own_units() -> None:
+    net, (x, _) = build("skips"), batch("skips")
+    options: dict[str, Any] = {"layer_scale": "absolute", "step": "rms", "iterations": 2}
+    for point, logits in curve(net, x, [-1, 0.5], layer=["encoder.down", "merge"], **options):
+        if point.iterations == 2:
+            assert logits.equal(naive(net, x, point, scale="absolute"))
+
+
 @pytest.fixture
 def valid() -> Tensor:
     """Two images of a batch, the second smaller than the first."""
