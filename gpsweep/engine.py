@@ -144,21 +144,13 @@ def curve(
         raise GpsweepError(f"clip={clip}: expected the lowest and the highest value, or None")
     check_precision("precision", precision)
     check_precision("precision.gradient", gradient_precision)
-    passes = Passes(
-        net,
-        formatted(x, memory_format),
-        points.layer,
-        output,
-        clip,
-        (memo or Memo()).of(net),
-        precision,
-        gradient_precision,
-    )
+    x, memo = formatted(x, memory_format), (memo or Memo()).of(net)
+    passes = Passes(net, x, points.layer, output, clip, memo, precision, gradient_precision)
     try:
         passes.examine()
     except RuntimeError as error:
         if memory.exhausted(error):
-            raise memory.lacking(passes.x) from error
+            raise memory.lacking(x) from error
         raise
     hints = Hints(target, sample_ids, seed, valid, random_unit, class_map)
     return Walk(passes, points, hints, layer_scale, guides, points_per_forward).run()

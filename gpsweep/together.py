@@ -31,10 +31,8 @@ class Together:
     def size(self, asked: int | Literal["auto"], points: int) -> int:
         """Return how many ε ride in one forward pass; ``auto`` fills half of a GPU's free memory.
 
-        Of the layers, the one that takes most memory is decisive.
-
         Args:
-            asked: the most, or ``auto``.
+            asked: the most, or ``auto``, for which the layer that takes most memory is decisive.
             points: how many ε there are.
         """
         memo, device = self.passes.memo, self.passes.x.device

@@ -107,6 +107,34 @@ def test_a_batch_beyond_memory_is_named_at_every_layer(layer: str, lack: Excepti
         list(curve(Few(1, lack).eval(), torch.rand(2, 3, 4, 4), 0.5, layer=layer))
 
 
+class Ending(nn.Module):
+    """A network for whose passes, but for the first ones, there is no memory."""
+
+    def __init__(self, passes: int) -> None:
+        super().__init__()
+        self.left, self.middle, self.head = passes, nn.Conv2d(3, 4, 1), nn.Conv2d(4, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left < 0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.head(self.middle(x))
+
+
+@pytest.mark.filterwarnings("error")
+def test_memory_that_ends_in_any_pass_is_named() -> None:
+    options: dict[str, Any] = {"x": torch.rand(2, 3, 4, 4), "eps": [0.5, 1], "layer": "middle"}
+    passes = 0
+    while True:
+        try:
+            list(curve(Ending(passes).eval(), **options, iterations=2))
+            break
+        except GpsweepError as error:
+            assert str(error).startswith("data.batch_size=2: the memory of cpu does not hold one pass of")
+            passes += 1
+    assert passes == 1 + 1 + 3 + 2 * 2, "examined, clean, replay compared, points"
+
+
 class Table(nn.Module):
     def __init__(self) -> None:
         super().__init__()
