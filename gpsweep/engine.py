@@ -103,7 +103,8 @@ def curve(
         class_map: the class of ``target`` that each class of the network stands for, one below 0 for none;
             None: its own. Points live in the network's classes.
         guides: further sources of directions by name.
-        memo: an object to keep between the batches of one network; without it every call examines anew.
+        memo: an object to keep between the batches of one network in one precision; without it every call
+            examines anew.
 
     Yields:
         ``(point, logits)``; logits ``(N, C, …)`` without gradient, not to be changed in place; float32 at
@@ -112,9 +113,9 @@ def curve(
     Raises:
         GpsweepError: at the call, for an unknown name, an axis without values, a number that does not fit,
             what is no module or tensor, an ``x`` of whole numbers, a ``valid`` of numbers or of another size
-            than ``x``, ``sample_ids`` that are not one a sample, a network any module of which is in training
-            mode, a call in inference mode or an ``x`` from there, or a layer that does not run, or runs
-            several times while no ``@k`` says which run.
+            than ``x``, ``sample_ids`` that are not one a sample, a ``memo`` of another network or precision,
+            a network any module of which is in training mode, a call in inference mode or an ``x`` from
+            there, or a layer that does not run, or runs several times while no ``@k`` says which run.
             While points are asked for, for a ``target`` or ``class_map`` that ``ground_truth`` lacks or
             that does not fit the logits, a ``valid`` that does not, logits that are not found, have fewer
             than two classes or are not one a sample, a layer that they do not depend on or whose first
@@ -144,7 +145,7 @@ def curve(
         raise GpsweepError(f"clip={clip}: expected the lowest and the highest value, or None")
     check_precision("precision", precision)
     check_precision("precision.gradient", gradient_precision)
-    x, memo = formatted(x, memory_format), (memo or Memo()).of(net)
+    x, memo = formatted(x, memory_format), (memo or Memo()).of(net, precision, gradient_precision)
     passes = Passes(net, x, points.layer, output, clip, memo, precision, gradient_precision)
     try:
         passes.examine()

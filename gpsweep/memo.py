@@ -20,7 +20,7 @@ class Memo:
     """What a caller keeps from batch to batch of one network and one precision, to examine only once.
 
     Args:
-        net: whose memo it is, once it has been used.
+        net, precisions: whose memo it is, once it has been used.
         replays: per layer name, its site and how to compute only what depends on it.
         runs: how often each module ran in the pass that was examined last.
         trusted: per layer name, whether that was found to equal the full forward pass.
@@ -37,6 +37,7 @@ class Memo:
     """
 
     net: weakref.ref[nn.Module] | None = field(default=None, repr=False)
+    precisions: tuple[Precision, ...] = field(default=(), repr=False)
     replays: dict[str, layers.Replay] = field(default_factory=dict, repr=False)
     runs: dict[str, int] = field(default_factory=dict, repr=False)
     trusted: dict[str, bool] = field(default_factory=dict)
@@ -48,15 +49,17 @@ class Memo:
     room: int | None = None
     short_of_memory: bool = False
 
-    def of(self, net: nn.Module) -> Memo:
-        """Return itself, from now on this network's.
+    def of(self, net: nn.Module, *precisions: Precision) -> Memo:
+        """Return itself, from now on this network's in these precisions of points and gradient.
 
         Raises:
-            GpsweepError: if it is another's.
+            GpsweepError: if it is another's, or of others.
         """
-        if self.net is not None and self.net() is not net:
-            raise GpsweepError("memo: expected one of this network, came another's; make one for each")
-        self.net = weakref.ref(net)
+        if self.net is not None and (self.net() is not net or self.precisions != precisions):
+            raise GpsweepError(
+                "memo: expected one of this network and precision, came another's; make one for each"
+            )
+        self.net, self.precisions = weakref.ref(net), precisions
         return self
 
     def examine(self, net: nn.Module, x: Tensor, names: list[str], precision: Precision) -> None:

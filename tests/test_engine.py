@@ -89,12 +89,15 @@ def test_arguments_of_other_kinds_are_named_at_the_call(options: dict[str, Any],
         curve(**{"net": nn.Linear(2, 2).eval(), "x": torch.zeros(1, 2), "eps": 1, **options})
 
 
-def test_a_memo_serves_one_network() -> None:
+def test_a_memo_serves_one_network_in_one_precision() -> None:
     memo, net, x = Memo(), build("skips"), batch("skips")[0]
     for _ in range(2):
         next(curve(net, x, eps=1, memo=memo))
     with pytest.raises(GpsweepError, match="memo: expected one of this network"):
         curve(build("skips"), x, eps=1, memo=memo)
+    for options in ({"precision": "bf16"}, {"gradient_precision": "bf16"}):
+        with pytest.raises(GpsweepError, match="memo: expected one of this network and precision"):
+            curve(net, x, eps=1, memo=memo, **options)
 
 
 def test_a_memo_that_is_printed_says_in_a_line_what_was_found() -> None:
