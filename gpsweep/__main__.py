@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import shlex
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -13,8 +12,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gpsweep import config, trackers
-from gpsweep.command import ToldExit, stays, though_unread, typed, within_hydra
-from gpsweep.interrupts import TERMINATE, WARNINGS, StoppedError, hand_on, left_at_once
+from gpsweep.command import stays, though_unread, typed, within_hydra
+from gpsweep.interrupts import TERMINATE, WARNINGS, StoppedRun, hand_on, left_at_once
 
 config.register()
 
@@ -44,11 +43,10 @@ def one(cfg: DictConfig) -> float | None:
             return None
         findings = results.write(outcome, folder)
         report.write(findings, folder)
-    except StoppedError as stop:
-        with suppress(OSError):
-            print(f"gpsweep: {stop}; {stays(fresh=cfg.fresh)}", file=sys.stderr)
+    except StoppedRun as stop:
+        stop.tell(stays(fresh=cfg.fresh))
         hand_on(stop.signum)
-        raise ToldExit(128 + stop.signum) from None
+        raise
     with though_unread():
         best_table(findings, folder)
     line = trackers.send(tracker, folder) if tracker else None

@@ -14,7 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 
-from gpsweep.command import INTERRUPTED
+from gpsweep.interrupts import INTERRUPT, Stopped
 
 ASK_EVERY = 20.0  # seconds; submitit would ask a cluster every ten minutes whether a job still lives
 
@@ -84,7 +84,7 @@ def awaiting_all(launcher: Launcher) -> Iterator[None]:
             raise
         ends = f"scancel {_number(submitted)} ends them"
         print(f"gpsweep: the jobs go on by themselves; {ends}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        raise Stopped(INTERRUPT, told=True) from None
     finally:
         AutoExecutor.map_array = submit  # type: ignore[method-assign]
 

@@ -15,14 +15,10 @@ from typing import Any, NoReturn
 
 from gpsweep import completion
 from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import INTERRUPT, TERMINATE, Stopped, left_at_once
 from gpsweep.provenance import provenance
 
-FAILED, INTERRUPTED = 1, 130  # exit codes; the second where Ctrl-C has ended a command
-SIGNALLED = 128  # what a shell adds to a signal's number
-
-
-class ToldExit(SystemExit):
-    """An exit by a signal that has been told already."""
+FAILED = 1  # exit code of a mistake
 
 
 def printable() -> None:
@@ -68,7 +64,7 @@ def typed(main: Callable[[], object], kept: str) -> None:
 
     Args:
         main: the command.
-        kept: what is said of a signal that ends it: what stays, and how to go on.
+        kept: what is said of a signal that ends it, see :func:`signals_in_a_line`.
     """
     printable()
     with though_unread(BrokenPipeError):
@@ -81,16 +77,12 @@ def typed(main: Callable[[], object], kept: str) -> None:
             print(completion.script())
             return
         try:
-            with worded():
+            with worded(), signals_in_a_line(kept):
                 main()
         except ValueError as error:  # of flags
             if full_errors():
                 raise
             sys.exit(failed(error))
-        except (KeyboardInterrupt, SystemExit) as stop:
-            if (code := signalled(stop)) is None:
-                raise
-            sys.exit(stopped(code, kept))
 
 
 @contextmanager
@@ -128,18 +120,26 @@ def failed(error: Exception) -> int:
     return FAILED
 
 
-def signalled(stop: KeyboardInterrupt | SystemExit) -> int | None:
-    """Return the exit code of a command that a signal has ended; None of other ends, and of what is told."""
-    if isinstance(stop, KeyboardInterrupt):
-        return INTERRUPTED
-    own = isinstance(stop.code, int) and stop.code > INTERRUPTED and not isinstance(stop, ToldExit)
-    return int(stop.code or 0) if own else None
+@contextmanager
+def signals_in_a_line(kept: str = "") -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the block by an exit with their code, and in one line.
 
+    Args:
+        kept: what there is of what was begun, and how to go on; a block within may have said it already.
 
-def stopped(code: int, kept: str = "") -> int:
-    """Say that a signal has ended a command, and what there is of it; return its exit code."""
-    print(f"gpsweep: stopped; {kept}" if kept else "gpsweep: stopped", file=sys.stderr)
-    return code
+    Raises:
+        Stopped: if there was a signal.
+    """
+    try:
+        with left_at_once(TERMINATE):
+            yield
+    except Stopped as stop:
+        raise stop.tell(kept) from None
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Lightning makes an exit with code 1 of Ctrl-C.
+        if not any(isinstance(each, KeyboardInterrupt) for each in (end, end.__context__)):
+            raise
+        raise Stopped(INTERRUPT).tell(kept) from None
 
 
 def stays(*, fresh: bool) -> str:
@@ -156,7 +156,7 @@ def interrupted(kind: type[BaseException], error: BaseException, trace: Tracebac
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
     elif os.environ.get("LOCAL_RANK", "0") == "0":
-        sys.exit(stopped(INTERRUPTED))
+        raise Stopped(INTERRUPT).tell()
 
 
 def terminated(signum: int, frame: FrameType | None) -> NoReturn:
@@ -164,9 +164,7 @@ def terminated(signum: int, frame: FrameType | None) -> NoReturn:
     from multiprocessing import parent_process
 
     first = os.environ.get("LOCAL_RANK", "0") == "0" and parent_process() is None
-    if first:
-        stopped(SIGNALLED + signum)
-    raise ToldExit(SIGNALLED + signum)
+    raise Stopped(signum, told=not first).tell()
 
 
 def full_errors() -> bool:
@@ -231,11 +229,11 @@ def within_hydra() -> Iterator[None]:
 def told(*mistakes: type[Exception], kept: str = "") -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Make a command, a function that returns its exit code, print a mistake in one line and return 1.
 
-    A signal takes one line as well. As under Hydra, ``HYDRA_FULL_ERROR=1`` shows the traceback.
+    As under Hydra, ``HYDRA_FULL_ERROR=1`` shows the traceback.
 
     Args:
         mistakes: what is one besides :class:`gpsweep.errors.GpsweepError`.
-        kept: what is said of a signal, see :func:`typed`.
+        kept: what is said of a signal, see :func:`signals_in_a_line`.
     """
 
     known: tuple[type[Exception], ...] = (GpsweepError, *mistakes)
@@ -244,17 +242,13 @@ def told(*mistakes: type[Exception], kept: str = "") -> Callable[[Callable[..., 
         @wraps(main)
         def run(*arguments: object) -> int:
             printable()
-            with warnings_in_a_line():
+            with warnings_in_a_line(), signals_in_a_line(kept):
                 try:
                     return main(*arguments)
                 except known as error:
                     if full_errors():
                         raise
                     return failed(error)
-                except (KeyboardInterrupt, SystemExit) as stop:
-                    if (code := signalled(stop)) is None:
-                        raise
-                    return stopped(code, kept)
 
         return run
 

@@ -20,7 +20,7 @@ from gpsweep.counting import count
 from gpsweep.data.batch import Batch
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import worker_lost
-from gpsweep.interrupts import Interrupts, StoppedError
+from gpsweep.interrupts import Interrupts, StoppedRun
 from gpsweep.measure import measure_missing
 from gpsweep.memo import Memo
 from gpsweep.module import GridModule, Task
@@ -54,7 +54,7 @@ def compute(
     Raises:
         GpsweepError: if network and data do not fit, a file or process is lost, or the store is full or not
             to be written.
-        StoppedError: if a signal asked for it.
+        StoppedRun: if a signal asked for it.
     """
     start = perf_counter()
     check_writable(parts.store.folder, "store")  # it may be somebody else's, in a store that all may write to
@@ -125,7 +125,7 @@ def ended_well(cfg: DictConfig, interrupts: Interrupts, others: ranks.Ranks) -> 
     """Name what ends the batches before their time: a signal, or the death of a process.
 
     Raises:
-        StoppedError: if a signal asked for it.
+        StoppedRun: if a signal asked for it.
         GpsweepError: if a process is lost.
     """
     try:
@@ -133,7 +133,7 @@ def ended_well(cfg: DictConfig, interrupts: Interrupts, others: ranks.Ranks) -> 
     except (RuntimeError, OSError, EOFError, GpsweepError) as error:
         # A terminal's Ctrl-C reaches all processes, and another's death may be seen before the signal is.
         if interrupts.received:
-            raise StoppedError(interrupts.received) from error
+            raise StoppedRun(interrupts.received) from error
         if not isinstance(error, RuntimeError):
             raise
         others.check()

@@ -298,13 +298,7 @@ def main(cfg: DictConfig) -> float:
     folder = Path(hydra_cfg.runtime.output_dir)
     with within_hydra(), left_at_once(TERMINATE):
         config.check_builds_on_ours(cfg, "fit", hydra_cfg)
-        try:
-            record = fit(cfg, folder)
-        except SystemExit as stop:
-            # Lightning makes an exit with code 1 of Ctrl-C.
-            if isinstance(stop.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
+        record = fit(cfg, folder)
         overrides = list(hydra_cfg.overrides.task)
         show(record, command(cfg, hydra_cfg.runtime.choices, folder / WEIGHTS, overrides))
     return float(record["score"])

@@ -13,26 +13,51 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from types import FrameType
+from typing import NoReturn
 
 INTERRUPT, TERMINATE = signal.SIGINT, signal.SIGTERM
 # SLURM sends either of them some time before a job's end, as --signal asks it to.
 WARNINGS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+SIGNALLED = 128  # what a shell adds to a signal's number
 LOOK_S = 1.0  # how long a process may outlive the one that has started it
 
 
-class StoppedError(Exception):
-    """A run has stopped because a signal asked for it.
+class Stopped(SystemExit):
+    """A signal ends the process, by an exit that clears up.
 
     Args:
         signum: the signal.
+        told: whether it has been said, or is not to be.
     """
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.signum = signum
+    def __init__(self, signum: int, *, told: bool = False) -> None:
+        super().__init__(signum)  # by which another process makes it again
+        self.code, self.signum, self.told = SIGNALLED + signum, signum, told
+
+    def __str__(self) -> str:
+        return "stopped"
+
+    def tell(self, kept: str = "") -> Stopped:
+        """Say it in a line, unless that has been done, and return it to be raised.
+
+        Args:
+            kept: what there is of what was begun, and how to go on.
+        """
+        if not self.told:
+            with suppress(OSError):
+                print(f"gpsweep: {self}; {kept}" if kept else f"gpsweep: {self}", file=sys.stderr)
+        self.told = True
+        return self
+
+
+class StoppedRun(Stopped):
+    """A signal has ended a run at a good moment, of which the scheduler is still to hear."""
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.signum).name}"
 
 
 class Interrupts:
@@ -64,19 +89,19 @@ class Interrupts:
         """Raise what need not wait for the end of the batch.
 
         Raises:
-            StoppedError: if Ctrl-C was received.
+            StoppedRun: if Ctrl-C was received.
         """
         if self.received == INTERRUPT:
-            raise StoppedError(self.received)
+            raise StoppedRun(self.received)
 
     def at_batch(self) -> None:
         """Raise whatever was received.
 
         Raises:
-            StoppedError: if anything was.
+            StoppedRun: if anything was.
         """
         if self.received is not None:
-            raise StoppedError(self.received)
+            raise StoppedRun(self.received)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.received == signum == INTERRUPT:
@@ -182,10 +207,10 @@ def left_at_once(*signals: int) -> Iterator[None]:
                 signal.signal(signum, handler or signal.SIG_DFL)
 
 
-def leave(signum: int, frame: FrameType | None) -> None:
+def leave(signum: int, frame: FrameType | None) -> NoReturn:
     """End the process at once, before the first batch or after the last: there is nothing to finish."""
     hand_on(signum)
-    sys.exit(128 + signum)
+    raise Stopped(signum)
 
 
 def _job() -> str | None:

@@ -23,7 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from gpsweep import cluster, config, interrupts
-from gpsweep.command import INTERRUPTED, stays, stopped, though_unread
+from gpsweep.command import signals_in_a_line, stays, though_unread
 
 LOG, REPORT = "gpsweep.log", "report.html"
 SHOWN = 20
@@ -101,10 +101,8 @@ class EveryJob(Launcher):
             CompactHydraException: if the launcher itself fails.
         """
         try:
-            with cluster.awaiting_all(self.launcher):
+            with signals_in_a_line(stays(fresh=self.fresh)), cluster.awaiting_all(self.launcher):
                 ended = self.launched(job_overrides, initial_job_idx)
-        except KeyboardInterrupt:
-            sys.exit(stopped(INTERRUPTED, stays(fresh=self.fresh)))
         except (RuntimeError, ValueError) as error:  # a submission refused
             raise CompactHydraException(f"gpsweep: hydra/launcher: {' '.join(str(error).split())}") from error
         except OSError as error:  # such as a full disk, on which Hydra cannot write down what a job is

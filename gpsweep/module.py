@@ -79,7 +79,7 @@ class GridModule(LightningModule):
 
         Raises:
             GpsweepError: if it cannot be read, evaluated or kept, or a process is lost.
-            StoppedError: if a signal asked for it.
+            StoppedRun: if a signal asked for it.
         """
         if isinstance(batch, GpsweepError):
             raise batch

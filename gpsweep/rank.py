@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import config, ranks
 from gpsweep.errors import GpsweepError
-from gpsweep.interrupts import TERMINATE, StoppedError, left_at_once
+from gpsweep.interrupts import TERMINATE, left_at_once
 
 PR_SET_PDEATHSIG = 1
 
@@ -36,8 +36,6 @@ def main(path: str, folder: str) -> int:
     except GpsweepError as error:
         print(f"gpsweep: process {os.environ['LOCAL_RANK']}: {error}", file=sys.stderr)
         return 1
-    except StoppedError as stop:
-        return 128 + stop.signum
     return 0
 
 

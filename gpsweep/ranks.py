@@ -22,7 +22,7 @@ from torch import distributed
 from gpsweep.command import environment, stays
 from gpsweep.config import Config
 from gpsweep.errors import GpsweepError
-from gpsweep.interrupts import INTERRUPT, StoppedError
+from gpsweep.interrupts import INTERRUPT, StoppedRun
 from gpsweep.trainer import processes_started
 
 READY = "ready-"
@@ -122,7 +122,7 @@ def further(count: int, cfg: DictConfig, folder: Path) -> Iterator[Ranks]:
             yield ranks
             ranks.end(PATIENCE)
         except BaseException as error:
-            if isinstance(error, StoppedError) and error.signum != INTERRUPT:
+            if isinstance(error, StoppedRun) and error.signum != INTERRUPT:
                 ranks.ask_to_end()
                 ranks.end(BATCH)
             ranks.end(0)

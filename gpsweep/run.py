@@ -43,7 +43,7 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> Outcome | None:
 
     Raises:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
-        StoppedError: if a signal asked for it.
+        StoppedRun: if a signal asked for it.
     """
     start = perf_counter()
     parts = parts_of(cfg)
@@ -108,7 +108,7 @@ def submit(cfg: DictConfig, parts: Parts, spool: Spool, folder: Path) -> None:
 
     Raises:
         GpsweepError: as :func:`run`.
-        StoppedError: if a signal asked for it.
+        StoppedRun: if a signal asked for it.
     """
     parts.store.describe({"model": str(cfg.model.name), "dataset": parts.source.name})
     if rank() == 0:
@@ -138,7 +138,7 @@ def completed(
 
     Raises:
         GpsweepError: as :func:`run`.
-        StoppedError: if a signal asked for it.
+        StoppedRun: if a signal asked for it.
     """
     spent = {"start": 0.0, "test": 0.0}
     if tasks or parts.joined:

@@ -15,14 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 from gpsweep import config, record, results, trackers
 from gpsweep.command import told
 from gpsweep.errors import GpsweepError
-from gpsweep.interrupts import TERMINATE, left_at_once
 
 
 @told(
     *(HydraException, OmegaConfBaseException, OSError),
     kept="what was sent stays, and the same command sends every run again",
 )
-@left_at_once(TERMINATE)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show the runs of the folder named on the command line; of a sweep's shards with the same results one.
 

@@ -75,7 +75,9 @@ def test_ctrl_c_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -
     def other() -> int:
         raise KeyboardInterrupt
 
-    assert other() == 130
+    with pytest.raises(SystemExit) as end:
+        other()
+    assert end.value.code == 130
     assert capsys.readouterr().err == "gpsweep: stopped\n"
 
 
@@ -96,7 +98,9 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(
         monkeypatch.setattr(f"gpsweep.{module}.{work}", ended)
         before = signal.getsignal(signum)
         given = {report: ["run"], tables: ["fig8"], track: ["run", "tracker=csv"]}.get(main, [])
-        assert main(given) == 128 + signum
+        with pytest.raises(SystemExit) as end:
+            main(given)
+        assert end.value.code == 128 + signum
         assert signal.getsignal(signum) is before
         said.append(capsys.readouterr().err)
     assert re.fullmatch(r"gpsweep: stopped; .*the same command .+\n", said[0])

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from gpsweep.compute import ended_well
 from gpsweep.errors import GpsweepError
-from gpsweep.interrupts import Interrupts, StoppedError
+from gpsweep.interrupts import Interrupts, StoppedRun
 from gpsweep.ranks import Ranks
 
 CFG = OmegaConf.create({"data": {"workers": 2}, "fresh": False})
@@ -30,7 +30,7 @@ def test_ctrl_c_that_kills_another_process_first_is_a_stop(tmp_path: Any, fault:
     interrupts = Interrupts()
     interrupts.received = signal.SIGINT
     with (
-        pytest.raises(StoppedError, match="stopped by SIGINT"),
+        pytest.raises(StoppedRun, match="stopped by SIGINT"),
         ended_well(CFG, interrupts, others(tmp_path)),
     ):
         raise fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 from commands import Terminal
 
-from gpsweep.interrupts import WARNINGS, hand_on, leave, leave_signals, left_at_once
+from gpsweep.command import signals_in_a_line
+from gpsweep.interrupts import WARNINGS, Stopped, StoppedRun, hand_on, leave, leave_signals, left_at_once
 
 STATES = {
     "running": "JobState=RUNNING Reason=None PreemptTime=None",
@@ -148,6 +150,35 @@ def test_signals_are_whose_they_were_after_a_run(terminal: Terminal) -> None:
     before = {signum: signal.getsignal(signum) for signum in heard}
     assert terminal("data.limit=2", "eps=1", "progress=false")[0] == 0
     assert {signum: signal.getsignal(signum) for signum in heard} == before
+
+
+def test_ctrl_c_that_is_typed_twice_ends_a_run_at_once(terminal: Terminal) -> None:
+    """Lightning would make an exit of it that says nothing."""
+
+    def within_a_batch(*_: object, **__: object) -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+
+    terminal.patch.setattr("gpsweep.compute.count", within_a_batch)
+    before = signal.getsignal(signal.SIGINT)
+    code, _, err = terminal("eps=1", "progress=false", "data.limit=2", "fresh=true")
+    assert signal.getsignal(signal.SIGINT) is before
+    said = "what is stored stays, and the same command without fresh=true goes on"
+    assert (code, err) == (130, f"gpsweep: stopped; {said}\n")
+
+
+@pytest.mark.parametrize("kind", [Stopped, StoppedRun])
+def test_a_signal_that_ends_another_process_is_said_once(
+    kind: type[Stopped], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As joblib hands on what ends its processes."""
+    stop = kind(signal.SIGTERM)
+    for said in (1, 0):
+        stop = pickle.loads(pickle.dumps(stop))
+        with pytest.raises(kind) as end, signals_in_a_line("all is kept"):
+            raise stop
+        assert end.value.code == 143
+        assert capsys.readouterr().err.count("; all is kept\n") == said
 
 
 def test_what_a_scheduler_says_ends_a_process_unless_another_hears_it(asked: Path) -> None:

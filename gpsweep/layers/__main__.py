@@ -23,7 +23,6 @@ from gpsweep.data.build import source_of
 from gpsweep.engine import MemoryFormat, check_choices, formatted
 from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named, in_a_format_it_bears
-from gpsweep.interrupts import TERMINATE, left_at_once
 from gpsweep.models.build import build
 
 HELP = """\
@@ -44,7 +43,6 @@ SHAPE_AND_SHARE = 36
 
 
 @told(HydraException, OmegaConfBaseException, OSError, kept="the same command begins anew")
-@left_at_once(TERMINATE)
 def main(overrides: list[str] | None = None) -> int:
     """Print the table for the model and data that the overrides name, as for a run."""
     arguments = sys.argv[1:] if overrides is None else overrides

@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 
 from gpsweep.command import told
-from gpsweep.interrupts import TERMINATE, left_at_once
 from gpsweep.report import render
 
 
 @told(OSError, kept="reports that were made stay, and the same command makes all of them again")
-@left_at_once(TERMINATE)
 def main(arguments: list[str] | None = None) -> int:
     """Render the reports of the folder named on the command line and print their paths."""
     parser = argparse.ArgumentParser(

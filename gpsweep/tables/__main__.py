@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpsweep.atomic import check_writable, located
-from gpsweep.command import FAILED, INTERRUPTED, SIGNALLED, stays, stopped, told
+from gpsweep.command import FAILED, signals_in_a_line, stays, told
 from gpsweep.console import standard_output
 from gpsweep.errors import GpsweepError
-from gpsweep.interrupts import TERMINATE, left_at_once
 from gpsweep.tables import definition
-from gpsweep.tables.calls import TableStoppedError
 from gpsweep.tables.commands import check, jobs, of_training
 from gpsweep.tables.needs import weights_absent
 
@@ -163,12 +161,11 @@ def overview() -> None:
     console.print(HELP, markup=False, soft_wrap=True)
 
 
-@told(OSError, kept=stays(fresh=False))
-@left_at_once(TERMINATE)
+@told(OSError)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; a mistake of the user's ends in one message."""
     given = sys.argv[1:] if arguments is None else arguments
-    try:
+    with signals_in_a_line(stays(fresh="fresh=true" in given)):
         if not given or {"-h", "--help"} & set(given):
             overview()
             return 0
@@ -180,9 +177,6 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         else:
             print("gpsweep: nothing of this table could be run here", file=sys.stderr)
-    except (KeyboardInterrupt, TableStoppedError) as stop:
-        code = INTERRUPTED if isinstance(stop, KeyboardInterrupt) else SIGNALLED + TERMINATE
-        return stopped(code, stays(fresh="fresh=true" in given))
     return FAILED
 
 

@@ -15,15 +15,11 @@ from tempfile import TemporaryFile
 from types import FrameType
 from typing import IO
 
-from gpsweep.command import SIGNALLED
 from gpsweep.errors import GpsweepError
+from gpsweep.interrupts import SIGNALLED, TERMINATE, Stopped
 from gpsweep.jobs import LOG
 
 REPORT = "Report:"  # what stands above the path of a run's report
-
-
-class TableStoppedError(Exception):
-    """A command was stopped from outside, and with it the table."""
 
 
 class Calls:
@@ -55,7 +51,7 @@ class Calls:
 
         Raises:
             GpsweepError: if it fails.
-            TableStoppedError: if it was stopped by a signal, or would only begin once all were to stop.
+            Stopped: if it was stopped by a signal, or would only begin once all were to stop.
         """
         for log in folder.glob(f"*/{LOG}"):
             log.unlink()
@@ -72,7 +68,7 @@ class Calls:
         if code < 0 or code >= SIGNALLED:
             self.stop()
         if self.stopped:
-            raise TableStoppedError
+            raise Stopped(TERMINATE)
         if code:
             raise GpsweepError(_said(folder) or f"It ended with code {code}; see above")
         for line in below_table(text):
@@ -83,7 +79,7 @@ class Calls:
         errors = subprocess.PIPE if self.labelled else None
         with self.lock:
             if self.stopped:
-                raise TableStoppedError
+                raise Stopped(TERMINATE)
             process = subprocess.Popen(
                 command, stdout=printed, stderr=errors, text=True, errors="replace", env=env
             )
@@ -105,11 +101,11 @@ class Calls:
         def end(signum: int, frame: FrameType | None) -> None:
             self.stop()
 
-        before = signal.signal(signal.SIGTERM, end)
+        before = signal.signal(TERMINATE, end)
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(TERMINATE, before)
 
 
 def _said(folder: Path) -> str:

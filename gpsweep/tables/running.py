@@ -48,7 +48,7 @@ def run(jobs: Sequence[Job], at_once: int = 1) -> list[Ended]:
         how they ended, in their order.
 
     Raises:
-        TableStoppedError: if a run was stopped by a signal.
+        Stopped: if a run was stopped by a signal.
     """
     at_once = min(at_once, len(jobs))
     rows = _Rows(jobs, at_once)
