@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from time import perf_counter, sleep
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from gpsweep import layers
 from gpsweep.errors import GpsweepError
-from gpsweep.layers.__main__ import main, rows
+from gpsweep.layers.__main__ import main, rows, show
 
 
 def test_names_aliases_and_calls() -> None:
@@ -161,6 +163,65 @@ def test_of_an_object_the_table_says_its_kind_alone() -> None:
     net = nn.Sequential(nn.Conv2d(3, 2, 1), Kept())
     [_, _, (name, shape, _)] = rows(net, torch.zeros(1, 3, 4, 4), repeats=1)
     assert (name, shape) == ("1", "1×2×4×4, Found, 9, None")
+
+
+class Levels(nn.Module):
+    """Part of a network that gives as many tensors as are wanted."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [x] * self.levels
+
+
+class Summed(nn.Module):
+    def __init__(self, levels: int = 2) -> None:
+        super().__init__()
+        self.body, self.head = nn.Sequential(Levels(levels)), nn.Conv2d(3, 10, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.stack(self.body(x)).sum(0))
+
+
+MADE = {"whole": ["input"], "part": ["input", "body", "head"], "itself": ["input", "head"]}
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_layers_within_what_is_compiled_are_not_listed(made: str) -> None:
+    """Perturbing them is refused; what is listed can be."""
+    net: Any = Summed().eval()
+    if made == "whole":
+        net = torch.compile(net, backend="eager")
+    elif made == "part":
+        net.body = torch.compile(net.body, backend="eager")
+    else:
+        net.body.compile(backend="eager")
+    with pytest.warns(UserWarning, match=r"within what torch\.compile has made are left out"):
+        table = rows(net, torch.zeros(1, 3, 4, 4), repeats=1)
+    assert [name for name, _, _ in table] == MADE[made]
+    for name in MADE[made][1:]:
+        layers.find(net, name)
+    with pytest.raises(GpsweepError) as refused:
+        layers.find(net, "boddy.0")
+    assert "_orig_mod" not in str(refused.value)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_of_many_tensors_a_terminal_shows_the_first(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = rows(Summed(40), torch.zeros(1, 3, 4, 4), repeats=1)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show(table, "net")
+    out = capsys.readouterr().out
+    assert "1×3×4×4, 1×3×4×4, 1×3×4×4 … and 37 more" in " ".join(re.sub(r"\d+ %", "", out).split())
+    assert len(out.splitlines()) < 15
+    assert max(map(len, out.splitlines())) <= columns
+    monkeypatch.delenv("COLUMNS")
+    show(table, "net")
+    assert capsys.readouterr().out.count(", 1×3×4×4" * 39) == 2, "whole in a pipe"
 
 
 def test_the_command_prints_the_table_or_one_message(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from statistics import median
@@ -17,11 +18,11 @@ from torch import Tensor, nn
 from gpsweep import config, layers
 from gpsweep.allocator import keep_freed
 from gpsweep.command import told
-from gpsweep.console import standard_output
+from gpsweep.console import UNBOUNDED, standard_output
 from gpsweep.data.batch import Batch, batch_of
 from gpsweep.data.build import source_of
 from gpsweep.engine import MemoryFormat, check_choices, formatted
-from gpsweep.errors import GpsweepError
+from gpsweep.errors import GpsweepError, listing
 from gpsweep.failures import failures_named, in_a_format_it_bears
 from gpsweep.models.build import build
 
@@ -40,6 +41,8 @@ Row = tuple[str, str, float]
 
 SHAPE_AND_SHARE = 36
 """Characters of a line that are left to the columns beside a layer's name."""
+FEW = 3
+"""Shapes of an output that are shown at a terminal."""
 
 
 @told(HydraException, OmegaConfBaseException, OSError, kept="the same command begins anew")
@@ -84,7 +87,7 @@ def network_and_sample(cfg: DictConfig) -> tuple[nn.Module, Batch]:
 
 
 def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
-    """List the layers of a network in the order in which they run.
+    """List the layers of a network that can be perturbed, in the order in which they run.
 
     Args:
         net: network in evaluation mode.
@@ -94,6 +97,9 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
     Returns:
         names, as in ``stage1 = stages.0``, output shapes, and the share of the forward time that depends on
         the layer, 0 to 1.
+
+    Warns:
+        UserWarning: where torch.compile has made something of the network, whose layers cannot be.
     """
     calls = layers.trace(net, x)
     passes = [layers.trace(net, x, follow=False) for _ in range(repeats)]
@@ -102,10 +108,17 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
     for name, path in layers.aliases(net).items():
         names.setdefault(path, []).insert(0, name)  # other names before the path itself
     runs = Counter(done.call.path for done in calls)
+    left_out = {path for path in runs if path and layers.compiled(net, path)}
+    if left_out:
+        warnings.warn(
+            "layers within what torch.compile has made are left out, as they cannot be perturbed; hand on "
+            "the network as it was before",
+            stacklevel=2,
+        )
     table = [(layers.INPUT, shape_text(tuple(x.shape)), 1.0)]
     for k, done in enumerate(calls):
         path = done.call.path
-        if not path or (names and path not in names):
+        if not path or path in left_out or (names and path not in names):
             continue
         number = f"@{done.call.number}" if runs[path] > 1 else ""
         spared = layers.beside(calls, k)
@@ -139,7 +152,10 @@ def shape_text(shape: Any) -> str:
 
 
 def show(table: list[Row], title: str) -> None:
-    """Print the table; on a narrow terminal shapes are folded first, as names are what is copied."""
+    """Print the table, at a terminal the first shapes of many; of a narrow one they are folded first.
+
+    Names are what is copied.
+    """
     from rich import box
     from rich.table import Table
 
@@ -150,7 +166,8 @@ def show(table: list[Row], title: str) -> None:
     printed.add_column("output", overflow="fold")
     printed.add_column("time it takes", justify="right")
     for name, shape, share in table:
-        printed.add_row(name, shape, f"{100 * share:.0f} %")
+        shapes = shape if out.width == UNBOUNDED else listing(shape.split(", "), FEW)
+        printed.add_row(name, shapes, f"{100 * share:.0f} %")
     out.print(printed)
 
 

@@ -90,26 +90,27 @@ def find(net: nn.Module, name: str) -> Call:
     if module is None or not path or (at and not (number.isdecimal() and int(number) > 0)):
         named = aliases(net)
         unnamed = [known for known in canonical.values() if known and known not in named.values()]
-        choices = [INPUT, *named, *unnamed]
+        choices = [INPUT, *(each for each in (*named, *unnamed) if not compiled(net, named.get(each, each)))]
         raise unknown("layer", name, choices)
     found = Call(canonical[id(module)], int(number) if at else 0)
-    _check_reached(net, name, found.path)
-    return found
-
-
-def _check_reached(net: nn.Module, name: str, path: str) -> None:
-    """Refuse a layer within what torch.compile has made, which hooks do not reach alike in every pass.
-
-    Raises:
-        GpsweepError: naming the layer.
-    """
-    parts = path.split(".")
-    around = [net.get_submodule(".".join(parts[:n])) for n in range(len(parts) + 1)]
-    if "_orig_mod" in parts or any(getattr(module, "_compiled_call_impl", None) for module in around):
+    if compiled(net, found.path):
         raise GpsweepError(
             f"layer={name}: expected input, or a layer outside what torch.compile has made; hand on the "
             "network as it was before"
         )
+    return found
+
+
+def compiled(net: nn.Module, path: str) -> bool:
+    """Say whether a module is within what torch.compile has made: hooks do not reach it alike in every pass.
+
+    Args:
+        net: any module.
+        path: the module's own.
+    """
+    parts = path.split(".")
+    around = [net.get_submodule(".".join(parts[:n])) for n in range(len(parts) + 1)]
+    return "_orig_mod" in parts or any(getattr(module, "_compiled_call_impl", None) for module in around)
 
 
 def trace(net: nn.Module, x: Tensor, *, follow: bool = True) -> list[Finished]:
