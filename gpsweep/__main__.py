@@ -58,8 +58,7 @@ def one(cfg: DictConfig) -> float | None:
 
 def cli() -> None:
     """Run the command line."""
-    sys.argv[1:] = config.quoted(sys.argv[1:])
-    typed(main, stays(fresh="fresh=true" in sys.argv))
+    typed(main, stays(fresh="fresh=true" in sys.argv), config.quoted)
 
 
 def command() -> str:

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
@@ -56,7 +56,7 @@ def though_unread(lost: type[OSError] = OSError) -> Iterator[None]:
             raise
 
 
-def typed(main: Callable[[], object], kept: str) -> None:
+def typed(main: Callable[[], object], kept: str, read: Callable[[Sequence[str]], list[str]] = list) -> None:
     """Run a command of Hydra's as typed: its help, too, is printed in any encoding and behind ``| head``.
 
     Of a misspelt key, the nearest ones are named; flags that do not fit and signals end in one line. With
@@ -65,6 +65,7 @@ def typed(main: Callable[[], object], kept: str) -> None:
     Args:
         main: the command.
         kept: what is said of a signal that ends it, see :func:`signals_in_a_line`.
+        read: makes of what is typed what Hydra can read.
     """
     printable()
     with though_unread(BrokenPipeError):
@@ -77,6 +78,7 @@ def typed(main: Callable[[], object], kept: str) -> None:
             print(completion.script())
             return
         try:
+            sys.argv[1:] = read(sys.argv[1:])
             with worded(), signals_in_a_line(kept):
                 main()
         except ValueError as error:  # of flags

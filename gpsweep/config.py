@@ -21,7 +21,7 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.crf import Crf
-from gpsweep.errors import GpsweepError, listing, offered, unknown_key
+from gpsweep.errors import GpsweepError, listing, offered, taken_away, unknown_key
 
 PACKAGE = Path(__file__).resolve().parent
 PLAIN = re.compile(r"[\w./-]+", re.ASCII)
@@ -149,13 +149,18 @@ def quoted(arguments: Sequence[str]) -> list[str]:
     ['eps=-1,range(0,1,0.5)']
     >>> quoted(["data.groups=^p[0-9]+", "model.checkpoint=a (1).pt", "data.root=my data"])
     ['data.groups="^p[0-9]+"', 'model.checkpoint="a (1).pt"', 'data.root=my data']
+
+    Raises:
+        GpsweepError: for one without a key.
     """
     groups = {path.name for path in Path(conf_folder()).iterdir() if path.is_dir()}
 
     def one(argument: str) -> str:
         name, equals, value = argument.partition("=")
         group = name.lstrip("+~").partition("@")[0]
-        if (not group or group in groups or NESTED.fullmatch(group)) and not value.startswith("{"):
+        if argument and not group:
+            raise GpsweepError(f"{argument}: expected KEY=VALUE")
+        if (group in groups or NESTED.fullmatch(group)) and not value.startswith("{"):
             return name + equals + NOT_NAMES.sub(r"'\g<0>'", value)
         return argument
 
@@ -184,11 +189,15 @@ def check_builds_on_ours(cfg: DictConfig, base: str, hydra: DictConfig | HydraCo
         hydra: Hydra's part of the configuration.
 
     Raises:
-        GpsweepError: naming the one that does not.
+        GpsweepError: naming the one that does not, or a key that is not there.
     """
     expected = "expected a file that builds on gpsweep's own, by the line"
-    if not is_dataclass(OmegaConf.get_type(cfg)):
+    schema = OmegaConf.get_type(cfg)
+    if not is_dataclass(schema):
         raise GpsweepError(f"--config-name={hydra.job.config_name}: {expected} defaults: [{base}, _self_]")
+    for each in fields(schema):
+        if each.name not in list(cfg) or OmegaConf.is_missing(cfg, each.name):
+            raise taken_away(each.name)
     for group, needed in NEEDED.items():
         node = OmegaConf.select(cfg, group)
         known = list(node) if isinstance(node, DictConfig) else needed

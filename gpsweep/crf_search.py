@@ -6,7 +6,6 @@ They are the images that ``select=half`` chooses ε on, so that what is reported
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from itertools import product
@@ -316,8 +315,7 @@ def main(cfg: DictConfig) -> float:
 
 def cli() -> None:
     """Run the command line."""
-    sys.argv[1:] = config.quoted(sys.argv[1:])
-    typed(main, "a search is not kept, and the same command begins anew")
+    typed(main, "a search is not kept, and the same command begins anew", config.quoted)
 
 
 if __name__ == "__main__":

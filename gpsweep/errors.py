@@ -55,6 +55,11 @@ def unknown_key(key: str, names: Sequence[str], elsewhere: Sequence[str] = ()) -
     return GpsweepError(f"{key}: no such key.{meant(near)} Keys: {listing(names, 40) or 'none'}")
 
 
+def taken_away(key: str) -> GpsweepError:
+    """Build the error for a key without a value, which ``~key`` takes away."""
+    return GpsweepError(f"{key}: expected a value, as every run has one; ~{key} takes it away")
+
+
 def meant(near: Sequence[str]) -> str:
     """Ask whether one of the nearest names is meant, if there are any; begins with a space."""
     return f" Did you mean {' or '.join(near)}?" if near else ""

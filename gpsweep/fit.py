@@ -306,8 +306,7 @@ def main(cfg: DictConfig) -> float:
 
 def cli() -> None:
     """Run the command line."""
-    sys.argv[1:] = config.quoted(sys.argv[1:])
-    typed(main, "no weights were written, and the same command begins anew")
+    typed(main, "no weights were written, and the same command begins anew", config.quoted)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from gpsweep.errors import listing, unknown, unknown_key
+from gpsweep.errors import listing, taken_away, unknown, unknown_key
 
 KINDS = {
     int: "a whole number",
@@ -24,6 +24,7 @@ KINDS = {
     dict: "a dict",
     NoneType: "null",
 }
+KEY = re.compile(r"[+~]*[A-Za-z_][\w@./-]*(?<![@./-])", re.ASCII)
 # Hydra's errors do not hold the override that they are about; their messages do.
 MERGED = re.compile(r"Error merging override (.+)", re.DOTALL)
 RESAID = {
@@ -41,7 +42,18 @@ RESAID = {
             r"Could not append to config\. .+Either remove \+ prefix: '(.+?)'\n.*",
             r"+\1: there is such a key; expected \1",
         ),
+        (
+            r"Could not override '(.+?)'\.\nDid you mean to override (.+)\?\n.*",
+            r"\1: no such key. Did you mean \2?",
+        ),
         (r"Could not delete from config\. '(.+)' does not exist\.", r"~\1: no such key"),
+        (r"Could not delete from config\. The value of '(.+)' is (.+) and not (.+)\.", r"~\1=\3: it is \2"),
+        (r"Could not delete '(.+)'\. No match in the defaults list", r"~\1: there is none to take away"),
+        (
+            r"(?:Multiple values for (.+)\. To override .+|(.+) appears more than once in .+ defaults list)",
+            r"\1\2: there is one already; expected \1\2=NAME, or in a file the line override \1\2: NAME",
+        ),
+        (r"force-add of config groups is not supported: '\+\+(.+)'", r"++\1: expected \1"),
     )
 }
 
@@ -79,8 +91,11 @@ def _no_file(name: str, options: Any) -> str:
 
 
 def _unread(override: str) -> str:
-    if "=" not in override:
+    key, equals, _ = override.partition("=")
+    if not equals:
         return f"{override}: expected KEY=VALUE"
+    if not KEY.fullmatch(key):
+        return f"{override}: expected KEY=VALUE, the key of letters, digits, _ and dots between them"
     return (
         f"{override}: expected a value, a list [a,b], or with -m a sweep: a,b or range(start,stop,step); "
         "a text with brackets, commas or the like in quotes of its own"
@@ -97,9 +112,12 @@ def _unfit(error: OmegaConfBaseException, override: str | None) -> str:
     """Say that there is no such key, or what its value has to be."""
     if isinstance(error, ConfigAttributeError | ConfigKeyError) and error.full_key:
         return _no_key(error.full_key, error.parent_node)
+    if override and override.startswith("~"):
+        return str(taken_away(error.full_key or override[1:]))
     expected = _kind(_declared(error))
-    came = override or _of_key(error)
-    return f"{came}: expected {expected}" if expected else came
+    if expected:
+        return f"{override or _of_key(error)}: expected {expected}"
+    return f"{override}: {str(error.msg).splitlines()[0]}" if override else _of_key(error)
 
 
 def _no_key(key: str, parent: Any) -> str:

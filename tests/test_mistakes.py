@@ -82,7 +82,25 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("store=${oc.env:ABSENT}", "variable 'ABSENT' not found"),
         ("model.checkpoint=???", "gpsweep: model.checkpoint: Missing mandatory value: model.checkpoint"),
         ("hydra.run.dir=${oc.env:ABSENT}", "variable 'ABSENT' not found"),
-        ("~crf", "gpsweep: crf: Key 'crf' not in 'Config'"),
+        ("~crf", "gpsweep: crf: expected a value, as every run has one; ~crf takes it away\n"),
+        ("~label", "gpsweep: label: expected a value, as every run has one; ~label takes it away\n"),
+        (
+            "~trainer.devices",
+            "gpsweep: trainer.devices: expected a value, as every run has one; ~trainer.dev",
+        ),
+        ("~eps=3", "gpsweep: ~eps=3: it is 0.25\n"),
+        ("~data=camvid", "gpsweep: ~data=camvid: there is none to take away\n"),
+        ("~", "gpsweep: ~: expected KEY=VALUE\n"),
+        ("+=3", "gpsweep: +=3: expected KEY=VALUE\n"),
+        ("@a=1", "gpsweep: @a=1: expected KEY=VALUE\n"),
+        ("1=3", "gpsweep: 1=3: expected KEY=VALUE, the key of letters, digits, _ and dots between them\n"),
+        ("eps =3", "gpsweep: eps =3: expected KEY=VALUE, the key of letters, "),
+        ("model.=3", "gpsweep: model.=3: expected KEY=VALUE, the key of letters, "),
+        ("eps=${", "viable alternative at input '${'\n"),
+        ("model@a=smp", "gpsweep: model@a: no such key. Did you mean model?\n"),
+        ("+model=smp", "gpsweep: model: there is one already; expected model=NAME, or in a file the line "),
+        ("+fit=scenes", "gpsweep: data: there is one already; expected data=NAME, or in a file the line "),
+        ("++model=smp", "gpsweep: ++model=smp: expected model=smp\n"),
         ("+lable=uniform", "gpsweep: lable: no such key. Did you mean label?"),
         ("+sweep=fig8", "gpsweep: sweep: no such key."),
         (
@@ -97,7 +115,7 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("hydra/job_logging=null", "gpsweep: hydra/job_logging=null: unknown."),
         ("+sweeps=[8,10]", "gpsweep: sweeps/10: no such file of the configuration"),
         ("+experiment=1", "gpsweep: experiment: no such key."),
-        ("=3", "Could not override ''"),
+        ("=3", "gpsweep: =3: expected KEY=VALUE\n"),
         ("tracker.mode=online", "gpsweep: tracker.mode: no such key. Keys: none"),
         ("tracker={}", "gpsweep: tracker={}: expected the name of a tracker"),
         ("precision.forward=64", "gpsweep: precision.forward=64: unknown. Did you mean 16?"),
@@ -141,6 +159,12 @@ def refused(terminal: Terminal, *arguments: str) -> str:
 def test_configuration(terminal: Terminal, override: str, message: str) -> None:
     pictures(terminal.folder)
     assert message in refused(terminal, *SMALL, override)
+
+
+@pytest.mark.parametrize("key", ["model", "data"])
+def test_a_group_that_is_taken_away(terminal: Terminal, key: str) -> None:
+    said = f"gpsweep: {key}: expected a value, as every run has one; ~{key} takes it away\n"
+    assert refused(terminal, f"~{key}") == refused(terminal, "-m", f"~{key}") == said
 
 
 @pytest.mark.parametrize(
