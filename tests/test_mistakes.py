@@ -161,6 +161,20 @@ def test_configuration(terminal: Terminal, override: str, message: str) -> None:
     assert message in refused(terminal, *SMALL, override)
 
 
+@pytest.mark.parametrize(
+    ("library", "key", "value"),
+    [
+        *(("timm", "arch", value) for value in ("[1]", "5", "null")),
+        *(("smp", key, "[1]") for key in ("arch", "encoder", "weights")),
+        *(("torchvision", key, "[1]") for key in ("arch", "weights")),
+    ],
+)
+def test_what_names_a_network_is_a_text(terminal: Terminal, library: str, key: str, value: str) -> None:
+    said = refused(terminal, f"model={library}", f"model.{key}={value}")
+    shown = "None" if value == "null" else value
+    assert said == f"gpsweep: model.{key}={shown}: expected a name\n"
+
+
 @pytest.mark.parametrize("key", ["model", "data"])
 def test_a_group_that_is_taken_away(terminal: Terminal, key: str) -> None:
     said = f"gpsweep: {key}: expected a value, as every run has one; ~{key} takes it away\n"

@@ -23,6 +23,8 @@ from gpsweep.models.class_map import check_classes, entries
 from gpsweep.models.pixels import PixelNet
 from gpsweep.models.weights import check_published
 
+NAMES = {"arch": str, "encoder": str, "weights": str | None}  # keys that name what a library has
+
 
 def build(cfg: DictConfig, *, classes: int) -> PixelNet:
     """Build the network of the ``model`` group, its checkpoint loaded, ready to be evaluated.
@@ -41,6 +43,9 @@ def build(cfg: DictConfig, *, classes: int) -> PixelNet:
     sigmoid = cfg.get("sigmoid", False)
     if not isinstance(sigmoid, bool):
         raise GpsweepError(f"model.sigmoid={sigmoid}: expected true or false.")
+    for key, kinds in NAMES.items():
+        if key in cfg and not isinstance(cfg[key], kinds):
+            raise GpsweepError(f"model.{key}={cfg[key]}: expected a name")
     if cfg.classes is None:
         named = entries(cfg)
         with read_write(cfg):
