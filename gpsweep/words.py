@@ -8,23 +8,26 @@ from math import isnan
 
 from gpsweep.metrics import ALPHA
 from gpsweep.results import decimal
+from gpsweep.results.significance import ROUNDING
 
 MINUS = "−"
 
 
 def signed(number: float, *, zero: str = "", minus: str = MINUS) -> str:
-    """Write a change with its sign and two digits after the point.
+    """Write a change with its sign and two digits after the point, or as many as tell it from none.
 
     Args:
         number: the change.
-        zero: the sign of what rounds to zero.
+        zero: the sign of no change.
         minus: a terminal may know no more than ASCII.
 
-    >>> signed(0.874), signed(-0.001), signed(-0.001, zero="+"), signed(-1.5, minus="-")
-    ('+0.87', '0.00', '+0.00', '-1.50')
+    >>> signed(0.874), signed(0.004), signed(0.0, zero="+"), signed(-1.5, minus="-")
+    ('+0.87', '+0.004', '+0.00', '-1.50')
     """
-    text = f"{number:+.2f}"
-    return f"{zero}{text[1:]}" if float(text) == 0 else text.replace("-", minus)
+    if abs(number) < ROUNDING:
+        return f"{zero}0.00"
+    texts = (f"{number:+.{digits}f}" for digits in count(2))
+    return next(text for text in texts if float(text)).replace("-", minus)
 
 
 def score(number: float) -> str:
@@ -33,7 +36,7 @@ def score(number: float) -> str:
     >>> score(62.1), score(-0.001)
     ('62.10', '0.00')
     """
-    return signed(number).removeprefix("+")
+    return signed(round(number, 2)).removeprefix("+")
 
 
 def p(number: float, *, space: str = "\xa0") -> str:

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpsweep import words
+from gpsweep.results.significance import ROUNDING
 
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0.0, "0.00"), (-0.001, "0.00"), (0.874, "+0.87"), (-1.5, "−1.50")],
+    [
+        (0.0, "0.00"),
+        (0.874, "+0.87"),
+        (-1.5, "−1.50"),
+        (0.0051, "+0.01"),
+        (0.0049, "+0.005"),
+        (0.004, "+0.004"),
+        (-0.001, "−0.001"),
+        (-0.00004, "−0.00004"),
+        (7e-15, "0.00"),
+    ],
 )
 def test_signed(number: float, text: str) -> None:
     assert words.signed(number) == text
+
+
+@given(st.floats(-100, 100) | st.floats(-0.01, 0.01))
+def test_a_change_lies_on_the_side_of_zero_that_a_verdict_puts_it_on(number: float) -> None:
+    shown = float(words.signed(number, minus="-"))
+    assert np.sign(shown) == (0 if abs(number) < ROUNDING else np.sign(number))
+    assert abs(shown - number) <= 0.005 + 1e-12
+
+
+@pytest.mark.parametrize(("number", "text"), [(62.1, "62.10"), (0.004, "0.00"), (-0.001, "0.00")])
+def test_score(number: float, text: str) -> None:
+    assert words.score(number) == text
 
 
 @pytest.mark.parametrize(

@@ -123,15 +123,17 @@ def _table(
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
     above = "\n" * headings[-1].count("\n")
     names = ["iter" if axis == "iterations" else axis for axis in varying]
-    joined = len(varying) > SEVERAL
-    for name in [", ".join(names)] if joined else names:
-        table.add_column(above + name, overflow="fold", min_width=LEGIBLE)
+    rows = [[str(row[axis]) for axis in varying] for row in results.records(chosen)]
+    if len(varying) > SEVERAL:
+        names, rows = [", ".join(names)], [[", ".join(row)] for row in rows]
+    for name, *told in zip(names, *rows, strict=True):
+        least = min(LEGIBLE, max(map(len, (name, *told))))
+        table.add_column(above + name, overflow="fold", min_width=least)
     for heading in headings[:-1]:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column(headings[-1], no_wrap=True)
-    for row, numbers in zip(results.records(chosen), cells, strict=True):
-        told = [escape(str(row[axis])) for axis in varying]
-        table.add_row(*([", ".join(told)] if joined else told), *numbers)
+    for row, numbers in zip(rows, cells, strict=True):
+        table.add_row(*map(escape, row), *numbers)
     return table
 
 

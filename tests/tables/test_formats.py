@@ -64,7 +64,7 @@ def test_markdown_has_as_many_cells_in_every_line() -> None:
     found = dict(zip(cells(lines[0]), cells(lines[2]), strict=True))
     assert found["setting"] == "FCN-8s_coco \\| 50 % & more"
     assert (found["paper: base"], found["paper: GP"], found["ours: base"]) == ("62.10", "64.71", "62.05")
-    assert found["tuned on the same images: gain [95 %]"] == "+2.55 [+0.00, +3.00]"
+    assert found["tuned on the same images: gain [95 %]"] == "+2.55 [−0.001, +3.00]"
     assert found["held out: gain [95 %]"] == "−2.40 [−3.10, −1.00]"
     assert (found["held out: ε"], found["held out: p"]) == ("−0.5", "< 0.001")
     assert found["ours − paper: GP"] == "−0.11"
