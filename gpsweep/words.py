@@ -13,19 +13,18 @@ from gpsweep.results.significance import ROUNDING
 MINUS = "−"
 
 
-def signed(number: float, *, zero: str = "", minus: str = MINUS) -> str:
+def signed(number: float, *, minus: str = MINUS) -> str:
     """Write a change with its sign and two digits after the point, or as many as tell it from none.
 
     Args:
         number: the change.
-        zero: the sign of no change.
         minus: a terminal may know no more than ASCII.
 
-    >>> signed(0.874), signed(0.004), signed(0.0, zero="+"), signed(-1.5, minus="-")
-    ('+0.87', '+0.004', '+0.00', '-1.50')
+    >>> signed(0.874), signed(0.004), signed(0.0), signed(-1.5, minus="-")
+    ('+0.87', '+0.004', '0.00', '-1.50')
     """
     if abs(number) < ROUNDING:
-        return f"{zero}0.00"
+        return "0.00"
     texts = (f"{number:+.{digits}f}" for digits in count(2))
     return next(text for text in texts if float(text)).replace("-", minus)
 

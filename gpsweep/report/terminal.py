@@ -261,7 +261,7 @@ def _interval(low: float, high: float) -> str:
 
 
 def _signed(number: float) -> str:
-    return words.signed(number, zero="+", minus="-")  # a terminal may know no more than ASCII
+    return words.signed(number, minus="-")  # a terminal may know no more than ASCII
 
 
 def _name(outcome: Outcome, key: str) -> str:

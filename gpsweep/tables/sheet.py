@@ -104,7 +104,7 @@ def _number(key: str, *, signed: bool = False) -> Callable[[Entry], str]:
     def cell(entry: Entry) -> str:
         if entry.get(key) is None:
             return ""
-        text = words.signed(entry[key], zero="+") if signed else words.score(entry[key])
+        text = words.signed(entry[key]) if signed else words.score(entry[key])
         spread = entry.get(SPREAD, {}).get(key)
         return text if spread is None else f"{text} ± {spread:.2f}"
 
@@ -128,7 +128,7 @@ def _gain(name: str) -> Callable[[Entry], str]:
         text = number(entry)
         if not text or None in bounds:
             return text
-        known = [words.signed(bound, zero="+") for bound in bounds if bound is not None]
+        known = [words.signed(bound) for bound in bounds if bound is not None]
         return f"{text} [{', '.join(known)}]"
 
     return cell

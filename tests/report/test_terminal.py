@@ -127,6 +127,7 @@ def test_help_no_help_and_oracle() -> None:
         line = next(line for line in text.splitlines() if line.strip().startswith(label))
         assert line.rstrip().endswith(word)
     assert "-0.00" not in text
+    assert not re.search(r"[+-]0\.00\b", text), "it would lie on one side of zero"
 
 
 def test_a_best_point_at_the_edge_is_told() -> None:
