@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from hydra.conf import HydraConf
@@ -126,13 +126,34 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra, and ``${gpsweep.weights:FILE}``, the path of packaged weights."""
+    """Make the schema known to Hydra, and ``${gpsweep.weights:FILE}``, the path of packaged weights.
+
+    And ``${gpsweep.name:NETWORK}``, see :func:`model_name`.
+    """
     # The files of conf/hydra/launcher take the place of the plugins' nodes of the same names, as they should.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
     ConfigStore.instance().store(name="schema", node=Config, provider="gpsweep")
     OmegaConf.register_new_resolver(
         "gpsweep.weights", lambda name: str(PACKAGE / "weights" / name), replace=True
     )
+    OmegaConf.register_new_resolver("gpsweep.name", model_name, replace=True)
+
+
+def model_name(network: str | None = None, *, _parent_: DictConfig) -> str:
+    """Return what a network is called that was given no name: what it is, and its checkpoint's file.
+
+    >>> model_name(_parent_=OmegaConf.create({"net": "my_nets.unet", "checkpoint": "runs/best.ckpt"}))
+    'unet-best'
+
+    Args:
+        network: what it is; None: the last part of the dotted name that makes it.
+        _parent_: the ``model`` group.
+    """
+    made, checkpoint = (OmegaConf.select(_parent_, key) for key in ("net", "checkpoint"))
+    target = made.get("_target_") if isinstance(made, DictConfig) else made
+    name = network or str(target or "custom").rpartition(".")[2]
+    file = PurePath(str(checkpoint or "").removesuffix(".index.json")).stem
+    return f"{name}-{file}" if file else name
 
 
 def quoted(arguments: Sequence[str]) -> list[str]:

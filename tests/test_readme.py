@@ -35,7 +35,7 @@ def test_the_network_of_ones_own_runs(terminal: Terminal) -> None:
         *("data=folder", "data.images=images", "data.masks=masks", "data.classes=11", "data.void=255"),
     )
     assert code == 0, err
-    assert "custom on folder-images: mIoU base" in out
+    assert "net-best on folder-images: mIoU base" in out
 
 
 def test_the_notebook_s_lines_run() -> None:

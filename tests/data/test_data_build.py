@@ -129,7 +129,7 @@ def test_the_data_of_ones_own_runs(terminal: Terminal) -> None:
     run += ["model.net={_target_: torch.nn.Conv2d, in_channels: 3, out_channels: 2, kernel_size: 1}"]
     code, out, err = terminal(*run)
     assert code == 0, err
-    assert "custom on scans: mIoU base" in out
+    assert "Conv2d on scans: mIoU base" in out
     assert "5 of 5 points × batches are stored" in terminal(*run)[2]
     assert terminal(*run, "data.limit=2", "hydra.run.dir=two")[::2] == (0, "")
     assert json.loads(Path("two/summary.json").read_text())["samples"] == 2

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from gpsweep.config import register
 from gpsweep.errors import GpsweepError
 from gpsweep.models.build import build, sha256
 from gpsweep.models.checkpoint import restore
@@ -90,6 +91,26 @@ def test_a_users_network_with_arguments(nets: str) -> None:
     cfg = group("custom", f"model.net={{_target_: {nets}.good, width: 8, classes: '${{model.classes}}'}}")
     assert build(cfg, classes=6).net[1].weight.shape == (6, 8, 1, 1)
     assert cfg.classes == 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["custom"], "custom"),
+        (["custom", "model.net=my_nets.unet"], "unet"),
+        (["custom", "model.net={_target_: nets.my.Unet, width: 8}"], "Unet"),
+        (["custom", "model.net=nets.unet", "model.checkpoint=runs/7/best.ckpt"], "unet-best"),
+        (["custom", "model.net=nets.unet", "model.checkpoint=a.safetensors.index.json"], "unet-a"),
+        (["custom", "model.net=nets.unet", "model.checkpoint='epoch=3-f1=0.6.ckpt'"], "unet-epoch=3-f1=0.6"),
+        (["custom", "model.net=nets.unet", "model.checkpoint=best.ckpt", "model.name=mine"], "mine"),
+        (["smp", "model.checkpoint=fold1.pt"], "smp-Unet-resnet18-fold1"),
+        (["torchvision", "model.arch=fcn_resnet50"], "torchvision-fcn_resnet50"),
+        (["timm", "model.arch=resnet50.a1_in1k", "model.checkpoint=x.pt"], "timm-resnet50.a1_in1k-x"),
+    ],
+)
+def test_a_name_tells_which_network_it_was(overrides: list[str], name: str) -> None:
+    register()
+    assert group(*overrides).name == name
 
 
 def test_a_target_alone_can_be_added(nets: str) -> None:
