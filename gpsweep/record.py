@@ -25,7 +25,7 @@ RECORD = "run.json"
 CLAIM = ".claim"
 OUTPUTS = (
     *(COUNTS, RESULTS, PER_CLASS, SELECTION, SUMMARY, "report.html"),
-    *(f"{name}.{kind}" for name in ("curves", "cost") for kind in ("png", "svg")),
+    *(f"{name}.{kind}" for name in ("curves", "cost") for kind in ("png", "svg", "pdf")),
 )
 """What a finished run leaves in its folder besides."""
 

@@ -15,24 +15,25 @@ from gpsweep.results.outcome import COUNTS, read
 MERGED = "merged"
 
 
-def write(findings: Findings, folder: Path) -> Path:
+def write(findings: Findings, folder: Path, *, pdf: bool = False) -> Path:
     """Write report.html, curves.png and curves.svg, and where costs are known cost.png and cost.svg.
 
     Args:
         findings: as :func:`gpsweep.results.write` returns them.
         folder: the run's.
+        pdf: whether to write the figures as PDF as well.
 
     Returns:
         the path of report.html.
     """
     from gpsweep.report import curves, page, worth
 
-    curves.draw(findings, folder)
-    return page.write_page(findings, worth.draw(findings, folder), folder)
+    curves.draw(findings, folder, pdf=pdf)
+    return page.write_page(findings, worth.draw(findings, folder, pdf=pdf), folder)
 
 
 def render(folder: Path) -> list[Path]:
-    """Make the curves and the page again from the counts that runs left in a folder, or in the store.
+    """Make the curves, also as PDF, and the page again from counts that runs left in a folder, or the store.
 
     Shards whose batches are all stored are put together first; where the folder holds more than the one run,
     what comes of that lands in its sub-folder ``merged``.
@@ -64,7 +65,7 @@ def render(folder: Path) -> list[Path]:
             continue
         # With its note it stands for the shards, also where the store is gone.
         record.note(place, each.store, each.points, each.info)
-        reports.append(write(results.write(outcome, place), place))
+        reports.append(write(results.write(outcome, place), place, pdf=True))
     if missing and not reports:
         raise missing[0]
     for incomplete in missing:
@@ -84,7 +85,7 @@ def _again(folder: Path) -> Path:
             raise GpsweepError(f"{lost}; nor are they to be had from the store: {error}") from None
         warnings.warn(f"{lost}; all results are made again from those in {run.place}", stacklevel=3)
         findings = results.write(outcome, folder)
-    return write(findings, folder)
+    return write(findings, folder, pdf=True)
 
 
 def places(folder: Path, found: Sequence[record.Record]) -> list[Path]:

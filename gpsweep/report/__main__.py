@@ -1,4 +1,4 @@
-"""``python -m gpsweep.report DIR``: make reports again, and put the shards of a run together."""
+"""``python -m gpsweep.report DIR``: make reports again, figures also as PDF; put shards together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from gpsweep.report import render
 def main(arguments: list[str] | None = None) -> int:
     """Render the reports of the folder named on the command line and print their paths."""
     parser = argparse.ArgumentParser(
-        prog="python -m gpsweep.report", description="Make reports again from what is stored."
+        prog="python -m gpsweep.report",
+        description="Make reports again from what is stored, their figures as PDF as well.",
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="the folder of a run or of a sweep")
     print(*render(parser.parse_args(arguments).folder), sep="\n")

@@ -26,34 +26,40 @@ CROWDED = 7.5  # pt; the size of names that stand upright, where they have no ro
 ZOOM = 4  # a close-up pays when the whole picture is this many times as high
 
 
-def draw(findings: Findings, folder: Path) -> tuple[Path, Path]:
+def draw(findings: Findings, folder: Path, *, pdf: bool = False) -> tuple[Path, Path]:
     """Write curves.png and curves.svg, one panel a layer × signal × step × refinement.
 
     Args:
         folder: where to write.
+        pdf: whether to write curves.pdf as well.
 
     Returns:
-        the two paths.
+        the paths of the first two.
     """
     with styled():
-        return saved(figure(findings.rows, look(findings)), folder / "curves")
+        return saved(figure(findings.rows, look(findings)), folder / "curves", pdf=pdf)
 
 
-def saved(picture: Figure, path: Path) -> tuple[Path, Path]:
+def saved(picture: Figure, path: Path, *, pdf: bool = False) -> tuple[Path, Path]:
     """Write a figure as PNG and SVG.
 
     Args:
         path: where, without an ending.
+        pdf: whether to write it as PDF as well, which takes as long as both.
 
     Returns:
-        the two paths.
+        the paths of the first two.
     """
-    png = BytesIO()
+    png, page = BytesIO(), BytesIO()
     picture.savefig(png, format="png", dpi=200, facecolor=PAPER)
-    return (
+    paths = (
         save(path.with_name(f"{path.name}.png"), png.getvalue()),
         save(path.with_name(f"{path.name}.svg"), svg(picture).encode()),
     )
+    if pdf:
+        picture.savefig(page, format="pdf", metadata={"CreationDate": None})
+        save(path.with_name(f"{path.name}.pdf"), page.getvalue())
+    return paths
 
 
 def figure(rows: pd.DataFrame, style: Look) -> Figure:

@@ -60,6 +60,7 @@ STYLE: Any = {
     "lines.linewidth": 1.5,
     "legend.frameon": False,
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType: conferences refuse Type 3
     "svg.hashsalt": "gpsweep",
 }
 

@@ -45,11 +45,12 @@ class Spot:
     colour: str
 
 
-def draw(findings: Findings, folder: Path) -> str | None:
+def draw(findings: Findings, folder: Path, *, pdf: bool = False) -> str | None:
     """Write cost.png and cost.svg, unless there is nothing to compare.
 
     Args:
         folder: where to write.
+        pdf: whether to write cost.pdf as well.
 
     Returns:
         the content of cost.svg; None where there is nothing to compare.
@@ -59,7 +60,7 @@ def draw(findings: Findings, folder: Path) -> str | None:
         return None
     with styled():
         picture = figure(found, look(findings), held_out=findings.split is not None)
-        _, path = saved(picture, folder / "cost")
+        _, path = saved(picture, folder / "cost", pdf=pdf)
     return path.read_text(encoding="utf-8")
 
 

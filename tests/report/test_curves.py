@@ -187,8 +187,20 @@ def test_closeup_holds_the_gains_and_not_the_oracle() -> None:
 def test_same_run_same_file(tmp_path: Path) -> None:
     outcome = make(images=5, classes=3, eps=[0, 1])
     for name in ("a", "b"):
-        curves.draw(Findings(outcome), tmp_path / name)
-    assert (tmp_path / "a" / "curves.svg").read_bytes() == (tmp_path / "b" / "curves.svg").read_bytes()
+        curves.draw(Findings(outcome), tmp_path / name, pdf=True)
+    for kind in ("svg", "pdf"):
+        one, other = (tmp_path / name / f"curves.{kind}" for name in ("a", "b"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_pdf_is_drawn_where_it_is_asked_for_in_fonts_that_conferences_take(tmp_path: Path) -> None:
+    findings = Findings(make(images=5, classes=3, eps=[0, 1]))
+    curves.draw(findings, tmp_path)
+    assert not (tmp_path / "curves.pdf").exists()
+    curves.draw(findings, tmp_path, pdf=True)
+    pdf = (tmp_path / "curves.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF") and b"/FontFile2" in pdf  # a TrueType font
+    assert b"/Type3" not in pdf
 
 
 def test_drawing_leaves_no_trace(tmp_path: Path) -> None:

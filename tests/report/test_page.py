@@ -542,12 +542,13 @@ def test_the_report_can_be_made_again(
 ) -> None:
     outcome = make(images=10, classes=4, eps=[-1, 0, 1], info={"select": select})
     first = report.write(results.write(outcome, tmp_path), tmp_path).read_text()
+    assert not (tmp_path / "curves.pdf").exists()
     for name in ("report.html", "curves.svg", "curves.png"):
         (tmp_path / name).unlink()
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == first
-    assert (tmp_path / "curves.png").is_file()
+    assert (tmp_path / "curves.png").is_file() and (tmp_path / "curves.pdf").is_file()
 
 
 def test_making_it_again_needs_the_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
