@@ -72,21 +72,33 @@ def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) ->
 def choose(counts: NDArray[Any], base: NDArray[Any], most: int) -> list[int]:
     """Choose images on which a point changes most: one half where it gains, the other where it loses.
 
+    Of either, near neighbours, which may be frames of a video, are only chosen where there are no others.
+
     Args:
         counts: the point's, ``(images, classes, 3)``.
         base: those without perturbation.
         most: how many images at most; where there are too few of one kind, there are more of the other.
 
     Returns:
-        places of images: the largest gains, then the largest losses; those where nothing changes are left
-        out.
+        places of images: the largest gains, then the largest losses, of each near neighbours last; those
+        where nothing changes are left out.
     """
     gain = (counts[..., TP].astype(np.int64) - base[..., TP]).sum(1)
     falling = np.argsort(-gain, kind="stable")
     gains = [place for place in falling.tolist() if gain[place] > 0]
     losses = [place for place in falling[::-1].tolist() if gain[place] < 0]
-    first = gains[: max(most - most // 2, most - len(losses))]
-    return first + losses[: most - len(first)]
+    apart = (len(gain) - 1) // (2 * most)  # so far from each other there is room for twice as many
+    first = _spread(gains, apart)[: max(most - most // 2, most - len(losses))]
+    return first + _spread(losses, apart)[: most - len(first)]
+
+
+def _spread(places: Sequence[int], apart: int) -> list[int]:
+    """Move to the end what lies less than ``apart`` places from one before it."""
+    kept, near = list[int](), list[int]()
+    for place in places:
+        close = any(abs(place - other) < apart for other in kept)
+        (near if close else kept).append(place)
+    return kept + near
 
 
 def draw(folder: Path, point: Point, rows: Sequence[int], *, cfg: DictConfig, parts: Parts) -> list[Picture]:

@@ -47,6 +47,26 @@ def test_the_largest_gains_and_losses_are_chosen(gains: list[int], most: int) ->
     assert len(chosen) - len(gained) >= min(len(down), most // 2)
 
 
+@pytest.mark.parametrize(
+    ("most", "chosen"),
+    [
+        (1, [39]),
+        (2, [39, 41]),  # a gain and a loss are not alike
+        (4, [39, 20, 41, 60]),
+        (6, [39, 33, 20, 41, 60, 43]),  # there are no others any more
+    ],
+)
+def test_images_are_not_neighbours_as_long_as_there_are_others(most: int, chosen: list[int]) -> None:
+    """Neighbours may be frames of a video: nearly the same image, and nearly the same changes."""
+    gains = np.zeros(80, dtype=np.int64)
+    gains[32:40], gains[20] = range(92, 100), 3
+    gains[41], gains[43], gains[60] = -50, -5, -4
+    base = np.full((80, 2, 3), 100, dtype=np.int64)
+    counts = base.copy()
+    counts[:, 1, TP] += gains
+    assert choose(counts, base, most) == chosen
+
+
 def test_colours_tell_classes_and_changes() -> None:
     classes = np.array([[0, 15, NONE, 256]])
     assert painted(classes)[0].tolist() == [[0, 0, 0], [192, 128, 128], [*BLANK], [0, 0, 0]]
