@@ -98,9 +98,9 @@ def _above(findings: Findings, shared: str, *, costly: bool) -> list[str]:
         costly: whether the table tells costs.
     """
     outcome, held = findings.outcome, findings.held
-    base = f"base {findings.rows['base'].iloc[0]:.2f}"
+    base = f"base {findings.rows['base'].iloc[0]:.2f} %"
     if (outcome.info.get("knn") or {}).get("accuracy") is not None:
-        base += f", plain k-NN {outcome.info['knn']['accuracy']:.2f}"
+        base += f", plain k-NN {outcome.info['knn']['accuracy']:.2f} %"
     told = costly or (outcome.info.get("cost") and findings.alone)  # what refines is told below the table
     return [
         f"{_name(outcome, 'model')} on {_name(outcome, 'dataset')}: {_score(outcome)} {base}",

@@ -42,7 +42,7 @@ def test_best_points_and_path(iterations: int) -> None:
     first = next(line for line in text if line.startswith("argmax") or line.startswith(" argmax"))
     assert f"{top['score']:.2f}" in first
     assert f"{top['delta_low']:+.2f} to {top['delta_high']:+.2f}" in first
-    assert "smp-Unet-resnet18 on camvid: mIoU base" in "\n".join(text)
+    assert f"smp-Unet-resnet18 on camvid: mIoU base {rows['base'][0]:.2f} %" in text
 
 
 @pytest.mark.parametrize("width", [60, 30, 5])
