@@ -26,5 +26,5 @@ def keep_freed() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(TRIM_THRESHOLD, -1)  # none, where any number is at most 2 GiB
     return any(mallopt(MMAP_THRESHOLD, size) for size in LARGEST)
