@@ -81,13 +81,17 @@ class Tally:
             int64 ``(N, C, 3)``: tp, fp, fn.
 
         Raises:
-            GpsweepError: if the scores are of another size than the target.
+            GpsweepError: if the scores are of another size than the target, or of other channels.
         """
         quick = scores.dim() == 4 and scores.stride(1) == 1 and scores.dtype in (torch.float32, torch.float64)
         compiled = _compiled() if quick and scores.device.type == "cpu" else None
         if compiled is None:
             return self(likeliest(scores))
         self._check((len(scores), *scores.shape[2:]))
+        if scores.shape[1] != len(self.meanings):  # what is compiled would write beyond its bins
+            raise GpsweepError(
+                f"model: expected scores of {len(self.meanings)} channels, came {scores.shape[1]}"
+            )
         return self._counts(compiled.histogram(scores, self.first_bin, self.meanings, self.bins))
 
     def __call__(self, predicted: Tensor) -> Tensor:

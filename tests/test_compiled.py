@@ -145,5 +145,11 @@ def test_scores_of_another_size_are_refused() -> None:
         count.of(scores_of(0, 3))
 
 
+def test_scores_of_other_channels_write_nowhere() -> None:
+    count = Tally(torch.zeros(2, 40, 33).long(), classes=3, channels=4)
+    with pytest.raises(GpsweepError, match="expected scores of 4 channels, came 9"):
+        count.of(scores_of(0, 9))
+
+
 def test_numba_does_not_fill_a_log() -> None:
     assert not logging.getLogger("numba.core").isEnabledFor(logging.INFO)
