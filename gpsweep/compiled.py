@@ -7,8 +7,8 @@ counted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numba
@@ -21,42 +21,47 @@ from torch import Tensor
 logging.getLogger("numba").setLevel(logging.WARNING)
 
 
-def histogram(scores: Tensor, first_bin: Tensor, meanings: Tensor, bins: int) -> Tensor:
-    """Count how many pixels fall into each bin: the first of their truth's plus their likeliest class.
+def counts(scores: Tensor, first_bin: Tensor, meanings: Tensor, *, classes: int, channels: int) -> Tensor:
+    """Count the prediction of the likeliest classes.
 
     Args:
-        scores: ``(N, C, H, W)``, 32 or 64 bits, on the CPU; quick where a pixel's classes lie together.
-        first_bin: ``(N, H, W)``, where the bins of a pixel's truth begin.
-        meanings: ``(C,)``, what is added for each class; the first of several that are equally large counts.
-        bins: how many there are.
+        scores: ``(N, C', H, W)``, 32 or 64 bits, on the CPU; quick where a pixel's classes lie together.
+        first_bin: int32 ``(N, H, W)``, where the bins of a pixel's truth begin, one for each channel: image
+            by image and class by class, and those of void behind the last image's.
+        meanings: ``(C',)``, the channel as which each class of the scores counts, 0 … ``channels`` − 1; the
+            first of several that are equally large counts.
+        classes: how many classes the data has, C.
+        channels: how many bins a truth has, at least C.
 
     Returns:
-        ``(bins,)``, int64.
+        int32 ``(N, C, 3)``: tp, fp, fn.
     """
+    found = np.zeros((len(scores), classes, 3), np.int32)
+    bins = (len(scores) * classes + 1) * channels
     # Each thread has bins of its own, which must not take longer than their pixels.
     threads = max(1, min(torch.get_num_threads(), first_bin.numel() // bins))
-    counts = np.zeros((threads, bins), np.int64)
     pixels = scores.detach().permute(0, 2, 3, 1).numpy(), first_bin.numpy(), meanings.numpy()
     if threads == 1:
-        _count(*pixels, counts[0], 0, first_bin.shape[0] * first_bin.shape[1])
+        _alone(*pixels, channels, found)
     else:
-        with _at_most(threads):
-            _count_in_parallel(*pixels, counts)
-    return torch.from_numpy(counts.sum(0))
+        _start()
+        before = numba.get_num_threads()
+        numba.set_num_threads(min(threads, before))
+        try:
+            _in_parallel(*pixels, threads, channels, found)
+        finally:
+            numba.set_num_threads(before)
+    return torch.from_numpy(found)
 
 
-@contextmanager
-def _at_most(threads: int) -> Iterator[None]:
-    """Let numba take no more threads within the block, and leave PyTorch its own."""
-    pytorch, before = torch.get_num_threads(), numba.get_num_threads()
+@cache
+def _start() -> None:
+    """Let numba start its threads, and leave PyTorch its own."""
+    before = torch.get_num_threads()
+    numba.get_num_threads()
     # As numba starts it tells OpenMP how many threads to take, and PyTorch may use the same one.
-    if torch.get_num_threads() != pytorch:
-        torch.set_num_threads(pytorch)
-    numba.set_num_threads(min(threads, before))
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 def _compiled(**options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -72,35 +77,75 @@ def _compiled(**options: Any) -> Callable[[Callable[..., None]], Callable[..., N
 
 
 @_compiled()
-def _count(
+def _histogram(
     scores: NDArray[Any],
     first_bin: NDArray[Any],
     meanings: NDArray[Any],
-    counts: NDArray[Any],
+    bins: NDArray[Any],
     start: int,
     stop: int,
 ) -> None:
-    """Count some of all images' rows of pixels."""
+    """Count how many pixels of some of all images' rows fall into each bin."""
     height = scores.shape[1]
     for row in range(start, stop):
         line, first = scores[row // height, row % height], first_bin[row // height, row % height]
         for x in range(len(line)):
-            largest, place = line[x, 0], 0
+            largest, place = line[x, 0], np.uint32(0)
             for channel in range(1, line.shape[1]):
                 score = line[x, channel]
                 # Without a branch, which nobody could foretell.
                 larger = score > largest
                 largest = score if larger else largest
-                place = channel if larger else place
-            counts[first[x] + meanings[place]] += 1
+                place = np.uint32(channel) if larger else place
+            # Without a sign, which would be looked at: numbers below 0 count from the end.
+            bins[np.uint64(first[x] + meanings[place])] += 1
+
+
+@_compiled()
+def _add(bins: NDArray[Any], channels: int, found: NDArray[Any]) -> None:
+    """Add to tp, fp and fn what the bins hold."""
+    images, classes = found.shape[:2]
+    for image in range(images):
+        for truth in range(classes):
+            first = (image * classes + truth) * channels
+            for claim in range(channels):
+                number = bins[first + claim]
+                if claim == truth:
+                    found[image, truth, 0] += number
+                    continue
+                found[image, truth, 2] += number
+                if claim < classes:
+                    found[image, claim, 1] += number
+
+
+@_compiled()
+def _alone(
+    scores: NDArray[Any],
+    first_bin: NDArray[Any],
+    meanings: NDArray[Any],
+    channels: int,
+    found: NDArray[Any],
+) -> None:
+    """Count in one thread."""
+    bins = np.zeros((found.shape[0] * found.shape[1] + 1) * channels, np.int64)
+    _histogram(scores, first_bin, meanings, bins, 0, scores.shape[0] * scores.shape[1])
+    _add(bins, channels, found)
 
 
 @_compiled(parallel=True)
-def _count_in_parallel(
-    scores: NDArray[Any], first_bin: NDArray[Any], meanings: NDArray[Any], counts: NDArray[Any]
+def _in_parallel(
+    scores: NDArray[Any],
+    first_bin: NDArray[Any],
+    meanings: NDArray[Any],
+    threads: int,
+    channels: int,
+    found: NDArray[Any],
 ) -> None:
     """Count each thread's part of the rows into bins of its own."""
-    threads, rows = len(counts), scores.shape[0] * scores.shape[1]
+    rows = scores.shape[0] * scores.shape[1]
+    bins = np.zeros((threads, (found.shape[0] * found.shape[1] + 1) * channels), np.int64)
     for part in numba.prange(threads):
         start, stop = rows * part // threads, rows * (part + 1) // threads
-        _count(scores, first_bin, meanings, counts[part], start, stop)
+        _histogram(scores, first_bin, meanings, bins[part], start, stop)
+    for part in range(threads):
+        _add(bins[part], channels, found)

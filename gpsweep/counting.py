@@ -59,7 +59,6 @@ def count(
         GpsweepError: where logits are not finite, naming the batch and its samples.
     """
     memo, tally = memo or Memo(), None
-    kind = torch.int8 if batch["target"].dim() == 1 else torch.int32
 
     def judge(scores: Tensor) -> Tensor:
         nonlocal tally
@@ -67,7 +66,7 @@ def count(
             class_map = (options or {}).get("class_map")
             channels = scores.shape[1]
             tally = Tally(batch["target"], classes=classes, channels=channels, class_map=class_map)
-        return tally.of(scores).to(kind)
+        return tally.of(scores)
 
     done = evaluate(
         net, batch, points, judge=judge, number=number, options=options, memo=memo, on_point=on_point

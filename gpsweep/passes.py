@@ -264,7 +264,8 @@ class Passes:
 
     def moved(self, layer: str, start: Sequence[Tensor], by: Sequence[Tensor], eps: float) -> list[Tensor]:
         """Return a layer's tensors moved by ε times a direction, the input within its range."""
-        tensors = [h + eps * d for h, d in zip(start, by, strict=True)]
+        # In the order and the memory format of h + eps * d, without a third tensor.
+        tensors = [torch.mul(d, eps, out=torch.empty_like(h)).add_(h) for h, d in zip(start, by, strict=True)]
         if layer == layers.INPUT and self.clip is not None:
             return [tensor.clamp(*self.clip) for tensor in tensors]
         return tensors

@@ -54,6 +54,9 @@ def computing(precision: Precision, device: torch.device, key: str = "precision"
     Raises:
         GpsweepError: if the network has an operation that the device does not have in this precision.
     """
+    if precision == "32" and not torch.is_autocast_enabled(device.type):
+        yield  # so it does already, and this is asked at every point
+        return
     lower = DTYPES[precision] if precision != "32" else None
     with (
         refusals_named(precision, device, key),

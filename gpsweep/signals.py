@@ -23,7 +23,7 @@ def eq5(y: Tensor, label: Tensor) -> Tensor:
     Returns:
         ``(N, C, …)``, a direction of ascent at the logits; 0 where there is no label.
     """
-    return (label * y).sum(1, keepdim=True) * (label - y)
+    return (label - y).mul_((label * y).sum(1, keepdim=True))
 
 
 def cross_entropy(y: Tensor, label: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class Tally:
             scores: ``(N, C, H, W)`` or ``(N, C)``, one for each channel.
 
         Returns:
-            int64 ``(N, C, 3)``: tp, fp, fn.
+            ``(N, C, 3)``: tp, fp, fn, int32, or int8 where an image has one class.
 
         Raises:
             GpsweepError: if the scores are of another size than the target, or of other channels.
@@ -92,7 +92,10 @@ class Tally:
             raise GpsweepError(
                 f"model: expected scores of {len(self.meanings)} channels, came {scores.shape[1]}"
             )
-        return self._counts(compiled.histogram(scores, self.first_bin, self.meanings, self.bins))
+        found: Tensor = compiled.counts(
+            scores, self.first_bin, self.meanings, classes=self.classes, channels=self.channels
+        )
+        return found
 
     def __call__(self, predicted: Tensor) -> Tensor:
         """Count one prediction.
@@ -101,7 +104,7 @@ class Tally:
             predicted: channels ``(N, H, W)`` or ``(N,)``, of the target's shape.
 
         Returns:
-            int64 ``(N, C, 3)``: tp, fp, fn.
+            ``(N, C, 3)``: tp, fp, fn, int32, or int8 where an image has one class.
 
         Raises:
             GpsweepError: if the prediction has another shape than the target.
@@ -132,14 +135,14 @@ class Tally:
         """Return tp, fp and fn from how many pixels fell into each bin."""
         joint = joint[: -self.channels].view(-1, self.classes, self.channels)
         tp = joint.diagonal(dim1=1, dim2=2)
-        return torch.stack([tp, joint[..., : self.classes].sum(1) - tp, joint.sum(2) - tp], dim=-1)
+        return torch.stack([tp, joint[..., : self.classes].sum(1) - tp, joint.sum(2) - tp], dim=-1).int()
 
     def _single(self, predicted: Tensor) -> Tensor:
         """Count one class per image, without a bin for each pair of many classes."""
         truth = one_hot(self.target.where(self.known, 0), self.classes) * self.known.unsqueeze(1)
         claim = one_hot(predicted, self.channels)[:, : self.classes] * self.known.unsqueeze(1)
         tp = truth * claim
-        return torch.stack([tp, claim - tp, truth - tp], dim=-1)
+        return torch.stack([tp, claim - tp, truth - tp], dim=-1).char()
 
 
 @cache

@@ -60,17 +60,19 @@ def test_one_pass_counts_what_several_count(
 
 def test_the_first_of_equals_counts() -> None:
     scores = torch.zeros(1, 3, 2, 2).contiguous(memory_format=torch.channels_last)
-    found = compiled.histogram(scores, torch.zeros(1, 2, 2, dtype=torch.int32), torch.tensor([1, 2, 0]), 3)
-    assert found.tolist() == [0, 4, 0]
+    truth, meanings = torch.zeros(1, 2, 2, dtype=torch.int32), torch.tensor([1, 2, 0])
+    found = compiled.counts(scores, truth, meanings, classes=3, channels=3)
+    assert found.tolist() == [[[0, 0, 4], [0, 4, 0], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize("several", [1, 2])
 def test_threads_are_those_of_torch_and_numbas_own_stay(several: int) -> None:
     before, seen = numba.get_num_threads(), []  # numba starts, and may set PyTorch's
     torch.set_num_threads(several)
+    truth = torch.zeros(2, 40, 33, dtype=torch.int32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "_count_in_parallel", lambda *args: seen.append(numba.get_num_threads()))
-        compiled.histogram(scores_of(0, 3), torch.zeros(2, 40, 33, dtype=torch.int32), torch.arange(3), 9)
+        patch.setattr(compiled, "_in_parallel", lambda *args: seen.append(numba.get_num_threads()))
+        compiled.counts(scores_of(0, 3), truth, torch.arange(3), classes=3, channels=3)
     assert seen == [2] * (several - 1)
     assert numba.get_num_threads() == before
 
@@ -92,7 +94,7 @@ print(torch.get_num_threads())
 
 def test_few_pixels_and_many_bins_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
-    monkeypatch.delattr(compiled, "_count_in_parallel")
+    monkeypatch.delattr(compiled, "_in_parallel")
     target = torch.zeros(2, 4, 4).long()
     scores = scores_of(0, 5, size=(4, 4))
     assert Tally(target, classes=5, channels=5).of(scores).sum() > 0
@@ -110,7 +112,7 @@ def test_few_pixels_and_many_bins_take_one_thread(monkeypatch: pytest.MonkeyPatc
 def test_what_is_not_compiled_is_counted_as_well(
     scores: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(compiled, "histogram")
+    monkeypatch.delattr(compiled, "counts")
     classes = likeliest(scores)
     count = Tally(torch.zeros_like(classes), classes=3, channels=3)
     assert count.of(scores).equal(count(classes))
