@@ -36,21 +36,23 @@ def counts(scores: Tensor, first_bin: Tensor, meanings: Tensor, *, classes: int,
     Returns:
         int32 ``(N, C, 3)``: tp, fp, fn.
     """
-    found = np.zeros((len(scores), classes, 3), np.int32)
-    bins = (len(scores) * classes + 1) * channels
+    size = (len(scores) * classes + 1) * channels
     # Each thread has bins of its own, which must not take longer than their pixels.
-    threads = max(1, min(torch.get_num_threads(), first_bin.numel() // bins))
+    threads = max(1, min(torch.get_num_threads(), first_bin.numel() // size))
+    bins = np.zeros((threads, size), np.int64)
     pixels = scores.detach().permute(0, 2, 3, 1).numpy(), first_bin.numpy(), meanings.numpy()
     if threads == 1:
-        _alone(*pixels, channels, found)
+        _histogram(*pixels, bins[0], 0, first_bin.shape[0] * first_bin.shape[1])
     else:
         _start()
         before = numba.get_num_threads()
         numba.set_num_threads(min(threads, before))
         try:
-            _in_parallel(*pixels, threads, channels, found)
+            _in_parallel(*pixels, bins)
         finally:
             numba.set_num_threads(before)
+    found = np.zeros((len(scores), classes, 3), np.int32)
+    _add(bins, channels, found)
     return torch.from_numpy(found)
 
 
@@ -103,49 +105,26 @@ def _histogram(
 
 @_compiled()
 def _add(bins: NDArray[Any], channels: int, found: NDArray[Any]) -> None:
-    """Add to tp, fp and fn what the bins hold."""
+    """Add to tp, fp and fn what the bins of all threads hold."""
     images, classes = found.shape[:2]
-    for image in range(images):
-        for truth in range(classes):
-            first = (image * classes + truth) * channels
-            for claim in range(channels):
-                number = bins[first + claim]
-                if claim == truth:
-                    found[image, truth, 0] += number
-                    continue
-                found[image, truth, 2] += number
-                if claim < classes:
-                    found[image, claim, 1] += number
-
-
-@_compiled()
-def _alone(
-    scores: NDArray[Any],
-    first_bin: NDArray[Any],
-    meanings: NDArray[Any],
-    channels: int,
-    found: NDArray[Any],
-) -> None:
-    """Count in one thread."""
-    bins = np.zeros((found.shape[0] * found.shape[1] + 1) * channels, np.int64)
-    _histogram(scores, first_bin, meanings, bins, 0, scores.shape[0] * scores.shape[1])
-    _add(bins, channels, found)
+    for place in range(images * classes * channels):
+        row, claim = place // channels, place % channels
+        image, truth = row // classes, row % classes
+        number = bins[:, place].sum()
+        if claim == truth:
+            found[image, truth, 0] += number
+            continue
+        found[image, truth, 2] += number
+        if claim < classes:
+            found[image, claim, 1] += number
 
 
 @_compiled(parallel=True)
 def _in_parallel(
-    scores: NDArray[Any],
-    first_bin: NDArray[Any],
-    meanings: NDArray[Any],
-    threads: int,
-    channels: int,
-    found: NDArray[Any],
+    scores: NDArray[Any], first_bin: NDArray[Any], meanings: NDArray[Any], bins: NDArray[Any]
 ) -> None:
     """Count each thread's part of the rows into bins of its own."""
-    rows = scores.shape[0] * scores.shape[1]
-    bins = np.zeros((threads, (found.shape[0] * found.shape[1] + 1) * channels), np.int64)
+    threads, rows = len(bins), scores.shape[0] * scores.shape[1]
     for part in numba.prange(threads):
         start, stop = rows * part // threads, rows * (part + 1) // threads
         _histogram(scores, first_bin, meanings, bins[part], start, stop)
-    for part in range(threads):
-        _add(bins[part], channels, found)
