@@ -74,9 +74,9 @@ OVERRIDES = {
     "cpu": ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
     "cuda": ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
 }
+DRAWN = "random_onehot"  # the label that a seed draws
 AGAIN = 8  # samples of a user's own data are read once more: a flip is drawn half of the time
 OPTIONS = (
-    "seed",
     "random_unit",
     "layer_scale",
     "clip",
@@ -116,6 +116,8 @@ def identity(cfg: DictConfig, source: Source, net: nn.Module, device: str) -> di
             "settings": _of_source(cfg.data.source),
         },
         "batch_size": cfg.data.batch_size,
+        # Another seed splits the halves of select anew, from the same counts where no label is drawn.
+        "seed": cfg.seed if DRAWN in cfg.label else 0,
         **{key: _plain(cfg[key]) for key in OPTIONS},
     }
 
