@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from outcomes import interval, make
+from outcomes import INFO, interval, make
 
 from gpsweep import metrics, results
 from gpsweep.atomic import save
@@ -302,11 +302,22 @@ def test_attributes_of_several_runs_are_those_that_they_agree_on(tmp_path: Path)
     assert both["model"] == "smp-Unet-resnet18"
 
 
-def test_load_refuses_runs_of_different_models(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        results.write(make(eps=0, info={"model": name}, **SMALL), tmp_path / name)
+@pytest.mark.parametrize("weights", [("1f", "2e"), ("1f", None), (None, None)])
+def test_load_refuses_runs_of_different_models(weights: tuple[str | None, ...], tmp_path: Path) -> None:
+    for name, known in zip(("a", "b"), weights, strict=True):
+        info = {"model": name, "weights_sha256": known}
+        results.write(make(eps=0, info=info, **SMALL), tmp_path / name)
     with pytest.raises(GpsweepError, match=r"model: expected runs of one model and data, a .*came b"):
         results.load(tmp_path)
+
+
+def test_load_knows_a_model_of_two_names_by_its_weights(tmp_path: Path) -> None:
+    for name, eps in (("a", 0.25), ("b", 0.5)):
+        results.write(make(label="argmax", eps=eps, info={"model": name}, **SMALL), tmp_path / name)
+    both = results.load(tmp_path)
+    assert both["score"].size == 2
+    assert "model" not in both.attrs
+    assert both.attrs["weights_sha256"] == INFO["weights_sha256"]
 
 
 @pytest.mark.parametrize(("pixels", "refused"), [(0, False), (1, False), (2000, True)])
