@@ -85,7 +85,7 @@ def test_a_gain_is_told_with_its_interval_and_its_caveat(outcome: Outcome, html:
     text = Reader(html).text
     assert "smp-Unet-resnet18 on camvid" in text
     assert f"Guided perturbations help: argmax at ε = {top['eps']} grey levels raises the mean IoU" in text
-    assert f"a gain of {words.signed(top['delta'])} (95 % interval" in text
+    assert f"a gain of {words.signed(top['delta'])} percentage points (95 % interval" in text
     assert f"{words.signed(top['delta_low'])} to {words.signed(top['delta_high'])}" in text
     assert "chosen as the best of 160 on the same 60 images, so its gain is optimistic, " in text
     assert "and neither interval nor p is corrected for that; confirm it on images" in text
@@ -152,7 +152,7 @@ def test_held_out_has_the_last_word() -> None:
     assert f"help: argmax at ε = {row['tune_eps']} grey levels, chosen on 60 images, raises the mean" in text
     assert f"of the 60 others from {row['held_base']:.2f} to {row['held_score']:.2f} %" in text
     low, high = words.signed(row["held_low"]), words.signed(row["held_high"])
-    gain = words.signed(row["held_delta"])
+    gain = f"{words.signed(row['held_delta'])} percentage points"
     assert f"gain of {gain} (95 % interval {low} to {high}, p = {row['p_value']:.3f})" in text
     assert f"gains {words.signed(row['same_delta'])} (95 % interval" in text
     assert "as the best of 160 points it is flattered by the choice" in text
@@ -511,6 +511,13 @@ def test_the_time_of_one_command_is_not_that_of_all_batches() -> None:
     text = read(make(images=5, classes=3, label="argmax", eps=1, info={"times": stored})).text
     assert "All batches" not in text
     assert "Batches that this command computed 0 ms" in " ".join(text.split())
+
+
+def test_what_takes_no_pass_of_its_own_has_no_time() -> None:
+    outcome = make(images=5, classes=3, label="random_onehot", eps=[0, 0.5])
+    table = page.page(Findings(replace(outcome, seconds=[0.0, 1.5]))).partition('<table class="best')[2]
+    last = re.findall(r"<td[^>]*>([^<]*)</td>", table.partition("</table>")[0])[-1]
+    assert (verdict(outcome).row["eps"], last) == (0, "–")
 
 
 def test_the_oracles_curves_stand_below_all_others() -> None:
