@@ -67,6 +67,8 @@ def typed(main: Callable[[], object], kept: str, read: Callable[[Sequence[str]],
         kept: what is said of a signal that ends it, see :func:`signals_in_a_line`.
         read: makes of what is typed what Hydra can read.
     """
+    from hydra.errors import HydraException
+
     printable()
     with though_unread(BrokenPipeError):
         if "--version" in sys.argv[1:]:
@@ -81,7 +83,7 @@ def typed(main: Callable[[], object], kept: str, read: Callable[[Sequence[str]],
             sys.argv[1:] = read(sys.argv[1:])
             with worded(), signals_in_a_line(kept):
                 main()
-        except ValueError as error:  # of flags
+        except (ValueError, HydraException) as error:  # of flags, and of what --help is to show
             if full_errors():
                 raise
             sys.exit(failed(error))

@@ -295,6 +295,14 @@ def test_help_may_be_read_in_part(name: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("name", HYDRA_S)
+def test_help_on_what_there_is_not_names_it_in_a_line(name: str, tmp_path: Path) -> None:
+    asked = [sys.executable, "-m", name, "model=tim", "--help"]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"gpsweep: model=tim: unknown\. Did you mean timm\? .*\n", done.stderr)
+
+
 @pytest.mark.parametrize(
     ("axis", "choices"),
     [
