@@ -38,9 +38,13 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
         folder: the run's folder, printed as it comes.
         console: where to print; standard output if left out.
     """
+    with console or standard_output() as at_once:  # jobs of a sweep may print at the same time
+        _print(findings, folder, at_once)
+
+
+def _print(findings: Findings, folder: Path, console: Console) -> None:
     from rich.measure import Measurement
 
-    console = console or standard_output()
     held = findings.held
     varying = [axis for axis in results.CURVE if axis == "label" or findings.best[axis].nunique() > 1]
     if held is None:

@@ -45,6 +45,18 @@ def test_best_points_and_path(iterations: int) -> None:
     assert f"smp-Unet-resnet18 on camvid: mIoU base {rows['base'][0]:.2f} %" in text
 
 
+def test_all_is_printed_at_once() -> None:
+    class File(StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    written: list[str] = []
+    best_table(Findings(make(images=5, eps=[0, 0.5])), FOLDER, Console(file=File()))
+    [whole] = filter(None, written)  # in between, another job's lines would stand
+    assert whole.endswith("report.html\n")
+
+
 @pytest.mark.parametrize("width", [60, 30, 5])
 @pytest.mark.parametrize("select", [{}, {"select": {"seed": 0}}])
 def test_a_narrow_terminal_is_left_to_wrap_lines_that_lack_nothing(
