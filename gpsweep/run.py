@@ -17,6 +17,7 @@ from gpsweep.compute import compute
 from gpsweep.drawing import illustrate
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import requeued
+from gpsweep.layers import INPUT
 from gpsweep.module import Task
 from gpsweep.parts import Parts, parts_of
 from gpsweep.predict import Spool, file_name
@@ -94,6 +95,7 @@ def about(cfg: DictConfig, parts: Parts, command: str) -> dict[str, Any]:
         "model": str(cfg.model.name),
         "weights_sha256": parts.store.identity["model"]["weights"],
         "layer_scale": cfg.layer_scale,
+        "options": options(cfg, parts),
         "command": command,
         "config": OmegaConf.to_yaml(cfg, resolve=True),
         "memory_format": cfg.memory_format,
@@ -101,6 +103,21 @@ def about(cfg: DictConfig, parts: Parts, command: str) -> dict[str, Any]:
         "select": plan(cfg.select, ids=ids, seed=cfg.seed, tune=tune, groups=groups),
         **{name: guide.about() for name, guide in parts.guides.items()},
     }
+
+
+def options(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
+    """Return what the scores of a grid's points depend on besides their settings, and nothing else.
+
+    Args:
+        cfg: the run's configuration.
+        parts: what it names.
+    """
+    grid = parts.grid
+    known = ["clip", *(f"precision.{key}" for key in cfg.precision)]
+    known += ["seed", "random_unit"] if "random_onehot" in grid.label else []
+    known += ["layer_scale"] if any(name != INPUT for name in grid.layer) else []
+    known += [f"knn.{key}" for key in cfg.knn if key != "cache"] if parts.guides else []
+    return {key: OmegaConf.select(cfg, key) for key in known} | parts.refinement.identity()
 
 
 def submit(cfg: DictConfig, parts: Parts, spool: Spool, folder: Path) -> None:

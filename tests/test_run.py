@@ -69,6 +69,21 @@ def test_a_sweep_is_one_run_and_equals_one_job_a_point(terminal: Terminal) -> No
     np.testing.assert_array_equal(merged.score.values, one.score.values)
 
 
+def test_a_run_says_which_options_its_scores_depend_on(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    common = {"clip": False, "precision.forward": "32", "precision.gradient": "32"}
+    drawn = {"seed": 3, "random_unit": "pixel"}
+    for label, layer, own in (
+        ("argmax", "input", {}),
+        ("random_onehot", "input", drawn),
+        ("[argmax,random_onehot]", "[input,encoder.down]", drawn | {"layer_scale": "rms"}),
+    ):
+        setting = ["eps=0.5", "seed=3", f"label={label}", f"layer={layer}", "hydra.run.dir=out"]
+        assert terminal(*SMALL, *setting)[0] == 0
+        summary = json.loads((terminal.folder / "out" / "summary.json").read_text())
+        assert summary["options"] == common | own
+
+
 def test_other_sweeps_are_jobs_of_their_own(terminal: Terminal) -> None:
     pictures(terminal.folder)
     code, _, _ = terminal("-m", *SET, "model=custom", "model.net=networks.small,networks.Dicts", "eps=-1,1")

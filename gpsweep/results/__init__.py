@@ -45,6 +45,7 @@ KEPT = (
     "dataset",
     "model",
     "weights_sha256",
+    "options",
     "versions",
     "git_commit",
     "command",

@@ -50,7 +50,7 @@ def load(*folders: str | Path) -> xr.Dataset:
         plots say.
 
     Raises:
-        GpsweepError: if files are missing, or the runs are not of one model and data.
+        GpsweepError: if files are missing, or the runs are not of one model and data, or of other options.
     """
     import pandas as pd
 
@@ -62,6 +62,7 @@ def load(*folders: str | Path) -> xr.Dataset:
     found = [tables(run) for run in places]
     summaries = [run[2] for run in found]
     _check_same(places, summaries)
+    _check_options(places, summaries)
     names = [str(name) for name in summaries[0]["classes"]]
     column = class_column(summaries[0]["task"])
     each = [run[0].assign(folder=str(place)) for place, run in zip(places, found, strict=True)]
@@ -182,6 +183,19 @@ def _check_same(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any]])
                 f"base: expected runs of one model and data, {summaries[0]['base']:.2f} as in {folders[0]}; "
                 f"came {content['base']:.2f} in {folder}. Load one of the folders by itself."
             )
+
+
+def _check_options(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse points whose scores come of different options, which a curve's axes do not tell."""
+    known: dict[str, tuple[Any, Path]] = {}
+    for folder, content in zip(folders, summaries, strict=True):
+        for key, value in (content.get("options") or {}).items():
+            first, at = known.setdefault(key, (value, folder))
+            if value != first:
+                raise GpsweepError(
+                    f"{key}: expected the same in all runs, {first} as in {at}; came {value} in {folder}. "
+                    "Load one of the folders by itself."
+                )
 
 
 def _check_once(rows: pd.DataFrame) -> None:

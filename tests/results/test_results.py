@@ -320,6 +320,27 @@ def test_load_knows_a_model_of_two_names_by_its_weights(tmp_path: Path) -> None:
     assert both.attrs["weights_sha256"] == INFO["weights_sha256"]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "refused"),
+    [
+        ({"clip": False, "seed": 0}, {"clip": False, "seed": 5}, True),
+        ({"crf": {"iterations": 10}}, {"crf": {"iterations": 5}}, True),
+        ({"clip": False}, {"clip": False, "seed": 5}, False),
+        ({"clip": False}, None, False),
+    ],
+)
+def test_load_refuses_points_of_other_options(
+    one: dict[str, Any], other: dict[str, Any] | None, refused: bool, tmp_path: Path
+) -> None:
+    for name, options, eps in (("a", one, 0.25), ("b", other, 0.5)):
+        results.write(make(label="argmax", eps=eps, info={"options": options}, **SMALL), tmp_path / name)
+    if refused:
+        with pytest.raises(GpsweepError, match=r"^(seed|crf): expected the same in all runs, .* came .*5"):
+            results.load(tmp_path)
+    else:
+        assert results.load(tmp_path)["score"].size == 2
+
+
 @pytest.mark.parametrize(("pixels", "refused"), [(0, False), (1, False), (2000, True)])
 def test_load_refuses_runs_of_other_images_of_the_same_name(
     pixels: int, refused: bool, tmp_path: Path
