@@ -266,8 +266,9 @@ def _reach(part: pd.DataFrame, limits: tuple[float, float]) -> tuple[float, floa
 
 
 def _legend(picture: Figure, handles: Sequence[Any], most: int) -> None:
-    """Write the legend below the panels in as many columns as the figure has room for."""
-    for columns in range(min(len(handles), most), 0, -1):
+    """Write the legend below the panels in as few rows as the figure has room for, each as long."""
+    rows = range(-(-len(handles) // most), len(handles) + 1)
+    for columns in [-(-len(handles) // number) for number in rows]:
         legend = picture.legend(
             handles=handles,
             loc="outside lower center",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,20 @@ def test_no_text_is_cut_or_lies_over_another(grid: dict[str, Any]) -> None:
         assert box.x0 >= 0 and box.x1 <= picture.bbox.x1, f"{name} is cut"
         for other, taken in boxes[:place]:
             assert not box.overlaps(taken), f"{name} lies over {other}"
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [{"label": ["argmax", "uniform", "top2"], "iterations": 2, "eps": [0, 1]}, {"label": EVERY, "eps": 0.5}],
+)
+def test_rows_of_the_legend_are_equally_long(grid: dict[str, Any]) -> None:
+    outcome = make(images=6, classes=3, layer=["input", "encoder.layer1"], **grid)
+    with styled():
+        picture = curves.figure(results.table(outcome), look(Findings(outcome)))
+        picture.draw_without_rendering()
+    [legend] = picture.legends
+    rows = Counter(text.get_window_extent().y0 // 10 for text in legend.get_texts())  # baselines differ
+    assert [*rows.values()] == [3, 3]
 
 
 def test_points_without_lines_have_no_line_styles_in_the_legend() -> None:
