@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SHOWN = 12
 ROOMY = 7  # more columns than these stand closer, to find room in 80 characters
 FULL = 9  # with more, costs are left to the report
-LEGIBLE = 6  # characters of a name in a line, at least, of those that are longer
+LEGIBLE = 7  # characters of a name in a line, at least, of those that are longer: uniform
 WIDEST = 10_000  # characters; wider than any table
 SEVERAL = 3  # more axes than these share one column
 

@@ -57,6 +57,12 @@ def test_all_is_printed_at_once() -> None:
     assert whole.endswith("report.html\n")
 
 
+def test_short_names_of_labels_stay_whole_in_a_narrow_terminal() -> None:
+    outcome = make(images=5, label=["argmax", "uniform"], layer=["input", "encoder.layer1"], iterations=2)
+    labels = {line.split(" ")[0] for line in shown(outcome, 30)}
+    assert {"argmax", "uniform"} <= labels
+
+
 @pytest.mark.parametrize("width", [60, 30, 5])
 @pytest.mark.parametrize("select", [{}, {"select": {"seed": 0}}])
 def test_a_narrow_terminal_is_left_to_wrap_lines_that_lack_nothing(
