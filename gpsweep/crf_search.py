@@ -267,6 +267,8 @@ def show(table: pd.DataFrame, folder: Path) -> None:
     from rich import box
     from rich.table import Table
 
+    from gpsweep import words
+
     about, console = table.attrs, standard_output()
     setting = " ".join(f"{key}={value}" for key, value in about["point"].items() if key != "refine")
     perturbed = about["point"]["eps"] != 0
@@ -283,7 +285,10 @@ def show(table: pd.DataFrame, folder: Path) -> None:
     for key in (*varied, *columns):
         shown.add_column(headings.get(key, key.replace("_", "\n")), justify="right")
     for _, row in table.head(SHOWN).iterrows():
-        cells = [f"{row[key]:+.2f}" if key.endswith("delta") else f"{row[key]:.2f}" for key in columns]
+        cells = [
+            words.signed(row[key], minus="-") if key.endswith("delta") else words.score(row[key])
+            for key in columns
+        ]
         shown.add_row(*(f"{row[key]:g}" for key in varied), *cells)
     console.print(shown)
     console.print(f"{len(table)} combinations in {folder / TABLE}; the best:", markup=False, soft_wrap=True)

@@ -24,6 +24,7 @@ from gpsweep import crf_pool, crf_search, metrics, results
 from gpsweep.crf import Crf
 from gpsweep.errors import GpsweepError
 from gpsweep.parts import Parts
+from gpsweep.points import Point
 
 pytest.importorskip("pydensecrf", reason="pydensecrf2 is not installed")
 
@@ -224,6 +225,18 @@ def test_what_cannot_be_written_is_shown_all_the_same(terminal: Terminal, search
     assert code == 1
     assert "found: expected a folder that can be written" in err
     assert "refine=crf crf.iterations=" in out
+
+
+def test_a_gain_is_shown_as_in_other_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    """With as many digits as tell its sign, and none is no gain."""
+    scores = np.array([[60.0, 60.004, 60.0, 59.9]])
+    found = crf_search.ranked([Crf(iterations=count) for count in (1, 2, 3)], scores)
+    point = Point(refine="crf").asdict()
+    found.attrs |= {"point": point, "images": 2, "name": "", "without": 60.0, "clean_without": 60.0}
+    crf_search.show(found, Path("found"))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for row in (["1", "60.00", "+0.004"], ["2", "60.00", "0.00"], ["3", "59.90", "-0.10"]):
+        assert row in lines
 
 
 def test_images_without_truth_are_refused(terminal: Terminal, search: Search) -> None:
