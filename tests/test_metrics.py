@@ -1,4 +1,4 @@
-"""Metrics against closed forms and torchmetrics, intervals against the plain bootstrap."""
+"""Metrics against closed forms, torchmetrics and scikit-learn; intervals against the plain bootstrap."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from outcomes import interval
+from sklearn.metrics import accuracy_score, jaccard_score, recall_score
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
 from gpsweep import metrics
@@ -90,6 +91,24 @@ def test_torchmetrics_agrees_on_classification() -> None:
     )
     totals = metrics.total(tally(truth[:, None], predicted[:, None], 7))
     assert metrics.score(totals, "classification") == pytest.approx(100 * float(expected), abs=1e-4)
+
+
+@given(st.integers(1, 12), st.integers(2, 5), st.data())
+def test_scikit_learn_agrees_on_any_pixels(pixels: int, classes: int, data: st.DataObject) -> None:
+    """Among few pixels some classes are in the truth alone, in the prediction alone, or in neither."""
+    maps = hnp.arrays(np.int64, (1, pixels), elements=st.integers(0, classes - 1))
+    truth, predicted = data.draw(maps), data.draw(maps)
+    totals = metrics.total(tally(truth, predicted, classes))
+    flat = truth[0], predicted[0]
+    seen, present = np.union1d(*flat), np.unique(truth)
+    each = jaccard_score(*flat, labels=seen, average=None)
+    np.testing.assert_allclose(metrics.iou(totals)[seen], 100 * each)
+    assert np.isfinite(metrics.iou(totals)).sum() == len(seen)
+    assert metrics.miou(totals) == pytest.approx(100 * jaccard_score(*flat, average="macro"))
+    assert metrics.accuracy(totals) == pytest.approx(100 * accuracy_score(*flat))
+    recalls = recall_score(*flat, labels=present, average=None)
+    np.testing.assert_allclose(metrics.class_accuracy(totals)[present], 100 * recalls)
+    assert np.isfinite(metrics.class_accuracy(totals)).sum() == len(present)
 
 
 def test_unknown_task_names_the_choices() -> None:
@@ -191,11 +210,10 @@ def test_order_of_images_and_classes_does_not_matter(table: np.ndarray, random: 
     per_class = metrics.iou(metrics.total(table))[classes]
     np.testing.assert_allclose(metrics.iou(metrics.total(mixed)), per_class)
     assert 0 <= one <= 100
-    base = np.roll(table, 1, axis=-1)
+    base = table[..., [metrics.FN, metrics.FP, metrics.TP]]  # of the same truth
     weights = metrics.resample_weights(len(table), draws=20)
-    pair = [
+    np.testing.assert_allclose(
         interval(table, base, weights, task),
         interval(mixed, base[images][:, classes], weights[:, images], task),
-    ]
-    if task == "segmentation":  # in classification, base and point share one truth, which rolling breaks
-        np.testing.assert_allclose(pair[0], pair[1], atol=1e-9)
+        atol=1e-9,
+    )

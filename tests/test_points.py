@@ -2,12 +2,24 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpsweep.errors import GpsweepError
-from gpsweep.points import AXES, Grid, Point, columns, cover, decimal_range, from_columns, grid
+from gpsweep.points import (
+    AXES,
+    LONGEST,
+    MOST,
+    Grid,
+    Point,
+    columns,
+    cover,
+    decimal_range,
+    from_columns,
+    grid,
+)
 
 
 def test_the_paper_s_range_is_forty_exact_decimals() -> None:
@@ -46,6 +58,12 @@ def test_descending_and_empty_ranges() -> None:
         decimal_range(0, 1, 1e-9)
 
 
+def test_as_many_as_are_allowed_are_allowed() -> None:
+    assert len(decimal_range(0, LONGEST, 1)) == LONGEST
+    assert grid(eps=range(MOST // 500), iterations=500).iterations[-1] == 500
+    assert grid(label="knn", labels=["knn"]).label == ("knn",)
+
+
 def test_axes_multiply_and_doubles_are_dropped() -> None:
     made = grid(label=["argmax", "top2", "argmax"], eps=[-1, 0, 1, 0.0], layer=["input", "conv"])
     assert made == Grid(
@@ -70,6 +88,23 @@ def test_refinements_are_an_axis_before_eps() -> None:
     assert sorted(p for part in cover(added) for p in part.points()) == sorted(added)
 
 
+SETTINGS = st.builds(
+    Point,
+    label=st.sampled_from(["argmax", "top2"]),
+    layer=st.sampled_from(["input", "conv"]),
+    iterations=st.integers(1, 3),
+    refine=st.sampled_from(["none", "flip"]),
+    eps=st.sampled_from([-1.0, 0.0, 1.0]),
+)
+
+
+@given(st.lists(SETTINGS, unique=True))
+def test_few_grids_hold_exactly_the_given_points(points: list[Point]) -> None:
+    grids = cover(points)
+    assert sorted(point for each in grids for point in each.points()) == sorted(points)
+    assert len(grids) <= len({point.curve() for point in points})
+
+
 def test_columns_and_back() -> None:
     points = grid(eps=[0, 1], refine=["none", "crf"]).points()
     assert from_columns(columns(points)) == points
@@ -78,6 +113,11 @@ def test_columns_and_back() -> None:
 def test_what_float_ranges_spoil_is_mended() -> None:
     assert grid(eps=[5.551115123125783e-17, -0.7999999999999999, -0.0]).eps == (0.0, -0.8)
     assert str(grid(eps=-1e-17).eps[0]) == "0.0"
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.array(0.5), [np.array([0.5])]])
+def test_numbers_of_an_array_are_numbers(number: object) -> None:
+    assert grid(eps=number).eps == (0.5,)
 
 
 def test_a_trajectory_passes_through_fewer_iterations() -> None:
@@ -107,6 +147,7 @@ def test_a_trajectory_passes_through_fewer_iterations() -> None:
         ({"refine": None}, "refine=None: unknown"),
         ({"label": "knn", "refine": "flip", "labels": ["knn"]}, "refine=flip: expected none with label=knn"),
         ({"layer": ""}, "layer=: expected a name"),
+        ({"layer": None}, "layer=None: expected a name, came nothing"),
         ({"iterations": 1.5}, "iterations=1.5: expected a whole number"),
         ({"iterations": "x"}, "iterations=x: expected a number"),
         ({"iterations": 10**400}, "iterations=10+: expected a number"),
