@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from batches import batch_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from networks import CLASSES, batch, build, entering
-from test_views import batch_of
 from torch import Tensor, nn
 
 from gpsweep.counting import count

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from batches import batch_of
 from commands import SMALL, Terminal, pictures
 from networks import CLASSES
-from test_views import batch_of
 from torch import nn
 
 from gpsweep import counting, crf, results

@@ -5,29 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from batches import batch_of
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from gpsweep.data.base import VOID
-from gpsweep.data.batch import Batch, collate
 from gpsweep.views import IDENTITY, View, colours, sizes_of
 
 FLIP, SMALLER, LARGER = View(mirrored=True), View(scale=0.75), View(scale=1.25)
 sides = st.tuples(st.integers(1, 9), st.integers(1, 9))
-
-
-def batch_of(*sizes: tuple[int, int], dense: bool = True, seed: int = 0) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-
-    def sample(number: int, size: tuple[int, int]) -> dict[str, object]:
-        target = torch.randint(-1, 4, size if dense else (), generator=generator)
-        image = torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8)
-        return {"image": image, "target": target, "id": f"{number}"}
-
-    made = collate([sample(number, size) for number, size in enumerate(sizes)])  # type: ignore[misc]
-    assert isinstance(made, dict)
-    return made
 
 
 def box(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -25,7 +25,8 @@ def plain(queries: Tensor, index: Tensor, k: int, own: Tensor | None = None) -> 
     return torch.stack(distances), torch.stack(rows_)
 
 
-def agree(queries: Tensor, index: Tensor, k: int, own: Tensor | None = None) -> None:
+def assert_exact(queries: Tensor, index: Tensor, k: int, own: Tensor | None = None) -> None:
+    """Hold what is found against :func:`plain`."""
     distances, rows = nearest(queries, index, k, own=own)
     expected, expected_rows = plain(queries, index, k, own)
     assert rows.equal(expected_rows)
@@ -46,14 +47,14 @@ def points(count: int, seed: int, dimensions: int = 7, offset: float = 0.0) -> T
 )
 def test_ties_go_to_the_lowest_row(rows: int, k: int, seed: int, levels: int, dimensions: int) -> None:
     index = (points(rows, seed, dimensions) * levels).round() / levels
-    agree((points(6, seed + 1, dimensions) * levels).round() / levels, index, k)
+    assert_exact((points(6, seed + 1, dimensions) * levels).round() / levels, index, k)
 
 
 @pytest.mark.parametrize("offset", [0.0, 30.0, 1000.0])
 def test_rounding_does_not_change_the_order(offset: float) -> None:
     """Far from the origin 32 bits cannot tell neighbours apart by ‖x‖² − 2q·x."""
     index, queries = points(3000, 1, offset=offset), points(20, 2, offset=offset)
-    agree(queries, index, 4)
+    assert_exact(queries, index, 4)
     if offset == 1000:
         crude = (index.square().sum(1) - 2 * queries @ index.T).topk(4, largest=False).indices
         assert not crude.equal(nearest(queries, index, 4)[1])
@@ -62,8 +63,8 @@ def test_rounding_does_not_change_the_order(offset: float) -> None:
 @pytest.mark.parametrize("scale", [1e-35, 1e-22, 1e-19, 1e19, 1e35])
 def test_products_that_32_bits_cannot_hold_do_not_change_the_order(scale: float) -> None:
     index, queries = points(3000, 1, offset=3.0), points(20, 2, offset=3.0)
-    agree(queries * scale, index * scale, 4)
-    agree(queries, index * scale, 4)
+    assert_exact(queries * scale, index * scale, 4)
+    assert_exact(queries, index * scale, 4)
 
 
 def test_many_alike_are_told_apart_by_number() -> None:
@@ -87,7 +88,7 @@ def test_block_sizes_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_query_does_not_find_itself() -> None:
     index = points(300, 1)
     own = torch.tensor([7, -1, 299, 0])
-    agree(index[[7, 7, 299, 0]], index, 3, own)
+    assert_exact(index[[7, 7, 299, 0]], index, 3, own)
     _, rows = nearest(index[[7, 7]], index, 1, own=own[:2])
     assert rows[1] == 7 != rows[0]
     few = index[:3]
@@ -102,7 +103,7 @@ def test_reduced_precision_is_not_used() -> None:
         # Not every CPU has fewer bits to offer, so that the order alone would not show it.
         assert neighbours._Search(index, 4).working.dtype is torch.float64
         with torch.autocast("cpu", torch.bfloat16):
-            agree(queries, index, 4)
+            assert_exact(queries, index, 4)
     finally:
         torch.set_float32_matmul_precision(before)
 
