@@ -66,6 +66,8 @@ def class_accuracy(totals: Integers) -> Floats:
 def miou(totals: Integers) -> Floats:
     """Return the mean IoU in % over the classes present in truth or prediction; 0 where there is none.
 
+    The paper (Sec. 4.1) divides by how many classes there are, which is the same where all are present.
+
     Args:
         totals: ``(..., classes, 3)``, summed over the data set: nothing is averaged over images.
 

@@ -2,6 +2,10 @@
 
 A signal is a pure function ``(y, ℓ) -> s`` in :data:`SIGNALS`, of softmax output and label distribution, both
 ``(N, C, …)``, to an ascent direction at the logits of the same shape. Where ℓ is 0 for all classes, so is s.
+
+The paper's Eq. 1 moves along ∇J of a loss, and says that ε > 0 corrects. Its appendix derives what is pulled
+back as an ascent towards the label, as all signals here are; with J the cross-entropy, Eq. 1 by its letter
+would lead the opposite way.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ Signal = Callable[[Tensor, Tensor], Tensor]
 
 def eq5(y: Tensor, label: Tensor) -> Tensor:
     """Return (ℓ·y)(ℓ − y), the paper's signal (Eq. 5; Eq. 4 for a one-hot ℓ).
+
+    It is ∂(ℓ·y)/∂z for a one-hot ℓ alone, though the paper states it for any; see :func:`likelihood`.
 
     Args:
         y: softmax ``(N, C, …)``, summing to 1 over the classes.

@@ -34,8 +34,25 @@ def test_it_says_what_dense_counts_say(dense: np.ndarray) -> None:
 @given(DENSE)
 def test_images_go_beside_and_points_below(dense: np.ndarray) -> None:
     counts = Counts.of(dense)
-    np.testing.assert_array_equal(Counts.beside([counts, counts]), np.concatenate([dense, dense], axis=1))
-    np.testing.assert_array_equal(Counts.below([counts, counts]), np.concatenate([dense, dense]))
+    for both, expected in (
+        (Counts.beside([counts, counts]), np.concatenate([dense, dense], axis=1)),
+        (Counts.below([counts, counts]), np.concatenate([dense, dense])),
+    ):
+        np.testing.assert_array_equal(both, expected)
+        np.testing.assert_array_equal(both.total(), expected.sum(1))
+
+
+@given(DENSE, st.data())
+def test_groups_are_sums_of_their_images(dense: np.ndarray, data: st.DataObject) -> None:
+    images = dense.shape[1]
+    groups = data.draw(arrays.arrays(np.intp, images, elements=st.integers(0, 3)))
+    expected = np.zeros((len(dense), int(groups.max(initial=-1)) + 1, *dense.shape[2:]), dtype=np.int64)
+    for image, group in enumerate(groups):
+        expected[:, group] += dense[:, image]
+    made = Counts.of(dense).grouped(groups)
+    assert made.shape == expected.shape
+    np.testing.assert_array_equal(made, expected)
+    np.testing.assert_array_equal(made.right(), expected[..., 0].sum(-1))
 
 
 def test_a_point_that_is_not_there_is_no_other() -> None:
