@@ -6,18 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def palette(count: int = 256) -> NDArray[np.uint8]:
-    """Return the colours of PASCAL VOC's indexed PNGs: ``(count, 3)``, RGB.
+def palette() -> NDArray[np.uint8]:
+    """Return the colours of PASCAL VOC's indexed PNGs: ``(256, 3)``, RGB.
 
     The bits of a number, three at a time from the lowest, become the bits of red, green and blue from the
     highest (``VOClabelcolormap`` of the VOC development kit).
-
-    Args:
-        count: how many, up to 256.
     """
-    numbers = np.arange(count)[:, None]
+    numbers = np.arange(256)[:, None]
     channels = np.arange(3)
-    colours = np.zeros((count, 3), dtype=np.int64)
+    colours = np.zeros((len(numbers), 3), dtype=np.int64)
     for place in range(8):
         colours |= ((numbers >> (3 * place + channels)) & 1) << (7 - place)
     return colours.astype(np.uint8)

@@ -32,13 +32,12 @@ MEASURES = {
 }
 
 
-def view(*, entity: str, project: str = "gpsweep", labels: Sequence[str] = (*LABELS, *GUIDES)) -> Any:
+def view(*, entity: str, project: str = "gpsweep") -> Any:
     """Lay out the workspace, without a login and without a network; its ``save()`` needs both.
 
     Args:
         entity: the user or team.
         project: the project.
-        labels: the labels that get a panel each.
 
     Returns:
         a ``wandb_workspaces.workspaces.Workspace``.
@@ -60,7 +59,7 @@ def view(*, entity: str, project: str = "gpsweep", labels: Sequence[str] = (*LAB
                 ws.Section(
                     name=title,
                     is_open=measure != CLASSES,
-                    panels=[_over_eps(wr, label, measure) for label in labels],
+                    panels=[_over_eps(wr, label, measure) for label in (*LABELS, *GUIDES)],
                     panel_settings=ws.SectionPanelSettings(x_axis="eps"),
                 )
                 for title, measure in MEASURES.items()
