@@ -112,6 +112,6 @@ def refined(image: NDArray[np.uint8], softmax: NDArray[np.float32], crf: Crf) ->
 
 
 def labelled(image: NDArray[np.uint8], softmax: NDArray[np.float32], crf: Crf) -> NDArray[np.uint16]:
-    """Return the likeliest class of each pixel by :func:`refined`: ``(H, W)``."""
+    """Return the likeliest class of each pixel by :func:`refined`, whose arguments it has: ``(H, W)``."""
     classes: NDArray[np.uint16] = refined(image, softmax, crf).argmax(0).astype(np.uint16)
     return classes

@@ -43,9 +43,11 @@ KEYS = tuple(each.name for each in fields(Crf))
 
 @dataclass
 class Search:
-    """What is tried of each parameter, see :class:`gpsweep.crf.Crf`, and in how many processes.
+    """What is tried of each parameter, and in how many processes; ``conf/crf_search.yaml`` has the values.
 
-    Values are those of ``conf/crf_search.yaml``.
+    Args:
+        workers: how many processes, ≥ 1; None: as many as there are cores for this one. All others are values
+            of the parameter of that name, see :class:`gpsweep.crf.Crf`.
     """
 
     iterations: list[int] = MISSING

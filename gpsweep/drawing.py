@@ -49,6 +49,12 @@ Colours = NDArray[np.uint8]
 def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) -> None:
     """Draw what the best point changes on a few images, into a run's folder.
 
+    Args:
+        cfg: the run's configuration; its ``pictures`` says how many at most.
+        parts: what it names.
+        outcome: the finished run.
+        folder: the run's.
+
     Warns:
         UserWarning: where that fails; it takes no result along.
     """
@@ -230,7 +236,11 @@ def predicted(
 
     Args:
         net: on the device.
+        source: the data.
         row: which image.
+        point: the point.
+        batch_size: of the run.
+        device: the network's.
         options: those of :func:`gpsweep.counting.count`.
         memo: what is known of the network.
     """
@@ -261,7 +271,12 @@ def painted(classes: Classes) -> Colours:
 
 
 def marked(image: Colours, right: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Colours:
-    """Return an image in pale grey with what was set right and wrong in colour."""
+    """Return an image in pale grey with what was set right and wrong in colour.
+
+    Args:
+        image: ``(H, W, 3)``, RGB.
+        right, wrong: which pixels, ``(H, W)``.
+    """
     grey = image.mean(2, keepdims=True).repeat(3, 2)
     pale: Colours = (175 + 0.3 * grey).astype(np.uint8)
     pale[right], pale[wrong] = RIGHT, WRONG

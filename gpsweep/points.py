@@ -62,7 +62,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Grid:
-    """All points of one run; the axes multiply. Build one with :func:`grid`."""
+    """All points of one run; the axes multiply. Build one with :func:`grid`, which says what each holds."""
 
     label: tuple[str, ...]
     signal: tuple[str, ...]
@@ -129,6 +129,11 @@ def decimal_range(start: float, stop: float, step: float) -> list[float]:
 
     >>> decimal_range(-1, 1, 0.5)
     [-1.0, -0.5, 0.0, 0.5]
+
+    Args:
+        start: the first value.
+        stop: the end, which is left out.
+        step: from one value to the next, of either sign.
 
     Raises:
         GpsweepError: if ``step`` is zero, a bound is not finite, or there are more than :data:`LONGEST`.

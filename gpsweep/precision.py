@@ -69,6 +69,11 @@ def computing(precision: Precision, device: torch.device, key: str = "precision"
 def refusals_named(precision: Precision, device: torch.device, key: str) -> Iterator[None]:
     """Name the precision in the error of an operation that the device does not have in it.
 
+    Args:
+        precision: that of the block.
+        device: where the network is.
+        key: what the user calls the precision, for the message.
+
     Raises:
         GpsweepError: for such an error.
     """

@@ -172,7 +172,16 @@ class Gallery:
         return self._checked(layers.tensors_of(recording.activations[self._site]), len(x))
 
     def passed(self, batch: Batch, device: torch.device, names: Sequence[str] = ()) -> tuple[Passes, State]:
-        """Run a block, ready for gradients at layers; the state's anchors hold the features as well."""
+        """Run a block, ready for gradients.
+
+        Args:
+            batch: the block's images.
+            device: the network's.
+            names: layers at which gradients are to be taken.
+
+        Returns:
+            the passes, and the state of the clean one, whose anchors hold the features as well.
+        """
         x = formatted(batch["image"].to(device).float(), self.memory_format)
         every = list(dict.fromkeys((*names, self.layer)))
         passes = Passes(self.net, x, every, output=None, clip=None, memo=self._memo)

@@ -157,6 +157,11 @@ class Gradients:
 def of_each(gradients: list[Tensor], images: int, layer: str) -> list[Tensor]:
     """Return gradients that are weighted image by image, as they are.
 
+    Args:
+        gradients: one for each tensor of the layer.
+        images: how many images the batch has.
+        layer: its name, for the message.
+
     Raises:
         GpsweepError: if their first dimension is not the batch's, as that of windows.
     """
