@@ -76,22 +76,40 @@ class SearchConfig(config.Config):
     search: Search = field(default_factory=Search)
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search has found.
+
+    Args:
+        table: one row a combination, the best at the point first: the parameters; ``score`` and
+            ``clean_score``, of the point and at ε = 0; ``delta`` and ``clean_delta``, what the CRF adds to
+            each; all in %.
+        name: the model and the data set.
+        images: how many were tuned on.
+        point: what was perturbed how.
+        without: the point's score without a CRF, in %.
+        clean_without: the same at ε = 0.
+    """
+
+    table: pd.DataFrame
+    name: str
+    images: int
+    point: Point
+    without: float
+    clean_without: float
+
+
 def register() -> None:
     """Make the schema of the search known to Hydra, and what runs have in common with it."""
     config.register()
     ConfigStore.instance().store(name="crf_search_schema", node=SearchConfig, provider="gpsweep")
 
 
-def search(cfg: DictConfig) -> pd.DataFrame:
+def search(cfg: DictConfig) -> Found:
     """Try every combination on the tuning images.
 
     Args:
         cfg: the composed configuration, see :class:`SearchConfig`.
-
-    Returns:
-        One row a combination, the best at the point first: the parameters; ``score`` and ``clean_score``, of
-        the point and at ε = 0; ``delta`` and ``clean_delta``, what the CRF adds to each; all in %. In
-        ``attrs``: ``point``, ``images``, ``name``, ``without`` and ``clean_without``.
 
     Raises:
         GpsweepError: for whatever the user can mend, before the first batch where it can be known.
@@ -116,15 +134,14 @@ def search(cfg: DictConfig) -> pd.DataFrame:
     places, _ = halves(parts.source.ids, seed=cfg.seed, tune=tune, groups=groups)
     totals = tally(cfg, parts, points[0], places.tolist(), tried)
     scores = metrics.score(totals, parts.source.task)
-    table = ranked(tried, scores)
-    table.attrs |= {
-        "point": points[0].asdict(),
-        "images": len(places),
-        "name": f"{cfg.model.name} on {parts.source.name}",
-        "without": float(scores[-1, 0]),
-        "clean_without": float(scores[0, 0]),
-    }
-    return table
+    return Found(
+        ranked(tried, scores),
+        name=f"{cfg.model.name} on {parts.source.name}",
+        images=len(places),
+        point=points[0],
+        without=float(scores[-1, 0]),
+        clean_without=float(scores[0, 0]),
+    )
 
 
 def check(cfg: DictConfig) -> None:
@@ -264,21 +281,21 @@ def ranked(tried: list[Crf], scores: NDArray[np.float64]) -> pd.DataFrame:
     return table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
 
 
-def show(table: pd.DataFrame, folder: Path) -> None:
+def show(found: Found, folder: Path) -> None:
     """Print the best few combinations, and the overrides that a run takes the best by."""
     from rich import box
     from rich.table import Table
 
     from gpsweep import words
 
-    about, console = table.attrs, standard_output()
-    setting = " ".join(f"{key}={value}" for key, value in about["point"].items() if key != "refine")
-    perturbed = about["point"]["eps"] != 0
+    table, console = found.table, standard_output()
+    setting = " ".join(f"{key}={value}" for key, value in found.point.asdict().items() if key != "refine")
+    perturbed = found.point.eps != 0
     varied = [key for key in KEYS if table[key].nunique() > 1]
-    clean = f" ({about['clean_without']:.2f} clean)" if perturbed else ""
+    clean = f" ({found.clean_without:.2f} clean)" if perturbed else ""
     for line in (
-        f"{about['name']}, the {about['images']} images to tune on",
-        f"{setting}: mIoU {about['without']:.2f}{clean} without a CRF",
+        f"{found.name}, the {found.images} images to tune on",
+        f"{setting}: mIoU {found.without:.2f}{clean} without a CRF",
     ):
         console.print(line, markup=False, soft_wrap=True)
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
@@ -312,12 +329,12 @@ def main(cfg: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     with within_hydra(), left_at_once(TERMINATE):
         config.check_builds_on_ours(cfg, "crf_search", HydraConfig.get())
-        table = search(cfg)
+        found = search(cfg)
         try:
-            save(folder / TABLE, table.to_csv(index=False).encode())
+            save(folder / TABLE, found.table.to_csv(index=False).encode())
         finally:
-            show(table, folder)  # where nothing can be written, it is all there is of a long search
-    return float(table["score"].iloc[0])
+            show(found, folder)  # where nothing can be written, it is all there is of a long search
+    return float(found.table["score"].iloc[0])
 
 
 def cli() -> None:

@@ -230,9 +230,8 @@ def test_what_cannot_be_written_is_shown_all_the_same(terminal: Terminal, search
 def test_a_gain_is_shown_as_in_other_tables(capsys: pytest.CaptureFixture[str]) -> None:
     """With as many digits as tell its sign, and none is no gain."""
     scores = np.array([[60.0, 60.004, 60.0, 59.9]])
-    found = crf_search.ranked([Crf(iterations=count) for count in (1, 2, 3)], scores)
-    point = Point(refine="crf").asdict()
-    found.attrs |= {"point": point, "images": 2, "name": "", "without": 60.0, "clean_without": 60.0}
+    table = crf_search.ranked([Crf(iterations=count) for count in (1, 2, 3)], scores)
+    found = crf_search.Found(table, "net on data", 2, Point(refine="crf"), without=60.0, clean_without=60.0)
     crf_search.show(found, Path("found"))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     for row in (["1", "60.00", "+0.004"], ["2", "60.00", "0.00"], ["3", "59.90", "-0.10"]):
