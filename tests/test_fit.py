@@ -346,6 +346,22 @@ def test_classified_images_are_mirrored_and_nothing_more() -> None:
     assert [a != b for a, b in zip(mirrored, kept, strict=True)] == [True] * 8
 
 
+@pytest.mark.parametrize("target", [torch.arange(200), torch.zeros(200, 6, 8).long()])
+def test_contrast_is_an_image_s_and_brightness_a_channel_s(target: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    image = torch.rand(200, 3, 6, 8) * 255
+    varied, truth = Augment(contrast=0.5, brightness=20.0)(image, target)
+    assert truth.equal(target)
+    gains, shifts = (varied.std((2, 3)) / image.std((2, 3))), varied.mean((2, 3)) - image.mean((2, 3))
+    assert torch.allclose(gains, gains[:, :1].expand(-1, 3), atol=1e-3)
+    middle, shift = image.mean((2, 3), keepdim=True), shifts[..., None, None]
+    expected = middle + shift + gains[:, :1, None, None] * (image - middle)
+    assert torch.allclose(varied, expected, atol=1e-2)
+    for found, reach in ((gains[:, 0] - 1, 0.5), *((shift, 20.0) for shift in shifts.T)):
+        assert -reach <= found.min() < -0.9 * reach and 0.9 * reach < found.max() <= reach
+    assert not torch.allclose(shifts[:, 0], shifts[:, 1], atol=1.0)
+
+
 def test_rare_classes_weigh_more() -> None:
     targets = [torch.tensor([[0, 0, 0], [1, VOID, VOID]])]
     assert class_weights(targets, 2, 0.0) is None

@@ -4,8 +4,29 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gpsweep.steps import by_rms, rms
+from gpsweep import points
+from gpsweep.steps import STEPS, by_rms, rms
+
+
+def test_every_name_has_a_step() -> None:
+    assert set(points.STEPS) == set(STEPS)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@given(height=st.integers(1, 6), width=st.integers(1, 6), seed=st.integers(0, 99))
+def test_an_image_moves_as_if_it_were_without_padding(step: str, height: int, width: int, seed: int) -> None:
+    gradient = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+    valid = torch.zeros(2, 6, 6, dtype=torch.bool)
+    valid[0], valid[1, :height, :width] = True, True
+    found = STEPS[step](gradient, valid)
+    torch.testing.assert_close(found[:1], STEPS[step](gradient[:1], None))
+    alone = STEPS[step](gradient[1:, :, :height, :width], None)
+    torch.testing.assert_close(found[1:, :, :height, :width], alone)
+    torch.testing.assert_close(alone.square().mean(), torch.tensor(1.0))
+    assert found[~valid.unsqueeze(1).expand_as(found)].abs().sum() == 0
 
 
 @pytest.mark.parametrize("shape", [(64, 90, 120), (512, 32, 32), (50, 700)])
