@@ -27,7 +27,7 @@ TRAINING = "in training"
 class Augment:
     """How a batch of training images is varied, drawn anew each time.
 
-    Where whole images are classified, they are mirrored at most: neither resized nor cropped.
+    Where whole images are classified, they are neither resized nor cropped.
 
     Args:
         flip: mirror half of the images left to right.

@@ -91,7 +91,8 @@ class _Rows:
             self.calls.stop()
             raise
         finally:
-            self.left -= 1
+            with self.calls.lock:
+                self.left -= 1
         tell(f"{label}: {ended.problem}")
         return ended
 
