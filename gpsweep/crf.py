@@ -26,7 +26,8 @@ class Crf:
     """Parameters of a dense CRF.
 
     The defaults are those of DeepLab-v2 (Chen et al., TPAMI 2018): w₂ = θγ = 3 and ten iterations for all of
-    its networks (Sec. 4.1), w₁ = 4, θα = 67 and θβ = 3 published with its ResNet-101.
+    its networks (Sec. 4.1), w₁ = 4, θα = 67 and θβ = 3 published with its ResNet-101, there beside θγ = 1.
+    The paper of Guided Perturbations states none.
 
     Args:
         iterations: of the mean field, ≥ 1.
