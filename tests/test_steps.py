@@ -54,7 +54,10 @@ def test_the_rms_of_an_image_is_the_same_with_any_number_of_threads(
 def test_a_small_gradient_has_an_rms(shape: tuple[int, ...], small: float) -> None:
     gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     gradient[0] = 0
-    assert by_rms(gradient * small).equal(by_rms(gradient))
+    found = by_rms(gradient * small)
+    assert found.equal(by_rms(gradient))
+    assert not found[0].any()
+    torch.testing.assert_close(found[1].square().mean(), torch.tensor(1.0))
 
 
 def test_small_channels_of_a_gradient_stay_small() -> None:
