@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from outcomes import make
+from written import csv_rows
 
 from gpsweep import results
 from gpsweep.atomic import save
@@ -33,8 +33,7 @@ class Finished:
     folder: Path
 
     def rows(self, name: str = "results.csv") -> list[dict[str, str]]:
-        with (self.folder / name).open() as file:
-            return list(csv.DictReader(file))
+        return csv_rows(self.folder / name)
 
     def expected(self) -> dict[tuple[str, float], dict[str, float]]:
         """Return every number by curve and ε; curves are named as a tracker names them."""

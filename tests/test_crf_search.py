@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from commands import SET, SMALL, VARIED, Terminal, pictures
 from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
+from written import csv_rows
 
 from gpsweep import crf_pool, crf_search, metrics, results
 from gpsweep.crf import Crf
@@ -39,8 +39,8 @@ def search(terminal: Terminal) -> Search:
 
 
 def table(folder: str) -> list[dict[str, float]]:
-    with Path(folder, crf_search.TABLE).open() as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    found = csv_rows(Path(folder, crf_search.TABLE))
+    return [{key: float(value) for key, value in line.items()} for line in found]
 
 
 @pytest.mark.filterwarnings("ignore:data.size. images of several sizes")
@@ -233,9 +233,9 @@ def test_a_gain_is_shown_as_in_other_tables(capsys: pytest.CaptureFixture[str]) 
     table = crf_search.ranked([Crf(iterations=count) for count in (1, 2, 3)], scores)
     found = crf_search.Found(table, "net on data", 2, Point(refine="crf"), without=60.0, clean_without=60.0)
     crf_search.show(found, Path("found"))
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
     for row in (["1", "60.00", "+0.004"], ["2", "60.00", "0.00"], ["3", "59.90", "-0.10"]):
-        assert row in lines
+        assert row in shown
 
 
 def test_images_without_truth_are_refused(terminal: Terminal, search: Search) -> None:

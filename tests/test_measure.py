@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ import torch
 from commands import Terminal
 from omegaconf import OmegaConf
 from torch import Tensor, nn
+from written import csv_rows
 
 from gpsweep import cost, measure
 from gpsweep.cost import Setting
@@ -253,8 +253,7 @@ def test_a_finished_run_knows_its_costs_at_once(terminal: Terminal, monkeypatch:
         code, _, err = terminal(*command)
         assert code == 0, err
         path = max(terminal.results(), key=lambda path: path.stat().st_mtime_ns)
-        with path.open() as file:
-            return [row["cost"] for row in csv.DictReader(file)]
+        return [line["cost"] for line in csv_rows(path)]
 
     monkeypatch.setattr("gpsweep.measure.SECONDS", 60.0)  # other tests may keep the machine busy
     first = costs()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from batches import batch_of
 from commands import SMALL, Terminal, pictures
 from networks import CLASSES
 from torch import nn
+from written import csv_rows
 
 from gpsweep import counting, crf, results
 from gpsweep.crf import Crf, refined
@@ -44,9 +44,8 @@ def rows(folder: Path) -> dict[tuple[str, float], list[str]]:
     """Counts' scores by refinement and ε, from every table below a folder."""
     found = {}
     for path in folder.glob("**/results.csv"):
-        with path.open() as file:
-            for row in csv.DictReader(file):
-                found[row["refine"], float(row["eps"])] = [row[key] for key in ("score", "base", "delta_low")]
+        for row in csv_rows(path):
+            found[row["refine"], float(row["eps"])] = [row[key] for key in ("score", "base", "delta_low")]
     return found
 
 

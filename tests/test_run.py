@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,10 @@ import pytest
 import torch
 from commands import NET, SET, SMALL, Terminal, pictures
 from networks import CLASSES, build
+from written import csv_rows
 
 from gpsweep import results
 from gpsweep.results import findings
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.drawn
@@ -28,7 +23,7 @@ def test_one_point(terminal: Terminal) -> None:
     code, out, err = terminal(*SMALL, "eps=0.5")
     assert (code, err) == (0, "")
     [path] = terminal.results()
-    [row] = rows(path)
+    [row] = csv_rows(path)
     assert list(row) == list(findings.COLUMNS)
     assert (row["label"], row["layer"], row["eps"], row["samples"]) == ("argmax", "input", "0.5", "5")
     assert float(row["delta"]) == pytest.approx(float(row["score"]) - float(row["base"]))
@@ -51,14 +46,15 @@ def test_a_sweep_is_one_run_and_equals_one_job_a_point(terminal: Terminal) -> No
     code, _, err = terminal("-m", *alone, *SMALL, *axes)
     assert (code, err) == (0, "")
     jobs = [
-        rows(path)[0] for path in sorted(basic_dir.glob("*/results.csv"), key=lambda p: int(p.parent.name))
+        csv_rows(path)[0]
+        for path in sorted(basic_dir.glob("*/results.csv"), key=lambda p: int(p.parent.name))
     ]
     assert len(jobs) == 3 * 2 * 2
 
     def key(row: dict[str, Any]) -> tuple[str, ...]:
         return tuple(row[axis] for axis in ("label", "layer", "eps"))
 
-    whole = {key(row): row for row in rows(fused)}
+    whole = {key(row): row for row in csv_rows(fused)}
     assert {row["eps"] for row in whole.values()} == {"-2.0", "-0.4", "1.2"}
     for job in jobs:
         twin = whole[key(job)]
@@ -88,7 +84,7 @@ def test_other_sweeps_are_jobs_of_their_own(terminal: Terminal) -> None:
     pictures(terminal.folder)
     code, _, _ = terminal("-m", *SET, "model=custom", "model.net=networks.small,networks.Dicts", "eps=-1,1")
     assert code == 0
-    assert [len(rows(path)) for path in terminal.results()] == [2, 2]
+    assert [len(csv_rows(path)) for path in terminal.results()] == [2, 2]
 
 
 @pytest.mark.parametrize("sweep", [[], ["-m"]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from outcomes import INFO, interval, make
+from written import csv_rows
 
 from gpsweep import metrics, results
 from gpsweep.atomic import save
@@ -54,15 +54,14 @@ def same(one: Outcome, other: Outcome) -> None:
 
 def test_results_csv_has_one_row_a_point_in_grid_order(outcome: Outcome, tmp_path: Path) -> None:
     rows = results.write(outcome, tmp_path).rows
-    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    assert list(lines[0]) == COLUMNS == list(rows.columns)
-    assert len(lines) == len(outcome.points)
-    for line, point in zip(lines, outcome.points, strict=True):
+    found = csv_rows(tmp_path / "results.csv")
+    assert list(found[0]) == COLUMNS == list(rows.columns)
+    assert len(found) == len(outcome.points)
+    for line, point in zip(found, outcome.points, strict=True):
         assert [line[axis] for axis in AXES[:4]] == [point.label, point.signal, point.layer, point.step]
         assert (int(line["iterations"]), float(line["eps"])) == (point.iterations, point.eps)
-    assert {line["eps"] for line in lines} == {"-0.95", "0.0", "0.1", "0.00001"}
-    assert {line["samples"] for line in lines} == {"9"}
+    assert {line["eps"] for line in found} == {"-0.95", "0.0", "0.1", "0.00001"}
+    assert {line["samples"] for line in found} == {"9"}
 
 
 def exact(path: Path) -> pd.DataFrame:
@@ -152,13 +151,12 @@ def test_what_is_held_out_is_kept_beside_what_is_not(tmp_path: Path) -> None:
     rows = results.write(outcome, tmp_path / "half").rows
     held = selection.held_out(outcome, rows)
     assert held is not None
-    with (tmp_path / "half" / "selection.csv").open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    assert [*lines[0]][:11] == [*AXES[:6], "samples", "same_eps", "same_delta", "same_low", "same_high"]
-    assert [line["same_eps"] for line in lines] == [format(eps, "f").rstrip("0") for eps in held["same_eps"]]
+    found = csv_rows(tmp_path / "half" / "selection.csv")
+    assert [*found[0]][:11] == [*AXES[:6], "samples", "same_eps", "same_delta", "same_low", "same_high"]
+    assert [line["same_eps"] for line in found] == [format(eps, "f").rstrip("0") for eps in held["same_eps"]]
     for name in ("tune_eps", "tune_delta", "held_delta", "held_low", "held_high", "p_value"):
-        assert [float(line[name]) for line in lines] == held[name].tolist()
-    assert {(line["n_tune"], line["n_held"]) for line in lines} == {("4", "5")}
+        assert [float(line[name]) for line in found] == held[name].tolist()
+    assert {(line["n_tune"], line["n_held"]) for line in found} == {("4", "5")}
 
     content = json.loads((tmp_path / "half" / "summary.json").read_text())["held_out"]
     assert content["split"] == "at random, seed 4"
@@ -468,9 +466,7 @@ def test_refinements_and_costs_are_columns_at_the_end(refined: Outcome, tmp_path
 
 def test_what_was_not_measured_is_empty_and_the_bare_network_costs_one(tmp_path: Path) -> None:
     results.write(make(label="argmax", refine=["none", "flip"], eps=[0, 1], **SMALL), tmp_path)
-    with (tmp_path / "results.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert [line["cost"] for line in lines] == ["1.0", "", "", ""]
+    assert [line["cost"] for line in csv_rows(tmp_path / "results.csv")] == ["1.0", "", "", ""]
     assert json.loads((tmp_path / "summary.json").read_text())["cost"] is None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from commands import Terminal
 from outcomes import make
+from written import csv_rows
 
 from gpsweep import results
 from gpsweep.errors import GpsweepError
@@ -75,17 +75,12 @@ def _labels(classifies: bool) -> dict[str, Any]:
     return {"labels": ("knn",)} if classifies else {}
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_table_of_what_has_run(tables: Command, pretended: list[Sequence[str]], tmp_path: Path) -> None:
     code, out, err = tables("fig8", "small=true", "out=here", "data.limit=30")
     assert (code, err.splitlines()[-1]) == (1, "gpsweep: 1 of 2 runs failed: small network, CamVid val"), err
     assert "failed. the network fails on the first sample" in err
     assert "failed. the network fails" in out, "below the table as well"
-    found = rows(tmp_path / "here" / "fig8.csv")
+    found = csv_rows(tmp_path / "here" / "fig8.csv")
     assert [row["setting"] for row in found] == [
         f"embedded default, scenes, {label}" for label in ("argmax", "random_onehot", "uniform", "top2")
     ]
@@ -198,7 +193,7 @@ def test_help_is_at_hand_behind_a_name_as_well(tables: Command, monkeypatch: pyt
 def test_seeds_are_trained_once(tables: Command, pretended: list[Sequence[str]], tmp_path: Path) -> None:
     assert tables("table6", "small=true", "seeds=0,3", "at_once=1")[0] == 0
     folder = tmp_path / "outputs" / "tables" / "table6-small"
-    found = rows(folder / "table6.csv")
+    found = csv_rows(folder / "table6.csv")
     assert [row["setting"] for row in found] == [
         "MNIST, seed 0",
         "MNIST, seed 3",
@@ -350,7 +345,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    [row] = rows(tmp_path / "outputs" / "tables" / "table2-small" / "table2.csv")
+    [row] = csv_rows(tmp_path / "outputs" / "tables" / "table2-small" / "table2.csv")
     assert row["images"] == "4" and row["fixed_eps"] == "0.75" and float(row["fixed_p"]) <= 1
     assert "Table 2" in done.stdout
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
 from commands import Terminal
+from written import csv_rows
 
 LAYER = "encoder.features.6"
 
@@ -27,8 +27,7 @@ def test_photographs_are_read_and_judged(
     with pytest.warns(UserWarning, match="weights are random"):
         assert terminal("-m", *network, *data, *grid)[0] == 0
     [path] = terminal.results()
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(path)
     assert {row[axis] for row in rows} == set(values)
     assert len(rows) == 3 * len(values)
     assert {row["samples"] for row in rows} == {"3"}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
 from finished import Finished
+from written import csv_rows
 
 from gpsweep.trackers.csv import Csv
 
@@ -14,8 +14,7 @@ from gpsweep.trackers.csv import Csv
 def test_every_number_of_the_tables(finished: Finished) -> None:
     for _ in range(2):  # sent again, the file is the same
         assert Csv().log(finished.folder) == f"CSV: {finished.folder / 'csv' / 'metrics.csv'}"
-    with (finished.folder / "csv" / "metrics.csv").open() as file:
-        rows = {float(row["eps"]): row for row in csv.DictReader(file)}
+    rows = {float(row["eps"]): row for row in csv_rows(finished.folder / "csv" / "metrics.csv")}
     assert list(rows) == [-1, 0, 0.25, 0.5]
     expected = finished.expected()
     for (curve, eps), numbers in expected.items():
