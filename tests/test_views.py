@@ -34,6 +34,7 @@ def test_a_flip_swaps_left_and_right_of_each_image_and_leaves_its_padding(
         assert (seen["target"][~batch["valid"]] == VOID).all()
         assert (seen["image"].amax(1)[~batch["valid"]] == 0).all()
         assert seen["valid"] is not None and seen["valid"].equal(batch["valid"])
+    assert (seen["ids"], seen["content"]) == (batch["ids"], batch["content"])
     assert FLIP.of(seen)["image"].equal(batch["image"])
     assert FLIP.back(seen["image"], batch).equal(batch["image"])
 
@@ -55,6 +56,20 @@ def test_an_image_is_scaled_as_if_it_were_alone(sizes: list[tuple[int, int]], sc
     if seen["valid"] is not None:
         assert (seen["target"][~seen["valid"]] == VOID).all()
         assert (seen["image"].amax(1)[~seen["valid"]] == 0).all()
+
+
+@pytest.mark.parametrize("view", [FLIP, SMALLER, LARGER], ids=str)
+def test_an_image_taken_out_of_its_batch_keeps_its_padding(view: View) -> None:
+    """All images are then of one size, and yet not of the tensor's."""
+    both = batch_of((8, 12), (16, 20))
+    first = both | {key: both[key][:1] for key in ("image", "target", "valid", "ids")}
+    whole, alone = (view.of(batch) for batch in (both, first))
+    size = sizes_of(whole)[0]
+    assert sizes_of(alone) == [size]
+    for key in ("image", "target"):
+        assert box(alone[key][0], size).equal(box(whole[key][0], size))
+    back = [view.back(seen["image"], batch) for seen, batch in ((whole, both), (alone, first))]
+    assert box(back[0][0], (8, 12)).equal(box(back[1][0], (8, 12)))
 
 
 @pytest.mark.parametrize("view", [FLIP, SMALLER, LARGER], ids=str)
