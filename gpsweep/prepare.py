@@ -167,6 +167,9 @@ def check_logits(
 
     Raises:
         GpsweepError: if they do not.
+
+    Warns:
+        UserWarning: where channels are left over that stand for no class, and for probabilities.
     """
     expected = (1, "C", *image.shape[2:]) if source.task == SEGMENTATION else (1, "C")
     if z.dim() != len(expected) or tuple(z.shape[2:]) != expected[2:]:
@@ -193,6 +196,15 @@ def check_logits(
             "others for none",
             stacklevel=2,
         )
+    warn_of_probabilities(z)
+
+
+def warn_of_probabilities(z: torch.Tensor) -> None:
+    """Warn where logits look like what a softmax or a sigmoid makes of them.
+
+    Args:
+        z: ``(N, C, …)``.
+    """
     if z.min() >= 0 and (z.sum(1) - 1).abs().max() < 1e-3:
         warnings.warn(
             "model: the network seems to return probabilities, expected logits; take its softmax away",
