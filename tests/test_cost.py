@@ -34,6 +34,9 @@ def test_points_that_cost_alike_are_one_setting() -> None:
     ]
     for setting, point in found.items():
         assert cost.setting(point) == setting
+    assert cost.settings([Point("top2", refine="flip")]) == {
+        Setting(None, None, 0, "flip"): Point(refine="flip"),  # nothing is perturbed by any label
+    }
     assert cost.setting(Point("knn", eps=1)).label_kind == "knn"
     assert cost.setting(Point("ground_truth", eps=1)) == cost.setting(Point("top2", signal="eq5", eps=-2))
     assert cost.setting(Point("knn", layer="a", iterations=3)).plain
@@ -69,6 +72,12 @@ def test_nothing_measured_is_nothing_told(tmp_path: Path) -> None:
     assert [p for p in cost.passes(POINTS, None) if p == 1] == [
         1.0 for point in POINTS if point.eps == 0 and point.refine == "none"
     ]
+
+
+@pytest.mark.parametrize(("seconds", "forward"), [(0.0, 0.5), (1.0, 0.0)])
+def test_what_took_no_time_was_not_measured(tmp_path: Path, seconds: float, forward: float) -> None:
+    cost.keep(tmp_path, Cost(next(iter(cost.settings(POINTS))), seconds, forward))
+    assert cost.stored(tmp_path) == {}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"setting": {"a": 1}, "seconds": 1}'])

@@ -150,10 +150,12 @@ def test_weights() -> None:
         ([9, 2, 2, 9, 7], [0.1, 0.2, 0.2, 0.3, 0.2], 9),
         ([1, 5, 5, 1, 1, 5], [1 / 6] * 6, 1),
         ([7, 3, 3, 3, 7], [0.4, 0.2, 0.2, 0.18, 0.02], 3),
+        ([9, 2, 2, 4, 4], [0.3, 0.1, 0.2, 0.2, 0.1], 9),  # 0.1 + 0.2 is more than 0.3 by a rounding
     ],
 )
 def test_the_vote(classes: list[int], weights: list[float], expected: int) -> None:
-    assert vote(torch.tensor([classes]), torch.tensor([weights]).double()).tolist() == [expected]
+    given = torch.tensor([classes]), torch.tensor([weights], dtype=torch.float64)
+    assert vote(*given).tolist() == [expected]
 
 
 @pytest.mark.gpu
