@@ -13,6 +13,7 @@ from batches import batch_of
 from commands import SMALL, Terminal, pictures
 from networks import CLASSES
 from torch import nn
+from torch.nn import functional
 from written import csv_rows
 
 from gpsweep import counting, crf, results
@@ -54,6 +55,21 @@ def test_the_views_of_a_refinement_begin_with_the_identity() -> None:
     assert made.views("none") == made.views("crf") == [IDENTITY]
     assert made.views("flip") == [IDENTITY, View(mirrored=True)]
     assert made.views("multiscale") == [IDENTITY, View(scale=0.5), View(scale=2)]
+
+
+def test_several_views_are_scored_by_their_mean_softmax() -> None:
+    here, made = batch_of((6, 9), (6, 9)), Refinement(("none", "flip", "multiscale"), scales=(0.5, 2))
+    seen = dict.fromkeys(view for name in made.names for view in made.views(name))
+    logits = {view: torch.randn(2, CLASSES, *view.of(here)["image"].shape[2:]) for view in seen}
+    found = dict(made.scores(made.names, logits, here))
+    assert found["none"] is logits[IDENTITY]
+    plain, mirrored = (logits[view].softmax(1) for view in (IDENTITY, View(mirrored=True)))
+    torch.testing.assert_close(found["flip"], (plain + mirrored.flip(-1)) / 2)
+    scaled = [
+        functional.interpolate(logits[View(scale=scale)].softmax(1), (6, 9), mode="bilinear")
+        for scale in (0.5, 2)
+    ]
+    torch.testing.assert_close(found["multiscale"], (plain + sum(scaled)) / 3)
 
 
 def test_only_what_is_asked_for_tells_counts_apart() -> None:
