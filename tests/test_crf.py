@@ -82,6 +82,7 @@ def test_a_class_without_probability_does_no_harm() -> None:
 )
 def test_mistakes_name_the_key(key: str, value: float, expected: str) -> None:
     Crf().check()
+    Crf(iterations=1, smooth_weight=0, appearance_weight=0).check()
     with pytest.raises(GpsweepError) as caught:
         Crf(**{key: value}).check()  # type: ignore[arg-type]
     assert str(caught.value) == expected
