@@ -190,6 +190,15 @@ def test_a_batch_is_searched_once() -> None:
     assert found.neighbours(x + 1) is not first
 
 
+def test_the_same_images_by_other_names_have_other_neighbours() -> None:
+    data = digits()
+    x, found = data.images[:2].float(), guide(leave_out=True)
+    own = found.neighbours(x, data.ids[:2])
+    others = found.neighbours(x, ["of", "nobody"])
+    assert others.rows[:, 0].tolist() == [0, 1]
+    assert own.rows[:, : K - 1].equal(others.rows[:, 1:])
+
+
 def test_other_images_in_the_same_memory_have_their_own_neighbours() -> None:
     one, other = few(10).split(5)
     found, x = guide(), one.clone()
