@@ -12,6 +12,7 @@ then costs only what depends on its layer. Nothing here knows Lightning or Hydra
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import torch
@@ -24,7 +25,7 @@ from gpsweep.memo import Memo
 from gpsweep.passes import Passes
 from gpsweep.points import LABELS, Point, grid
 from gpsweep.precision import Precision, check_precision
-from gpsweep.walk import Guide, Walk
+from gpsweep.walk import Guide, Pull, Step, Walk
 
 MemoryFormat = Literal["channels_last", "contiguous"]
 CHOICES = {
@@ -119,8 +120,8 @@ def curve(
             While points are asked for, for a ``target`` or ``class_map`` that ``ground_truth`` lacks or
             that does not fit the logits, a ``valid`` that does not, logits that are not found, have fewer
             than two classes or are not one a sample, a layer that they do not depend on or whose first
-            dimension is not the batch's, a precision that the device does not have, or a batch that memory
-            does not hold.
+            dimension is not the batch's, a guide that gives other tensors than the layer's, a precision that
+            the device does not have, or a batch that memory does not hold.
 
     Warns:
         UserWarning: once for each layer that cannot be replayed: its points take full forward passes. Once
@@ -141,12 +142,11 @@ def curve(
     if points_per_forward != "auto" and not (isinstance(points_per_forward, int) and points_per_forward > 0):
         raise GpsweepError(f"points_per_forward={points_per_forward}: expected auto or at least 1")
     check_choices({"layer_scale": layer_scale, "random_unit": random_unit, "memory_format": memory_format})
-    if clip is not None and not (isinstance(clip, Sequence) and len(clip) == 2 and clip[0] < clip[1]):
-        raise GpsweepError(f"clip={clip}: expected the lowest and the highest value, or None")
+    span = None if clip is None else _span(clip)
     check_precision("precision", precision)
     check_precision("precision.gradient", gradient_precision)
     x, memo = formatted(x, memory_format), (memo or Memo()).of(net, precision, gradient_precision)
-    passes = Passes(net, x, points.layer, output, clip, memo, precision, gradient_precision)
+    passes = Passes(net, x, points.layer, output, span, memo, precision, gradient_precision)
     try:
         passes.examine()
     except RuntimeError as error:
@@ -154,7 +154,8 @@ def curve(
             raise memory.lacking(x) from error
         raise
     hints = Hints(target, sample_ids, seed, valid, random_unit, class_map)
-    return Walk(passes, points, hints, layer_scale, guides, points_per_forward).run()
+    checked = {name: _checked(name, guide, passes) for name, guide in guides.items()}
+    return Walk(passes, points, hints, layer_scale, checked, points_per_forward).run()
 
 
 def _check_called(
@@ -191,6 +192,43 @@ def _check_called(
         )
     if torch.is_inference_mode_enabled() or x.is_inference():
         raise GpsweepError("x: gradients cannot be taken in inference mode; use torch.no_grad() instead")
+
+
+def _span(clip: Any) -> tuple[float, float]:
+    """Return the range that an input is clamped to, as numbers."""
+    with suppress(TypeError, ValueError):
+        low, high = map(float, clip)
+        if low < high:
+            return low, high
+    raise GpsweepError(f"clip={clip}: expected the lowest and the highest value, or None")
+
+
+def _checked(name: str, guide: Guide, passes: Passes) -> Guide:
+    """Return a guide that is refused a label, or directions, of other shapes than they must have."""
+
+    def checked(pull: Pull, step: Step, *, logits: Tensor, point: Point, **known: Any) -> list[Tensor]:
+        def pulled(label: Tensor) -> list[Tensor]:
+            if label.shape != logits.shape:
+                raise GpsweepError(
+                    f"guides: {name} pulls a label {tuple(label.shape)}; expected a distribution over the "
+                    f"classes, {tuple(logits.shape)}"
+                )
+            return pull(label)
+
+        given: Any = guide(pulled, step, logits=logits, point=point, **known)
+        came = _shapes(given) if isinstance(given, list | tuple) else type(given).__name__
+        if came != (expected := _shapes(passes.activation(point.layer))):
+            raise GpsweepError(
+                f"guides: at layer={point.layer}, {name} gives {came}; expected a list of tensors {expected}"
+            )
+        return [*given]
+
+    return checked
+
+
+def _shapes(tensors: Sequence[object]) -> str:
+    """Write the shapes of tensors; of what is none, its kind."""
+    return listing([tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in tensors])
 
 
 def check_choices(chosen: Mapping[str, Any]) -> None:

@@ -36,6 +36,8 @@ def test_eps_may_be_an_array(eps: Any) -> None:
         ),
         ({"clip": (5,)}, "clip=.*: expected the lowest and the highest value"),
         ({"clip": (255, 0)}, "clip=.*: expected the lowest and the highest value"),
+        ({"clip": (None, 255)}, r"clip=\(None, 255\): expected the lowest and the highest value"),
+        ({"clip": "ab"}, "clip=ab: expected the lowest and the highest value"),
     ],
 )
 def test_options_that_are_none(options: dict[str, Any], says: str) -> None:

@@ -178,6 +178,24 @@ def test_a_network_of_64_bits_gets_a_signal_of_64() -> None:
     assert logits.tolist() == [[21.0, -1.0]]
 
 
+@pytest.mark.parametrize(
+    ("gives", "message"),
+    [
+        (lambda pull, x: torch.ones_like(x), r"gives Tensor; expected a list of tensors \(2, 3, 9, 14\)"),
+        (lambda pull, x: [torch.ones_like(x)] * 2, r"gives \(2, 3, 9, 14\), \(2, 3, 9, 14\); expected"),
+        (lambda pull, x: [torch.ones(1)], r"layer=input, both gives \(1,\); expected"),
+        (lambda pull, x: None, "gives NoneType; expected"),
+        (lambda pull, x: pull(torch.ones(2, 9, 14)), r"a label \(2, 9, 14\); expected .*, \(2, 5, 9, 14\)"),
+    ],
+)
+def test_what_a_guide_gives_is_of_the_layer(gives: Any, message: str) -> None:
+    def both(pull: Any, step: Any, *, x: Tensor, **_: Any) -> Any:
+        return gives(pull, x)
+
+    with pytest.raises(GpsweepError, match=f"guides: .*{message}"):
+        list(curve(build("skips"), batch("skips")[0], 1.0, "both", guides={"both": both}))
+
+
 def test_a_guide_gives_the_direction() -> None:
     net, (x, target) = build("skips"), batch("skips")
 
