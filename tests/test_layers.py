@@ -11,8 +11,10 @@ from networks import Residual, batch, build
 from torch import Tensor, nn
 
 from gpsweep import layers
+from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
 from gpsweep.layers.__main__ import main, rows, show
+from gpsweep.models.pixels import PixelNet
 
 
 def test_names_aliases_and_calls() -> None:
@@ -163,6 +165,40 @@ def test_of_an_object_the_table_says_its_kind_alone() -> None:
     net = nn.Sequential(nn.Conv2d(3, 2, 1), Kept())
     [_, _, (name, shape, _)] = rows(net, torch.zeros(1, 3, 4, 4), repeats=1)
     assert (name, shape) == ("1", "1×2×4×4, Found, 9, None")
+
+
+class Nearest(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.argmax(1)
+
+
+class Wrapped(nn.Module):
+    def forward(self, x: Tensor) -> Found:
+        return Found(x)
+
+
+class Sided(nn.Module):
+    """Layers that cannot be moved: one gives numbers of codes, one an object, and one leads to no logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.nearest, self.codes = nn.Conv2d(3, 4, 1), Nearest(), nn.Embedding(4, 5)
+        self.wrapped, self.side, self.head = Wrapped(), nn.Conv2d(4, 5, 1), nn.Conv2d(4, 5, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        h = self.wrapped(self.body(x)).features
+        codes = self.codes(self.nearest(h)).movedim(-1, 1)
+        return {"out": self.head(h) + codes, "aux": self.side(h)}
+
+
+def test_what_can_be_perturbed_is_listed_and_nothing_else() -> None:
+    net, x = PixelNet(Sided()).eval(), torch.rand(1, 3, 4, 4)
+    listed = [name for name, _, _ in rows(net, x, repeats=1)]
+    assert listed == ["input", "body", "codes", "head"]
+    assert len(list(curve(net, x, 1.0, layer=listed))) == 4
+    for name in ("nearest", "wrapped", "side"):
+        with pytest.raises(GpsweepError, match=f"layer={name}: "):
+            list(curve(net, x, 1.0, layer=name))
 
 
 class Levels(nn.Module):

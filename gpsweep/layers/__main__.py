@@ -118,7 +118,7 @@ def rows(net: nn.Module, x: Tensor, repeats: int = 5) -> list[Row]:
     table = [(layers.INPUT, shape_text(tuple(x.shape)), 1.0)]
     for k, done in enumerate(calls):
         path = done.call.path
-        if not path or path in left_out or (names and path not in names):
+        if not path or not done.movable or path in left_out or (names and path not in names):
             continue
         number = f"@{done.call.number}" if runs[path] > 1 else ""
         spared = layers.beside(calls, k)

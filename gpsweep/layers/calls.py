@@ -44,6 +44,7 @@ class Finished:
         shape: its output with a shape in place of each tensor.
         origins: what something in it was computed from: bit 0 for the input, k for the k-th call to finish.
         changed_later: whether its output was changed in place afterwards.
+        movable: whether it gives a floating-point tensor that what the network gives is computed from.
     """
 
     call: Call
@@ -55,6 +56,7 @@ class Finished:
     shape: Any
     origins: int
     changed_later: bool = False
+    movable: bool = False
 
 
 def aliases(net: nn.Module) -> Mapping[str, str]:
@@ -169,9 +171,11 @@ def _traced(net: nn.Module, x: Tensor, *, follow: bool) -> list[Finished]:
             stack.enter_context(module.register_forward_hook(partial(leave, path), prepend=True))
         if follow:
             stack.enter_context(origins.followed())
-        net(x)
-    for done, tensors in versions:
+        output = net(x)
+    used = origins.within(output) if follow else FROM_ALL
+    for k, (done, tensors) in enumerate(versions):
         done.changed_later = any(tensor._version != version for tensor, version in tensors)
+        done.movable = bool(used & 2 << k) and any(tensor.is_floating_point() for tensor, _ in tensors)
     return finished
 
 

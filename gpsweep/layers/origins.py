@@ -69,14 +69,17 @@ class Origins:
         Returns:
             what something in it was computed from, or its output.
         """
-        leaves = tree_flatten(output)[0]
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        known = all(isinstance(leaf, (Tensor, *PLAIN)) for leaf in leaves)
-        used = self._used.pop() | (self.of(tensors) if known else self._all())
+        used = self._used.pop() | self.within(output)
         self._used[-1] |= used
         self._finished += 1
-        self.made(tensors, 1 << self._finished)
+        self.made(tensors_in(output), 1 << self._finished)
         return used
+
+    def within(self, output: Any) -> int:
+        """Return what the tensors that an object holds were computed from."""
+        leaves = tree_flatten(output)[0]
+        known = all(isinstance(leaf, (Tensor, *PLAIN)) for leaf in leaves)
+        return self.of(tensors_in(leaves)) if known else self._all()
 
     def of(self, tensors: Iterable[Tensor]) -> int:
         """Return what tensors were computed from."""
