@@ -38,6 +38,8 @@ NEEDED = {
     ),
     "data": ("source", "batch_size", "workers"),
 }
+# What a run asks them for besides, which some files of theirs have.
+ASKED_FOR = {"model": ("sigmoid", "features"), "data": ("train", "limit", "tune_split", "groups")}
 
 # A list of ranges, which Hydra cannot read; without the brackets it is the sweep that is meant.
 LIST_OF_RANGES = re.compile(r"^(\w+)=\[((?:[^\[\]]*,)?range\([^\[\]]*)\]$")
@@ -204,13 +206,15 @@ def _readable(argument: str) -> str:
 def check_builds_on_ours(cfg: DictConfig, base: str, hydra: DictConfig | HydraConf) -> None:
     """Check that files of the user's own build on gpsweep's: the primary one, those of a model and data.
 
+    And that a key which ``+`` adds to the latter is one that is asked for, or used by an interpolation.
+
     Args:
         cfg: the configuration of a command, as Hydra has composed it.
         base: the command's own primary file.
         hydra: Hydra's part of the configuration.
 
     Raises:
-        GpsweepError: naming the one that does not, or a key that is not there.
+        GpsweepError: naming the one that does not, a key that is not there, or one that nothing uses.
     """
     expected = "expected a file that builds on gpsweep's own, by the line"
     schema = OmegaConf.get_type(cfg)
@@ -227,6 +231,10 @@ def check_builds_on_ours(cfg: DictConfig, base: str, hydra: DictConfig | HydraCo
                 f"{group}={hydra.runtime.choices.get(group)}: {expected} defaults: [custom, _self_]; it has "
                 f"no {listing(absent)}"
             )
+        for key in _added(hydra, group):
+            if key not in (*needed, *ASKED_FOR[group]) and not _used(f"{group}.{key}", cfg):
+                names = dict.fromkeys((*known, *ASKED_FOR[group]))
+                raise unknown_key(f"{group}.{key}", [name for name in names if name != key])
 
 
 def check_keys(cfg: DictConfig) -> None:
@@ -277,11 +285,28 @@ def _undeclared(node: DictConfig, place: str) -> Iterator[tuple[str, list[str]]]
                 yield from _undeclared(below, f"{place}{key}.")
 
 
+def _added(hydra: DictConfig | HydraConf, group: str) -> Iterator[str]:
+    """Yield the keys of a group that were typed with a ``+``."""
+    typed: Any = hydra.overrides.task
+    overrides: Any = OmegaConf.to_container(typed, resolve=False)
+    for override in overrides:
+        place, _, key = override.partition("=")[0].partition(".")
+        if place in (f"+{group}", f"++{group}") and key:
+            yield key.partition(".")[0]
+
+
 def _used(key: str, cfg: DictConfig) -> bool:
-    """Say whether an interpolation names a key, in the configuration or in Hydra's own part of it."""
+    """Say whether an interpolation names a key, in the configuration or in Hydra's own part of it.
+
+    Within its group it may go by its last part alone, as in ``${..width}``.
+    """
     parts = [cfg, HydraConfig.instance().cfg] if HydraConfig.initialized() else [cfg]
     named = re.compile(rf"\$\{{[^}}]*(?<![\w.]){re.escape(key)}\b")
-    return any(named.search(OmegaConf.to_yaml(part)) for part in parts)
+    group, _, last = key.rpartition(".")
+    beside = re.compile(rf"\$\{{[^}}]*(?<!\w)\.+{re.escape(last)}\b")
+    return any(named.search(OmegaConf.to_yaml(part)) for part in parts) or bool(
+        group and beside.search(OmegaConf.to_yaml(OmegaConf.select(cfg, group)))
+    )
 
 
 def quoted_path(path: Path) -> str:

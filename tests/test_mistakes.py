@@ -99,6 +99,7 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("eps=${", "viable alternative at input '${'\n"),
         ("model@a=smp", "gpsweep: model@a: no such key. Did you mean model?\n"),
         ("+model=smp", "gpsweep: model: there is one already; expected model=NAME, or in a file the line "),
+        ("fit=scenes", "gpsweep: fit=scenes: of another command, python -m gpsweep.fit fit=scenes\n"),
         ("+fit=scenes", "gpsweep: data: there is one already; expected data=NAME, or in a file the line "),
         ("++model=smp", "gpsweep: ++model=smp: expected model=smp\n"),
         ("+lable=uniform", "gpsweep: lable: no such key. Did you mean label?"),
@@ -150,6 +151,13 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("limit=20", "gpsweep: limit: no such key. Did you mean data.limit? Keys: "),
         ("hydra.launcher.foo=1", "gpsweep: hydra.launcher.foo: no such key. Keys: _target_\n"),
         ("sweeps=fig8", "gpsweep: sweeps=fig8: expected +sweeps=fig8\n"),
+        ("+data.train_limit=3", "gpsweep: data.train_limit: no such key. Keys: source, images, "),
+        ("+data.lmit.n=3", "gpsweep: data.lmit: no such key. Did you mean data.limit or data.split? Keys: "),
+        (
+            "+model.feature=body",
+            "gpsweep: model.feature: no such key. Did you mean model.features? Keys: name, ",
+        ),
+        ("++model.weights=DEFAULT", "gpsweep: model.weights: no such key. Keys: name, "),
         ("+eps=1", "gpsweep: +eps=1: there is such a key; expected eps=1\n"),
         ("~nothing", "gpsweep: ~nothing: no such key\n"),
         ("--config-name=absent", "gpsweep: absent: no such file of the configuration; --config-dir=FOLDER"),
@@ -215,6 +223,8 @@ def test_a_key_of_the_user_s_own_is_well_where_it_is_used(terminal: Terminal) ->
     code, _, err = terminal(*SMALL, "eps=0", "+size=6", "data.size='${size}'", "hydra.run.dir=small")
     assert code == 0, err
     assert "gpsweep: size: no such key." in refused(terminal, *SMALL, "eps=0", "+size=6")
+    code, _, err = terminal(*SMALL, "eps=0", "+data.side=6", "data.size='${.side}'", "hydra.run.dir=smaller")
+    assert code == 0, err
 
 
 @pytest.mark.parametrize(
