@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.crf import Crf
 from gpsweep.errors import GpsweepError, listing, offered, taken_away, unknown_key
+from gpsweep.mistakes import in_words
 
 PACKAGE = Path(__file__).resolve().parent
 PLAIN = re.compile(r"[\w./-]+", re.ASCII)
@@ -344,7 +345,7 @@ def target_node(cfg: DictConfig, name: str, *, key: str, gives: str) -> DictConf
 
 def _instead(target: str) -> str:
     """Say what a target's module has in its place, or where a module is looked for that is not there."""
-    place, _, name = target.rpartition(".")
+    place, _, name = (target, "", "") if target in sys.modules else target.rpartition(".")
     if place not in sys.modules or hasattr(sys.modules[place], name):
         return " Is its folder on PYTHONPATH?"
     held = vars(sys.modules[place]).items()
@@ -364,9 +365,13 @@ def instance(node: DictConfig | ListConfig, key: str) -> Any:
     Raises:
         GpsweepError: if it cannot be imported or fails; a GpsweepError of the target's own passes as it is.
     """
+    target = str(OmegaConf.select(node, "_target_"))
     try:
         return instantiate(node, _convert_="all")
-    except (InstantiationException, OmegaConfBaseException) as error:
+    except OmegaConfBaseException as error:
+        place = "" if error.full_key else f"{key}={target}: "
+        raise GpsweepError(f"{place}{in_words(error)}") from error
+    except InstantiationException as error:
         cause: BaseException = error
         # Hydra wraps what a target raises, once for every nested target.
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
@@ -374,6 +379,5 @@ def instance(node: DictConfig | ListConfig, key: str) -> Any:
         if isinstance(cause, GpsweepError):
             raise cause from None
         reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-        target = OmegaConf.select(node, "_target_")
-        hint = _instead(str(target)) if isinstance(cause, ImportError) else ""
+        hint = _instead(target) if isinstance(cause, ImportError) or target in sys.modules else ""
         raise GpsweepError(f"{key}={target}: could not be built. {reason}{hint}") from error

@@ -80,6 +80,8 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("model.classes=8", "model.classes=8: the network has 5 output channels"),
         ("seed=${absent}", "gpsweep: seed: Interpolation key 'absent' not found"),
         ("store=${oc.env:ABSENT}", "variable 'ABSENT' not found"),
+        ("data.images=???", "gpsweep: data.source.images: Missing mandatory value: data.source.images\n"),
+        ("data.void=2.5", "gpsweep: data.void=2.5: expected null, whole numbers from 0 to 65535, or colours"),
         ("model.checkpoint=???", "gpsweep: model.checkpoint: Missing mandatory value: model.checkpoint"),
         ("hydra.run.dir=${oc.env:ABSENT}", "variable 'ABSENT' not found"),
         ("~crf", "gpsweep: crf: expected a value, as every run has one; ~crf takes it away\n"),

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from gpsweep.atomic import is_file, is_folder, located
 from gpsweep.data.base import Source, check_ids, checked_limit
@@ -302,7 +303,8 @@ def _legend(count: int, values: Sequence[Mark] | None, void: Marks | None) -> tu
 
 def _marks(key: str, marks: Marks | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Turn what stands for something in masks into numbers, or into colours: 256 (256 R + G) + B."""
-    listed = [] if marks is None else [marks] if isinstance(marks, int | str) else list(marks)
+    alone = isinstance(marks, str) or not isinstance(marks, Sequence)
+    listed: Any = [] if marks is None else [marks] if alone else marks
     numbers = tuple(mark for mark in listed if type(mark) is int and 0 <= mark <= LARGEST_CLASS)
     colours = tuple(int(mark[1:], 16) for mark in listed if isinstance(mark, str) and COLOUR.fullmatch(mark))
     if len(listed) in (len(numbers), len(colours)):

@@ -233,6 +233,7 @@ def test_what_a_network_keeps_beside_tensors_counts_as_its_weights(tmp_path: Pat
         (["model.net={_target_: null}"], r"model\.net: expected"),
         (["model.net=nowhere_at_all.net"], r"model\.net=nowhere_at_all\.net: .*ImportError.*PYTHONPATH"),
         (["model.net=NETS.absent"], r"model\.net=NETS\.absent: .*ImportError.*absent"),
+        (["model.net=NETS"], r"model\.net=NETS: .* of type 'module' Choices: .*good, listed, nested,"),
         (["model.net=NETS.nestde"], r"ImportError.* Did you mean nested .*\? Choices: good, listed, nested,"),
         (
             ["model.net=NETS.broken"],
