@@ -5,7 +5,7 @@
 Where things are; which may import which, pyproject.toml says:
 
 - Points and numbers: ``points``, ``counts``, ``metrics`` (and intervals), ``config`` (the schema),
-  ``errors``.
+  ``quoting`` before and ``composed`` after Hydra has read it, ``errors``.
 - The perturbation: ``engine``, which checks, ``walk``, which goes from point to point, and ``passes``
   through the network; ``labels``, ``signals``, ``steps`` and ``layers`` are what they combine. ``trust`` says
   which layers can be replayed, ``together`` lets points share a pass, ``memo`` is what they remember;

@@ -11,7 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from gpsweep import config, trackers
+from gpsweep import composed, config, quoting, trackers
 from gpsweep.command import stays, though_unread, typed, within_hydra
 from gpsweep.interrupts import TERMINATE, WARNINGS, StoppedRun, hand_on, left_at_once
 
@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> float | None:
 
 def one(cfg: DictConfig) -> float | None:
     """Compute one configuration, write and show its results, and return the best score."""
-    config.check_builds_on_ours(cfg, "config", HydraConfig.get())
+    composed.check_builds_on_ours(cfg, "config", HydraConfig.get())
     tracker = trackers.build(cfg.tracker)
     from gpsweep import report, results
     from gpsweep.report.terminal import best_table
@@ -58,7 +58,7 @@ def one(cfg: DictConfig) -> float | None:
 
 def cli() -> None:
     """Run the command line."""
-    typed(main, stays(fresh="fresh=true" in sys.argv), config.quoted)
+    typed(main, stays(fresh="fresh=true" in sys.argv), quoting.quoted)
 
 
 def command() -> str:

@@ -1,53 +1,24 @@
-"""The schema of a run's configuration, and where the values of ``conf/`` lie. No torch."""
+"""The schema of a run's configuration, where the values of ``conf/`` lie, and what they name. No torch."""
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.crf import Crf
-from gpsweep.errors import GpsweepError, listing, offered, taken_away, unknown_key
+from gpsweep.errors import GpsweepError, offered
 from gpsweep.mistakes import in_words
 
 PACKAGE = Path(__file__).resolve().parent
-PLAIN = re.compile(r"[\w./-]+", re.ASCII)
-NESTED = re.compile(r"\w+(/\w+)+")  # the name of a group within another
-NOT_NAMES = re.compile(
-    r"(?<![\w'\"./-])(null|true|false|inf|nan|\d[\d_]*(\.\d+)?(e[+-]?\d+)?)(?![\w'\"./-])", re.IGNORECASE
-)
-
-# What each file of a group has; conf/model/custom.yaml and conf/data/custom.yaml say what it means.
-NEEDED = {
-    "model": (
-        *("name", "net", "classes", "class_map", "checkpoint", "mean", "std", "scale", "channels"),
-        *("output", "divisor", "aliases"),
-    ),
-    "data": ("source", "batch_size", "workers"),
-}
-# What a run asks them for besides, which some files of theirs have.
-ASKED_FOR = {"model": ("sigmoid", "features"), "data": ("train", "limit", "tune_split", "groups")}
-
-# A list of ranges, which Hydra cannot read; without the brackets it is the sweep that is meant.
-LIST_OF_RANGES = re.compile(r"^(\w+)=\[((?:[^\[\]]*,)?range\([^\[\]]*)\]$")
-# What is, or may be meant for, more than one text, or has quotes already.
-LISTED = re.compile(r"^[\[{'\"]|,")
-# A minus as it is printed, before a number.
-PRINTED_MINUS = re.compile(r"(?<=[=,(\[])\N{MINUS SIGN}(?=[\d.])")
 
 
 def conf_folder() -> str:
@@ -157,167 +128,6 @@ def model_name(network: str | None = None, *, _parent_: DictConfig) -> str:
     name = network or str(target or "custom").rpartition(".")[2]
     file = PurePath(str(checkpoint or "").removesuffix(".index.json")).stem
     return f"{name}-{file}" if file else name
-
-
-def quoted(arguments: Sequence[str]) -> list[str]:
-    """Quote the choices of a group that Hydra would take for something else than names.
-
-    They are the numbers of ``precision``, and mistakes such as ``model=null``, of which Hydra would tell by a
-    traceback. A minus that was copied from a report becomes one that Hydra can read, and a list of ranges a
-    sweep over them. A text that Hydra cannot read without quotes of its own, such as a regular expression or
-    a file's name with brackets, is given them.
-
-    >>> quoted(["precision=16", "precision.gradient=16", "eps=16", "model=null", "+sweeps=8"])
-    ["precision='16'", 'precision.gradient=16', 'eps=16', "model='null'", "+sweeps='8'"]
-    >>> quoted(["eps=[-1,range(0,1,0.5)]"])
-    ['eps=-1,range(0,1,0.5)']
-    >>> quoted(["data.groups=^p[0-9]+", "model.checkpoint=a (1).pt", "data.root=my data"])
-    ['data.groups="^p[0-9]+"', 'model.checkpoint="a (1).pt"', 'data.root=my data']
-
-    Raises:
-        GpsweepError: for one without a key.
-    """
-    groups = {path.name for path in Path(conf_folder()).iterdir() if path.is_dir()}
-
-    def one(argument: str) -> str:
-        name, equals, value = argument.partition("=")
-        group = name.lstrip("+~").partition("@")[0]
-        if argument and not group:
-            raise GpsweepError(f"{argument}: expected KEY=VALUE")
-        if (group in groups or NESTED.fullmatch(group)) and not value.startswith("{"):
-            return name + equals + NOT_NAMES.sub(r"'\g<0>'", value)
-        return argument
-
-    plain = (PRINTED_MINUS.sub("-", argument) for argument in arguments)
-    return [_readable(one(LIST_OF_RANGES.sub(r"\1=\2", argument))) for argument in plain]
-
-
-def _readable(argument: str) -> str:
-    """Quote a text that Hydra cannot read; where it may be a list or a sweep, Hydra says what it cannot."""
-    name, equals, value = argument.partition("=")
-    told = PLAIN.fullmatch(value) or LISTED.search(value)
-    if name and equals and not name.startswith("-") and not told:
-        try:
-            OverridesParser.create().parse_override(argument)
-        except HydraException:
-            return f"{name}={QuotedString(value, Quote.double).with_quotes()}"
-    return argument
-
-
-def check_builds_on_ours(cfg: DictConfig, base: str, hydra: DictConfig | HydraConf) -> None:
-    """Check that files of the user's own build on gpsweep's: the primary one, those of a model and data.
-
-    And that a key which ``+`` adds to the latter is one that is asked for, or used by an interpolation.
-
-    Args:
-        cfg: the configuration of a command, as Hydra has composed it.
-        base: the command's own primary file.
-        hydra: Hydra's part of the configuration.
-
-    Raises:
-        GpsweepError: naming the one that does not, a key that is not there, or one that nothing uses.
-    """
-    expected = "expected a file that builds on gpsweep's own, by the line"
-    schema = OmegaConf.get_type(cfg)
-    if not is_dataclass(schema):
-        raise GpsweepError(f"--config-name={hydra.job.config_name}: {expected} defaults: [{base}, _self_]")
-    for each in fields(schema):
-        if each.name not in list(cfg) or OmegaConf.is_missing(cfg, each.name):
-            raise taken_away(each.name)
-    for group, needed in NEEDED.items():
-        node = OmegaConf.select(cfg, group)
-        known = list(node) if isinstance(node, DictConfig) else needed
-        if absent := [key for key in needed if key not in known]:
-            raise GpsweepError(
-                f"{group}={hydra.runtime.choices.get(group)}: {expected} defaults: [custom, _self_]; it has "
-                f"no {listing(absent)}"
-            )
-        for key in _added(hydra, group):
-            if key not in (*needed, *ASKED_FOR[group]) and not _used(f"{group}.{key}", cfg):
-                names = dict.fromkeys((*known, *ASKED_FOR[group]))
-                raise unknown_key(f"{group}.{key}", [name for name in names if name != key])
-
-
-def check_keys(cfg: DictConfig) -> None:
-    """Check that a configuration has the keys of its schema; ``+key=value`` would add any other, unheeded.
-
-    A key of the user's own is well where an interpolation uses it, such as ``outputs/${lab}``.
-
-    Args:
-        cfg: the configuration; where no schema declares keys, as below ``model``, all of them are right.
-
-    Raises:
-        GpsweepError: naming a key that is in no schema.
-    """
-    for key, known in _undeclared(cfg, ""):
-        if not _used(key, cfg):
-            raise unknown_key(key, known)
-
-
-def check_whole(cfg: DictConfig, key: str, least: int, expected: str = "a whole number") -> None:
-    """Check a number that no schema does, such as one below ``data``.
-
-    Args:
-        cfg: the configuration.
-        key: the number's, with dots.
-        least: the smallest that will do.
-        expected: what to call it.
-
-    Raises:
-        GpsweepError: if it is none, or smaller.
-    """
-    number = OmegaConf.select(cfg, key)
-    if type(number) is not int or number < least:
-        raise GpsweepError(f"{key}={number}: expected {expected} of at least {least}")
-
-
-def _undeclared(node: DictConfig, place: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the keys of a node and of those below it that are not in their schema, and which are."""
-    schema = OmegaConf.get_type(node)
-    if not is_dataclass(schema):
-        return
-    known = [each.name for each in fields(schema)]
-    for key in map(str, node):
-        if key not in known:
-            yield f"{place}{key}", known
-        if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
-            below = node[key]
-            if isinstance(below, DictConfig):
-                yield from _undeclared(below, f"{place}{key}.")
-
-
-def _added(hydra: DictConfig | HydraConf, group: str) -> Iterator[str]:
-    """Yield the keys of a group that were typed with a ``+``."""
-    typed: Any = hydra.overrides.task
-    overrides: Any = OmegaConf.to_container(typed, resolve=False)
-    for override in overrides:
-        place, _, key = override.partition("=")[0].partition(".")
-        if place in (f"+{group}", f"++{group}") and key:
-            yield key.partition(".")[0]
-
-
-def _used(key: str, cfg: DictConfig) -> bool:
-    """Say whether an interpolation names a key, in the configuration or in Hydra's own part of it.
-
-    Within its group it may go by its last part alone, as in ``${..width}``.
-    """
-    parts = [cfg, HydraConfig.instance().cfg] if HydraConfig.initialized() else [cfg]
-    named = re.compile(rf"\$\{{[^}}]*(?<![\w.]){re.escape(key)}\b")
-    group, _, last = key.rpartition(".")
-    beside = re.compile(rf"\$\{{[^}}]*(?<!\w)\.+{re.escape(last)}\b")
-    return any(named.search(OmegaConf.to_yaml(part)) for part in parts) or bool(
-        group and beside.search(OmegaConf.to_yaml(OmegaConf.select(cfg, group)))
-    )
-
-
-def quoted_path(path: Path) -> str:
-    """Write a path as a value of Hydra's, quoted where it has more than plain letters.
-
-    >>> quoted_path(Path("out/a-b.pt")), quoted_path(Path("my (1), a=b"))
-    ('out/a-b.pt', "'my (1), a=b'")
-    """
-    text = str(path)
-    return text if PLAIN.fullmatch(text) else QuotedString(text, Quote.single).with_quotes()
 
 
 def target_node(cfg: DictConfig, name: str, *, key: str, gives: str) -> DictConfig:

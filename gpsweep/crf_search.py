@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from gpsweep import config, metrics
+from gpsweep import composed, config, metrics, quoting
 from gpsweep.atomic import save
 from gpsweep.command import typed, within_hydra
 from gpsweep.console import standard_output
@@ -328,7 +328,7 @@ def main(cfg: DictConfig) -> float:
     """Search as the command line says; a mistake of the user's ends in one message."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     with within_hydra(), left_at_once(TERMINATE):
-        config.check_builds_on_ours(cfg, "crf_search", HydraConfig.get())
+        composed.check_builds_on_ours(cfg, "crf_search", HydraConfig.get())
         found = search(cfg)
         try:
             save(folder / TABLE, found.table.to_csv(index=False).encode())
@@ -339,7 +339,7 @@ def main(cfg: DictConfig) -> float:
 
 def cli() -> None:
     """Run the command line."""
-    typed(main, "a search is not kept, and the same command begins anew", config.quoted)
+    typed(main, "a search is not kept, and the same command begins anew", quoting.quoted)
 
 
 if __name__ == "__main__":

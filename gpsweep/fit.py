@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-from gpsweep import config, metrics
+from gpsweep import composed, config, metrics, quoting
 from gpsweep.ahead import loader
 from gpsweep.atomic import check_writable, save
 from gpsweep.command import typed, within_hydra
@@ -150,14 +150,14 @@ def check(cfg: DictConfig) -> None:
     Raises:
         GpsweepError: naming the key.
     """
-    config.check_keys(cfg)
+    composed.check_keys(cfg)
     for key, least in (("epochs", 1), ("batch_size", 1), ("decay", 0), ("balance", 0), ("seed", 0)):
         if not cfg[key] >= least:
             raise GpsweepError(f"{key}={cfg[key]}: expected a number ≥ {least}")
     if cfg.seed >= 2**32:  # which NumPy's generator does not take
         raise GpsweepError(f"seed={cfg.seed}: expected a number below 2**32")
-    config.check_whole(cfg, "data.batch_size", 1)
-    config.check_whole(cfg, "data.workers", 0)
+    composed.check_whole(cfg, "data.batch_size", 1)
+    composed.check_whole(cfg, "data.workers", 0)
     for key in ("scale", "crop"):
         if cfg.augment[key] is not None and len(cfg.augment[key]) != 2:
             raise GpsweepError(f"augment.{key}={cfg.augment[key]}: expected two numbers")
@@ -281,7 +281,7 @@ def command(cfg: DictConfig, choices: Mapping[str, Any], weights: Path, override
     parts += [
         f"data={choices['data']}",
         f"model={choices['model']}",
-        f"model.checkpoint={config.quoted_path(path)}",
+        f"model.checkpoint={quoting.quoted_path(path)}",
     ]
     own, not_own = ("data.", "+data.", "model.", "+model."), ("data.limit=", "model.checkpoint=")
     parts += [each for each in overrides if each.startswith(own) and not each.startswith(not_own)]
@@ -297,7 +297,7 @@ def main(cfg: DictConfig) -> float:
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
     with within_hydra(), left_at_once(TERMINATE):
-        config.check_builds_on_ours(cfg, "fit", hydra_cfg)
+        composed.check_builds_on_ours(cfg, "fit", hydra_cfg)
         record = fit(cfg, folder)
         overrides = list(hydra_cfg.overrides.task)
         show(record, command(cfg, hydra_cfg.runtime.choices, folder / WEIGHTS, overrides))
@@ -306,7 +306,7 @@ def main(cfg: DictConfig) -> float:
 
 def cli() -> None:
     """Run the command line."""
-    typed(main, "no weights were written, and the same command begins anew", config.quoted)
+    typed(main, "no weights were written, and the same command begins anew", quoting.quoted)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import layers, points, predict
 from gpsweep.atomic import check_writable, located
-from gpsweep.config import check_keys, check_whole
+from gpsweep.composed import check_keys, check_whole
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
 from gpsweep.data.build import check_same_classes, named, source_of

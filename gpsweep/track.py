@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
-from gpsweep import config, record, results, trackers
+from gpsweep import config, quoting, record, results, trackers
 from gpsweep.command import told
 from gpsweep.errors import GpsweepError
 
@@ -71,7 +71,7 @@ def build(overrides: Sequence[str]) -> trackers.Tracker:
         GpsweepError: if they name none, or one that cannot be made.
     """
     with initialize_config_dir(config.conf_folder(), version_base="1.3"):
-        cfg = compose("track", overrides=config.quoted(overrides))
+        cfg = compose("track", overrides=quoting.quoted(overrides))
     tracker = trackers.build(cfg.tracker)
     if tracker is None:
         raise GpsweepError("tracker=none: expected a tracker, such as tracker=wandb")

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from gpsweep import config, crf_search
+from gpsweep import composed, config, crf_search, quoting
 from gpsweep.progress import bar
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +33,7 @@ def test_every_group_composes_and_says_where_things_come_from(group: str) -> Non
             continue  # the user's to say
         with initialize_config_dir(config.conf_folder(), version_base="1.3"):
             cfg = compose("config", overrides=[f"{group}={name}"])
-        assert set(config.NEEDED[group]) <= set(cfg[group])
+        assert set(composed.NEEDED[group]) <= set(cfg[group])
         assert OmegaConf.select(
             cfg, {"model": "model.name", "data": "data.source._target_"}[group], default=""
         )
@@ -84,8 +84,8 @@ def test_the_progress_bar_counts_points(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_what_is_no_group_is_left_as_it_was_typed() -> None:
     typed = ["--config-dir", "/conf/of=4", "-cd=/conf/4", "eps=4", "+lab=4", "data={limit: 4}"]
-    assert config.quoted(typed) == typed
-    assert config.quoted(["hydra/launcher=4", "~precision=4"]) == ["hydra/launcher='4'", "~precision='4'"]
+    assert quoting.quoted(typed) == typed
+    assert quoting.quoted(["hydra/launcher=4", "~precision=4"]) == ["hydra/launcher='4'", "~precision='4'"]
 
 
 def test_a_minus_may_come_from_a_report() -> None:
@@ -97,14 +97,14 @@ def test_a_minus_may_come_from_a_report() -> None:
         f"eps=0.5,{minus}2",
     ]
     read = ["eps=-0.9", "eps=range(-1,1,0.5)", "eps=[-.5,-1]", "eps=0.5,-2"]
-    assert config.quoted(typed) == read
+    assert quoting.quoted(typed) == read
     named = f"data.root='a{minus}4'"
-    assert config.quoted([named]) == [named]
+    assert quoting.quoted([named]) == [named]
 
 
 @pytest.mark.parametrize("text", [r"^p\d+", "(^[^_]+)", "my net (1).pt", "~/store", "it's", r"^\w(\\"])
 def test_a_text_that_hydra_cannot_read_is_quoted_and_comes_back(text: str) -> None:
-    [typed] = config.quoted([f"key={text}"])
+    [typed] = quoting.quoted([f"key={text}"])
     assert OverridesParser.create().parse_override(typed).value() == text
 
 
@@ -117,10 +117,10 @@ def test_what_may_be_a_list_or_a_sweep_is_left_to_hydra() -> None:
         "x(",
         "key='a(",
     ]
-    assert config.quoted(typed) == typed
+    assert quoting.quoted(typed) == typed
 
 
 @pytest.mark.parametrize("path", ["a b", "a'b", r"a\b", r"a\'b", "a\\", "é, (1)", "k=v", "out/a-b.pt"])
 def test_a_path_comes_back_from_an_override(path: str) -> None:
-    override = f"key={config.quoted_path(Path(path))}"
+    override = f"key={quoting.quoted_path(Path(path))}"
     assert OverridesParser.create().parse_override(override).value() == path

@@ -15,7 +15,8 @@ from hydra._internal.utils import get_args
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from gpsweep import config, crf_search, fit
+from gpsweep import config, crf_search, fit, quoting
+from gpsweep.composed import check_keys
 from gpsweep.tables import definition
 from gpsweep.tables.__main__ import asked
 from gpsweep.tables.commands import check, jobs
@@ -63,7 +64,7 @@ def registered() -> None:
 
 def composed(primary: str, *overrides: str) -> DictConfig:
     """Compose as a command would, of a sweep over jobs the first."""
-    parsed = OverridesParser.create().parse_overrides(config.quoted(overrides))
+    parsed = OverridesParser.create().parse_overrides(quoting.quoted(overrides))
     lines = OverridesParser.create().parse_overrides(fuse(parsed))
     first = [
         f"{each.get_key_element()}={next(each.sweep_string_iterator())}"
@@ -93,7 +94,7 @@ def test_a_command_composes(line: str) -> None:
         overrides = typed.overrides[1 if module == "gpsweep.track" and typed.overrides else 0 :]
         if "--config-dir" not in words and not typed.shell_completion:
             cfg = composed(PRIMARY[module], *overrides)
-            config.check_keys(cfg)
+            check_keys(cfg)
         parsed = OverridesParser.create().parse_overrides(overrides)
         several = any(each.is_sweep_override() for each in parsed)
         assert typed.multirun or not several
@@ -115,7 +116,7 @@ def keys() -> set[str]:
         choices = [f"{group}={path.stem}" for group in groups for path in (folder / group).glob("*.yaml")]
         for choice in choices or [""]:
             with initialize_config_dir(str(folder), version_base="1.3"):
-                cfg = compose(primary, config.quoted(choice.split()), return_hydra_config=True)
+                cfg = compose(primary, quoting.quoted(choice.split()), return_hydra_config=True)
             known |= below(OmegaConf.to_container(cfg), "")
     return known
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from gpsweep import config, layers
+from gpsweep import composed, config, layers, quoting
 from gpsweep.allocator import keep_freed
 from gpsweep.command import told
 from gpsweep.console import UNBOUNDED, standard_output
@@ -59,11 +59,11 @@ def main(overrides: list[str] | None = None) -> int:
     keep_freed()  # as a run does, or late layers of large maps seemed to take longer than there
     config.register()
     with initialize_config_dir(config.conf_folder(), version_base="1.3"):
-        cfg = compose("config", overrides=config.quoted(arguments), return_hydra_config=True)
+        cfg = compose("config", overrides=quoting.quoted(arguments), return_hydra_config=True)
     with open_dict(cfg):
         hydra = cfg.pop("hydra")
-    config.check_builds_on_ours(cfg, "config", hydra)
-    config.check_keys(cfg)
+    composed.check_builds_on_ours(cfg, "config", hydra)
+    composed.check_keys(cfg)
     check_choices(cfg)
     net, sample = network_and_sample(cfg)
 

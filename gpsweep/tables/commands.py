@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpsweep import config
+from gpsweep import config, quoting
 from gpsweep.errors import GpsweepError
 from gpsweep.mistakes import in_words
 from gpsweep.points import decimal_range
@@ -88,12 +88,12 @@ class Job:
             "gpsweep",
             "-m",
             *self.overrides,
-            f"hydra.sweep.dir={config.quoted_path(self.folder)}",
+            f"hydra.sweep.dir={quoting.quoted_path(self.folder)}",
         ]
 
     def training_command(self) -> list[str]:
         """Return the command of its training."""
-        where = f"hydra.run.dir={config.quoted_path(self.fitted)}"
+        where = f"hydra.run.dir={quoting.quoted_path(self.fitted)}"
         return [sys.executable, "-m", "gpsweep.fit", *self.training, where]
 
 
@@ -127,7 +127,7 @@ def _job(
     training: list[str] = []
     if row.fit is not None:
         weights = folder.with_name(f"{folder.name}-fit") / "weights.safetensors"
-        lines.append(f"model.checkpoint={config.quoted_path(weights)}")
+        lines.append(f"model.checkpoint={quoting.quoted_path(weights)}")
         shared = [each for each in own if each.startswith(SHARED)]
         training = merged([f"fit={row.fit}", f"seed={seed}", *shared, *filter(None, asked.values())])
     return Job(key, row, tuple(merged([*lines, *own])), folder, seed, tuple(training), tuple(altered))
@@ -187,7 +187,7 @@ def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
         fit.register()
     config.register()
     try:
-        parsed = OverridesParser.create().parse_overrides(config.quoted(overrides))
+        parsed = OverridesParser.create().parse_overrides(quoting.quoted(overrides))
         single = fuse(parsed)
         with initialize_config_dir(config.conf_folder(), version_base="1.3"):
             return compose(name, overrides=single)

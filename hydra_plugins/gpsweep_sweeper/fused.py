@@ -117,7 +117,7 @@ def _fused(override: Override) -> str:
         return line
     key, value = override.get_key_element(), override.value()
     if override.key_or_group not in AXES:
-        from gpsweep.config import quoted
+        from gpsweep.quoting import quoted
 
         # What a glob finds may look like a number, and has to be quoted as if it had been typed.
         choices: list[str] = list(override.sweep_string_iterator()) if isinstance(value, Glob) else []

@@ -1,0 +1,81 @@
+"""What is typed, quoted where Hydra would take it for something else or could not read it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+from gpsweep.config import conf_folder
+from gpsweep.errors import GpsweepError
+
+PLAIN = re.compile(r"[\w./-]+", re.ASCII)
+NESTED = re.compile(r"\w+(/\w+)+")  # the name of a group within another
+NOT_NAMES = re.compile(
+    r"(?<![\w'\"./-])(null|true|false|inf|nan|\d[\d_]*(\.\d+)?(e[+-]?\d+)?)(?![\w'\"./-])", re.IGNORECASE
+)
+# A list of ranges, which Hydra cannot read; without the brackets it is the sweep that is meant.
+LIST_OF_RANGES = re.compile(r"^(\w+)=\[((?:[^\[\]]*,)?range\([^\[\]]*)\]$")
+# What is, or may be meant for, more than one text, or has quotes already.
+LISTED = re.compile(r"^[\[{'\"]|,")
+# A minus as it is printed, before a number.
+PRINTED_MINUS = re.compile(r"(?<=[=,(\[])\N{MINUS SIGN}(?=[\d.])")
+
+
+def quoted(arguments: Sequence[str]) -> list[str]:
+    """Quote the choices of a group that Hydra would take for something else than names.
+
+    They are the numbers of ``precision``, and mistakes such as ``model=null``, of which Hydra would tell by a
+    traceback. A minus that was copied from a report becomes one that Hydra can read, and a list of ranges a
+    sweep over them. A text that Hydra cannot read without quotes of its own, such as a regular expression or
+    a file's name with brackets, is given them.
+
+    >>> quoted(["precision=16", "precision.gradient=16", "eps=16", "model=null", "+sweeps=8"])
+    ["precision='16'", 'precision.gradient=16', 'eps=16', "model='null'", "+sweeps='8'"]
+    >>> quoted(["eps=[-1,range(0,1,0.5)]"])
+    ['eps=-1,range(0,1,0.5)']
+    >>> quoted(["data.groups=^p[0-9]+", "model.checkpoint=a (1).pt", "data.root=my data"])
+    ['data.groups="^p[0-9]+"', 'model.checkpoint="a (1).pt"', 'data.root=my data']
+
+    Raises:
+        GpsweepError: for one without a key.
+    """
+    groups = {path.name for path in Path(conf_folder()).iterdir() if path.is_dir()}
+
+    def one(argument: str) -> str:
+        name, equals, value = argument.partition("=")
+        group = name.lstrip("+~").partition("@")[0]
+        if argument and not group:
+            raise GpsweepError(f"{argument}: expected KEY=VALUE")
+        if (group in groups or NESTED.fullmatch(group)) and not value.startswith("{"):
+            return name + equals + NOT_NAMES.sub(r"'\g<0>'", value)
+        return argument
+
+    plain = (PRINTED_MINUS.sub("-", argument) for argument in arguments)
+    return [_readable(one(LIST_OF_RANGES.sub(r"\1=\2", argument))) for argument in plain]
+
+
+def _readable(argument: str) -> str:
+    """Quote a text that Hydra cannot read; where it may be a list or a sweep, Hydra says what it cannot."""
+    name, equals, value = argument.partition("=")
+    told = PLAIN.fullmatch(value) or LISTED.search(value)
+    if name and equals and not name.startswith("-") and not told:
+        try:
+            OverridesParser.create().parse_override(argument)
+        except HydraException:
+            return f"{name}={QuotedString(value, Quote.double).with_quotes()}"
+    return argument
+
+
+def quoted_path(path: Path) -> str:
+    """Write a path as a value of Hydra's, quoted where it has more than plain letters.
+
+    >>> quoted_path(Path("out/a-b.pt")), quoted_path(Path("my (1), a=b"))
+    ('out/a-b.pt', "'my (1), a=b'")
+    """
+    text = str(path)
+    return text if PLAIN.fullmatch(text) else QuotedString(text, Quote.single).with_quotes()
