@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -93,7 +94,7 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     asked = OmegaConf.to_container(cfg, resolve=True)  # before the data fills in what it leaves open
     seed_everything(cfg.seed, verbose=False)
     held = source_of(cfg.data)
-    source: Source = config.instance(training(cfg), "train")
+    source = taught(cfg)
     check_same_classes(source, held, key="train")
     for each in (source, held):
         if unlabelled(each):
@@ -126,6 +127,21 @@ def fit(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     }
     write(net, record, folder)
     return record
+
+
+def taught(cfg: DictConfig) -> Source:
+    """Make the training set; where a key of ``train`` does not fit, that one is named.
+
+    Raises:
+        GpsweepError: if it cannot be made.
+    """
+    try:
+        source: Source = config.instance(training(cfg), "train")
+    except GpsweepError as error:
+        named = re.match(r"data\.(\w+)", str(error))
+        own = named is not None and named[1] in cfg.train
+        raise GpsweepError(str(error).replace("data.", "train.", 1) if own else str(error)) from None
+    return source
 
 
 def training(cfg: DictConfig) -> Any:

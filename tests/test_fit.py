@@ -153,7 +153,9 @@ def test_recipes_on_real_data(
         (["augment.contrast=nan"], "augment.contrast=nan: expected a finite number ≥ 0"),
         (["augment.brightness=-1"], "augment.brightness=-1.0: expected a finite number ≥ 0"),
         (["batch_size=9"], "batch_size=9: expected at most the 8 training samples"),
-        (["train.split=test"], "data.split=test: unknown"),
+        (["train.split=test"], "gpsweep: train.split=test: unknown. Choices: train, val"),
+        (["train.count=0"], "gpsweep: train.count=0: expected a whole number"),
+        (["data.count=0"], "gpsweep: data.count=0: expected a whole number"),
         (["accelerator=abacus"], "accelerator=abacus"),
         (
             [
