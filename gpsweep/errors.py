@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Container, Iterable, Sequence
 from difflib import get_close_matches
 
 LISTED = 10
@@ -58,6 +59,21 @@ def unknown_key(key: str, names: Sequence[str], elsewhere: Sequence[str] = ()) -
 def taken_away(key: str) -> GpsweepError:
     """Build the error for a key without a value, which ``~key`` takes away."""
     return GpsweepError(f"{key}: expected a value, as every run has one; ~{key} takes it away")
+
+
+def placed(said: str, keys: Container[object], place: str) -> str:
+    """Return what data say of one of their arguments, with its key where the user has it.
+
+    >>> placed("data.split=a: unknown.", {"split"}, "data.train")
+    'data.train.split=a: unknown.'
+
+    Args:
+        said: an error's message.
+        keys: the arguments that lie in the place; what is said of any other stays as it is.
+        place: the group that has them, where it is not ``data``.
+    """
+    named = re.match(r"data\.(\w+)", said)
+    return said.replace("data", place, 1) if named and named[1] in keys else said
 
 
 def meant(near: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ from gpsweep.data.base import VOID, Sample, Source
 from gpsweep.data.batch import joined, read
 from gpsweep.data.build import check_same_classes, source_of
 from gpsweep.engine import MemoryFormat, formatted
-from gpsweep.errors import GpsweepError, listing, unknown
+from gpsweep.errors import GpsweepError, listing, placed, unknown
 from gpsweep.failures import failures_named, in_a_format_it_bears
 from gpsweep.interrupts import TERMINATE, left_at_once
 from gpsweep.lightning import seed_everything
@@ -138,9 +137,8 @@ def taught(cfg: DictConfig) -> Source:
     try:
         source: Source = config.instance(training(cfg), "train")
     except GpsweepError as error:
-        named = re.match(r"data\.(\w+)", str(error))
-        own = named is not None and named[1] in cfg.train
-        raise GpsweepError(str(error).replace("data.", "train.", 1) if own else str(error)) from None
+        error.args = (placed(str(error), cfg.train, "train"),)
+        raise
     return source
 
 

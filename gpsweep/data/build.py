@@ -19,7 +19,7 @@ from gpsweep.data.base import (
     checked_limit,
 )
 from gpsweep.data.batch import read
-from gpsweep.errors import GpsweepError, listing
+from gpsweep.errors import GpsweepError, listing, placed
 
 KEY = "data.source"
 MEMBERS = ("name", "task", "classes", "ids", "__len__", "__getitem__")
@@ -85,7 +85,12 @@ def named(cfg: DictConfig, name: str, *, gives: str) -> Source:
     if isinstance(cfg[name], str):
         with read_write(cfg):
             cfg[name] = node
-    source: Source = instance(node, key)
+    try:
+        source: Source = instance(node, key)
+    except GpsweepError as error:
+        if name != "source":  # the keys of the group are its
+            error.args = (placed(str(error), node, key),)
+        raise
     if not node["_target_"].startswith("gpsweep."):
         check_source(source, key)
     return source

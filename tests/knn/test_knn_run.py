@@ -122,6 +122,15 @@ def test_training_images_may_be_named_by_what_returns_them_alone(shown: Terminal
     assert summary("run")["accuracy"] == pytest.approx(by_hand())
 
 
+def test_a_key_of_the_training_images_is_named_as_theirs(shown: Terminal) -> None:
+    code, _, err = shown(*RUN, "data.train.images=absent", "hydra.run.dir=run")
+    assert code == 1
+    assert err.startswith("gpsweep: data.train.images=absent: no such folder; ")
+    code, _, err = shown(*RUN, "data.images=absent", "hydra.run.dir=run")
+    assert code == 1
+    assert err.startswith("gpsweep: data.images=absent: no such folder; ")
+
+
 def test_training_images_of_other_classes_are_refused(shown: Terminal) -> None:
     """A class that is missing would give the numbers behind it another meaning."""
     for path in (shown.folder / "train" / "3").iterdir():
