@@ -16,7 +16,7 @@ from gpsweep.errors import GpsweepError
 PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 NESTED = re.compile(r"\w+(/\w+)+")  # the name of a group within another
 NOT_NAMES = re.compile(
-    r"(?<![\w'\"./-])(null|true|false|inf|nan|\d[\d_]*(\.\d+)?(e[+-]?\d+)?)(?![\w'\"./-])", re.IGNORECASE
+    r"(?<![\w'\"./-])-?(null|true|false|inf|nan|\d[\d_]*(\.\d+)?(e[+-]?\d+)?)(?![\w'\"./-])", re.IGNORECASE
 )
 # A list of ranges, which Hydra cannot read; without the brackets it is the sweep that is meant.
 LIST_OF_RANGES = re.compile(r"^(\w+)=\[((?:[^\[\]]*,)?range\([^\[\]]*)\]$")

@@ -59,6 +59,8 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("data=nothing", "gpsweep: data=nothing: unknown."),
         ("model=null", "gpsweep: model=null: unknown."),
         ("data=5", "gpsweep: data=5: unknown."),
+        ("tracker=-1", "gpsweep: tracker=-1: unknown."),
+        ("precision=-inf", "gpsweep: precision=-inf: unknown."),
         ("tracker=False", "gpsweep: tracker=False: unknown."),
         ("lable=argmax", "lable"),
         ("data.limit=(2)", "data.limit=(2)"),
