@@ -168,7 +168,8 @@ def test_a_folder_whose_name_is_too_long_is_named_by_its_key(terminal: Terminal)
 def test_folders_may_bear_what_a_launcher_calls_a_job(terminal: Terminal) -> None:
     pictures(terminal.folder)
     net = ["model=custom", "model.net=networks.small"]
-    code, _, err = terminal("-m", *SET, *net, "eps=0", "seed=0,1", "hydra.sweep.subdir=job ${hydra.job.id}")
+    drawn = ["label=random_onehot", "eps=0", "seed=0,1"]
+    code, _, err = terminal("-m", *SET, *net, *drawn, "hydra.sweep.subdir=job ${hydra.job.id}")
     assert (code, err) == (0, "")
     assert len(terminal.results()) == 2
 
@@ -177,7 +178,7 @@ def test_jobs_may_have_a_sweeps_folder_each(terminal: Terminal) -> None:
     pictures(terminal.folder)
     net = ["model=custom", "model.net=networks.small"]
     folders = ["hydra.sweep.dir='out/${seed}'", "hydra.sweep.subdir=."]
-    code, _, err = terminal("-m", *SET, *net, "eps=0", "seed=0,1", *folders)
+    code, _, err = terminal("-m", *SET, *net, "label=random_onehot", "eps=0", "seed=0,1", *folders)
     assert (code, err) == (0, "")
     assert all(Path("out", seed, "results.csv").is_file() for seed in ("0", "1"))
 

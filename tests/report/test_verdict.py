@@ -327,7 +327,7 @@ def test_an_interval_without_width_is_not_to_be_narrowed() -> None:
     wide = make(label="top2", eps=0.1, images=20)
     assert "More images would narrow the interval." in told(wide)[3]
     same = replace(wide, counts=Counts.of(wide.base[None]))
-    assert "0.00, interval 0.00 to 0.00" in told(same)[3]
+    assert "0.00 percentage points, interval 0.00 to 0.00" in told(same)[3]
     assert "narrow" not in told(same)[3].partition("<main>")[2]
 
 
