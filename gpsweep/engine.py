@@ -221,7 +221,7 @@ def _checked(name: str, guide: Guide, passes: Passes) -> Guide:
             raise GpsweepError(
                 f"guides: at layer={point.layer}, {name} gives {came}; expected a list of tensors {expected}"
             )
-        return [*given]
+        return [direction.detach() for direction in given]
 
     return checked
 

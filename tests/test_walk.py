@@ -216,3 +216,18 @@ def test_a_guide_gives_the_direction() -> None:
     for point, logits in guided.items():
         twin = replace(point, label="argmax")
         assert logits.equal(plain[twin])
+
+
+def test_a_guide_may_give_what_it_has_a_gradient_for() -> None:
+    net, (x, _) = build("skips"), batch("skips")
+
+    def learnt(pull: Any, step: Any, **_: Any) -> list[Tensor]:
+        return [torch.ones_like(x).requires_grad_() * 0.5]
+
+    def plain(pull: Any, step: Any, **_: Any) -> list[Tensor]:
+        return [torch.full_like(x, 0.5)]
+
+    options = {"eps": [0.0, 0.5], "iterations": 2, "guides": {"learnt": learnt, "plain": plain}}
+    found, expected = (list(curve(net, x, label=name, **options)) for name in ("learnt", "plain"))
+    for (_, logits), (_, same) in zip(found, expected, strict=True):
+        assert logits.equal(same) and not logits.requires_grad
