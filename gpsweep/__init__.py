@@ -20,9 +20,9 @@ Where things are; which may import which, pyproject.toml says:
   ``interrupts``.
 - What comes of it: ``record``, ``results``, ``drawing`` and ``pictures``, ``report``, ``trackers``;
   ``tuning``, ``provenance``, ``words``.
-- Further commands: ``fit`` and ``training``, ``track``, ``tables``, ``crf_search`` with ``crf_pool``;
-  ``command``, ``mistakes``, ``completion``, ``console``, ``output``, ``atomic`` and ``cache`` serve
-  them all.
+- Further commands: ``fit`` by a ``recipe``, which ``fitting``, ``training`` and ``augment`` follow;
+  ``track``, ``tables``, ``crf_search`` with ``crf_pool``; ``command``, ``mistakes``, ``completion``,
+  ``console``, ``output``, ``atomic`` and ``cache`` serve them all.
 """
 
 import signal

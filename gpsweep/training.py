@@ -1,15 +1,15 @@
-"""Plain supervised training: augmentation, loss and schedule. Nothing here knows of perturbations."""
+"""Plain supervised training: loss and schedule. Nothing here knows of perturbations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gpsweep.augment import varied
 from gpsweep.counting import filled
 from gpsweep.data.base import VOID, Sample
 from gpsweep.data.batch import Batch, padded
@@ -18,71 +18,10 @@ from gpsweep.errors import GpsweepError
 from gpsweep.failures import failures_named
 from gpsweep.lightning import LightningModule
 from gpsweep.precision import Precision, computing, fastest, widened
+from gpsweep.recipe import Augment
 from gpsweep.tally import Tally
 
 TRAINING = "in training"
-
-
-@dataclass
-class Augment:
-    """How a batch of training images is varied, drawn anew each time.
-
-    Where whole images are classified, they are neither resized nor cropped.
-
-    Args:
-        flip: mirror half of the images left to right.
-        scale: smallest and largest factor by which a batch is resized.
-        crop: height and width in pixels of what is cut out of each image, anywhere; None: all of it.
-        contrast: each image's contrast is multiplied by 1 ± this.
-        brightness: grey levels that each channel of an image is shifted by, at most.
-    """
-
-    flip: bool = False
-    scale: tuple[float, float] = (1.0, 1.0)
-    crop: tuple[int, int] | None = None
-    contrast: float = 0.0
-    brightness: float = 0.0
-
-    def __call__(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Vary images ``(N, 3, H, W)``, 0–255, and with them masks ``(N, H, W)`` or classes ``(N,)``."""
-        if target.ndim == 3:
-            image, target = self._cropped(*self._flipped(*self._scaled(image, target)))
-        elif self.flip:
-            image = _mirrored(image, _half(image))
-        gain = 1 + self.contrast * _symmetric(image, 1)
-        shift = self.brightness * _symmetric(image, 3)
-        middle = image.mean(dim=(2, 3), keepdim=True)
-        return torch.addcmul(middle + shift, image - middle, gain), target
-
-    def _scaled(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        size = torch.tensor(image.shape[2:])
-        low, high = self.scale
-        factor = low + (high - low) * torch.rand(())
-        wanted = (size * factor).round().int()
-        wanted = wanted.maximum(torch.tensor(self.crop or (1, 1)))
-        if torch.equal(wanted, size):
-            return image, target
-        shape = wanted.tolist()
-        masks = F.interpolate(target[:, None].float(), size=shape, mode="nearest-exact")
-        return F.interpolate(image, size=shape, mode="bilinear", antialias=True), masks[:, 0].long()
-
-    def _flipped(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.flip:
-            return image, target
-        chosen = _half(image)
-        return _mirrored(image, chosen), _mirrored(target, chosen)
-
-    def _cropped(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        if self.crop is None:
-            return image, target
-        height, width = self.crop
-        tops = torch.randint(image.shape[2] - height + 1, (len(image),)).tolist()
-        lefts = torch.randint(image.shape[3] - width + 1, (len(image),)).tolist()
-        corners = zip(tops, lefts, strict=True)
-        boxes = [(slice(top, top + height), slice(left, left + width)) for top, left in corners]
-        images = [one[:, rows, columns] for one, (rows, columns) in zip(image, boxes, strict=True)]
-        targets = [one[box] for one, box in zip(target, boxes, strict=True)]
-        return torch.stack(images), torch.stack(targets)
 
 
 class Lesson(TypedDict):
@@ -155,7 +94,7 @@ class TrainingModule(LightningModule):
         Raises:
             GpsweepError: if the network fails, or the loss is no number.
         """
-        image, target = self.augment(batch["image"], batch["target"])
+        image, target = varied(self.augment, batch["image"], batch["target"])
         if bool((target == VOID).all()):
             return None
         self.at_hand = Lesson(image=image, target=target, ids=batch["ids"])
@@ -225,18 +164,3 @@ def class_weights(targets: Sequence[Tensor], channels: int, balance: float) -> T
     share = counts / counts.sum()
     weights = share.clamp(min=1e-6) ** -balance
     return weights / (weights * share).sum()
-
-
-def _half(image: Tensor) -> Tensor:
-    """Draw which images of a batch are mirrored, bool ``(N,)``."""
-    return torch.rand(len(image), device=image.device) < 0.5
-
-
-def _mirrored(pictures: Tensor, chosen: Tensor) -> Tensor:
-    """Mirror the chosen pictures of ``(N, …, W)`` left to right."""
-    return torch.where(chosen.view(-1, *[1] * (pictures.ndim - 1)), pictures.flip(-1), pictures)
-
-
-def _symmetric(image: Tensor, channels: int) -> Tensor:
-    """Draw numbers from −1 to 1, ``(N, channels, 1, 1)``."""
-    return 2 * torch.rand(len(image), channels, 1, 1, device=image.device) - 1

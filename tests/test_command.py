@@ -111,7 +111,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(
     ("name", "done", "kept"),
     [
         ("gpsweep", "gpsweep.run.run", "what is stored stays, and the same command goes on"),
-        ("gpsweep.fit", "gpsweep.fit.fit", "no weights were written, and the same command begins anew"),
+        ("gpsweep.fit", "gpsweep.fitting.fit", "no weights were written, and the same command begins anew"),
         (
             "gpsweep.crf_search",
             "gpsweep.crf_search.search",

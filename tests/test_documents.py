@@ -15,7 +15,7 @@ from hydra._internal.utils import get_args
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from gpsweep import config, crf_search, fit, quoting
+from gpsweep import config, crf_search, quoting, recipe
 from gpsweep.composed import check_keys
 from gpsweep.tables import definition
 from gpsweep.tables.__main__ import asked
@@ -59,7 +59,7 @@ def commands() -> list[str]:
 @pytest.fixture(autouse=True)
 def registered() -> None:
     crf_search.register()
-    fit.register()
+    recipe.register()
 
 
 def composed(primary: str, *overrides: str) -> DictConfig:

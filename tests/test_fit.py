@@ -20,16 +20,17 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch.utils.data import get_worker_info
 
-from gpsweep import config
-from gpsweep import fit as fit_module
+from gpsweep import config, fitting
+from gpsweep.augment import varied
 from gpsweep.data.base import VOID, Sample
 from gpsweep.data.batch import collate
 from gpsweep.data.scenes import Scenes
 from gpsweep.errors import GpsweepError
-from gpsweep.fit import check, cli
+from gpsweep.fit import cli
 from gpsweep.models.build import build, sha256
 from gpsweep.models.pixels import PixelNet
-from gpsweep.training import Augment, TrainingModule, class_weights
+from gpsweep.recipe import Augment, check
+from gpsweep.training import TrainingModule, class_weights
 
 RECIPES = sorted(path.stem for path in Path(config.conf_folder(), "fit").glob("*.yaml"))
 TINY = ("data.limit=8", "batch_size=4", "epochs=1")
@@ -306,14 +307,14 @@ def test_ctrl_c_ends_a_training_in_a_line(fit: Fit, tmp_path: Path, monkeypatch:
 
 def test_augmentation_is_none_unless_asked_for() -> None:
     image, target = striped()
-    same, truth = Augment()(image, target)
+    same, truth = varied(Augment(), image, target)
     assert torch.allclose(same, image, atol=1e-4) and torch.equal(truth, target)
 
 
 def test_masks_move_with_their_images() -> None:
     torch.manual_seed(0)
     image, target = striped()
-    moved, truth = Augment(flip=True, crop=(5, 7))(image, target)
+    moved, truth = varied(Augment(flip=True, crop=(5, 7)), image, target)
     assert moved.shape == (4, 3, 5, 7) and truth.shape == (4, 5, 7)
     assert torch.allclose(moved[:, 0], 10.0 * truth, atol=1e-3)
     assert {bool((row.diff() > 0).all()) for row in truth[:, 0]} == {True, False}
@@ -323,27 +324,27 @@ def test_resizing_never_falls_below_the_crop_and_invents_no_class() -> None:
     torch.manual_seed(0)
     image, target = striped()
     target[:, 0, 0] = VOID
-    moved, truth = Augment(scale=(0.1, 0.2), crop=(6, 8))(image, target)
+    moved, truth = varied(Augment(scale=(0.1, 0.2), crop=(6, 8)), image, target)
     assert moved.shape == (4, 3, 6, 8) and truth.shape == (4, 6, 8)
     assert set(truth.unique().tolist()) <= {VOID, *range(16)}
     assert (moved[:, 0] - 10.0 * truth).abs()[truth != VOID].max() <= 10
 
 
 def test_resizing_leaves_a_pixel_at_least() -> None:
-    moved, truth = Augment(scale=(1e-3, 1e-3))(*striped())
+    moved, truth = varied(Augment(scale=(1e-3, 1e-3)), *striped())
     assert moved.shape == (4, 3, 1, 1) and truth.shape == (4, 1, 1)
 
 
 def test_classified_images_are_mirrored_and_nothing_more() -> None:
     torch.manual_seed(0)
     image, target = torch.rand(8, 3, 12, 16) * 255, torch.arange(8)
-    same, truth = Augment(scale=(2, 2), crop=(5, 7))(image, target)
+    same, truth = varied(Augment(scale=(2, 2), crop=(5, 7)), image, target)
     assert torch.allclose(same, image, atol=1e-3) and torch.equal(truth, target)
-    varied, truth = Augment(flip=True)(image, target)
+    moved, truth = varied(Augment(flip=True), image, target)
     mirrored = [
-        torch.allclose(one, before.flip(-1), atol=1e-3) for one, before in zip(varied, image, strict=True)
+        torch.allclose(one, before.flip(-1), atol=1e-3) for one, before in zip(moved, image, strict=True)
     ]
-    kept = [torch.allclose(one, before, atol=1e-3) for one, before in zip(varied, image, strict=True)]
+    kept = [torch.allclose(one, before, atol=1e-3) for one, before in zip(moved, image, strict=True)]
     assert torch.equal(truth, target) and any(mirrored) and any(kept)
     assert [a != b for a, b in zip(mirrored, kept, strict=True)] == [True] * 8
 
@@ -352,13 +353,13 @@ def test_classified_images_are_mirrored_and_nothing_more() -> None:
 def test_contrast_is_an_image_s_and_brightness_a_channel_s(target: torch.Tensor) -> None:
     torch.manual_seed(0)
     image = torch.rand(200, 3, 6, 8) * 255
-    varied, truth = Augment(contrast=0.5, brightness=20.0)(image, target)
+    moved, truth = varied(Augment(contrast=0.5, brightness=20.0), image, target)
     assert truth.equal(target)
-    gains, shifts = (varied.std((2, 3)) / image.std((2, 3))), varied.mean((2, 3)) - image.mean((2, 3))
+    gains, shifts = (moved.std((2, 3)) / image.std((2, 3))), moved.mean((2, 3)) - image.mean((2, 3))
     assert torch.allclose(gains, gains[:, :1].expand(-1, 3), atol=1e-3)
     middle, shift = image.mean((2, 3), keepdim=True), shifts[..., None, None]
     expected = middle + shift + gains[:, :1, None, None] * (image - middle)
-    assert torch.allclose(varied, expected, atol=1e-2)
+    assert torch.allclose(moved, expected, atol=1e-2)
     for found, reach in ((gains[:, 0] - 1, 0.5), *((shift, 20.0) for shift in shifts.T)):
         assert -reach <= found.min() < -0.9 * reach and 0.9 * reach < found.max() <= reach
     assert not torch.allclose(shifts[:, 0], shifts[:, 1], atol=1.0)
@@ -437,14 +438,14 @@ def test_a_record_is_never_of_other_weights(
 ) -> None:
     """Not even where a training is killed between the two files."""
     assert fit("fit=scenes", *TINY, "hydra.run.dir=out")[0] == 0
-    save = fit_module.save
+    save = fitting.save
 
     def killed(path: Path, content: bytes) -> Path:
         if path.name == "fit.json":
             raise SystemExit(137)
         return save(path, content)
 
-    monkeypatch.setattr(fit_module, "save", killed)
+    monkeypatch.setattr(fitting, "save", killed)
     assert fit("fit=scenes", *TINY, "seed=1", "hydra.run.dir=out")[0] == 137
     assert (tmp_path / "out" / "weights.safetensors").exists()
     assert not (tmp_path / "out" / "fit.json").exists()

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpsweep import config, quoting
+from gpsweep import config, quoting, recipe
 from gpsweep.errors import GpsweepError
 from gpsweep.mistakes import in_words
 from gpsweep.points import decimal_range
@@ -182,9 +182,7 @@ def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
         GpsweepError: if it cannot be.
     """
     if name == "fit":
-        from gpsweep import fit
-
-        fit.register()
+        recipe.register()
     config.register()
     try:
         parsed = OverridesParser.create().parse_overrides(quoting.quoted(overrides))

@@ -12,7 +12,7 @@ import torch
 
 from gpsweep import results
 from gpsweep.errors import GpsweepError
-from gpsweep.fit import RECORD, WEIGHTS
+from gpsweep.recipe import RECORD, WEIGHTS
 from gpsweep.tables.calls import Calls, tell
 from gpsweep.tables.commands import Job, comparable
 from gpsweep.tables.needs import absent
