@@ -69,7 +69,7 @@ def test_only_a_random_label_waits_for_its_draws(elsewhere: Executor) -> None:
 @pytest.fixture
 def scenes(terminal: Terminal) -> Terminal:
     """A terminal where pictures of several sizes lie, to be segmented."""
-    pictures(terminal.folder, sizes=((12, 16), (16, 12), (9, 9)))
+    pictures(terminal.folder, count=3, sizes=((12, 16), (16, 12), (9, 9)))
     return terminal
 
 
