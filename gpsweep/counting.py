@@ -76,7 +76,7 @@ def count(
         batch=number,
         ids=list(batch["ids"]),
         points=list(points),
-        counts=Counts.of(torch.stack(done.results()).cpu().numpy()),
+        counts=Counts.of(done.results().cpu().numpy()),
         base=done.clean["none"].cpu().numpy(),
         seconds=seconds,
         shared=shared,
@@ -123,7 +123,7 @@ def evaluate(
             known.settle = memo.settle
             walks[view] = walk(net, view.of(batch), memo=known, **axes, **settings)
         done.follow(grid, walks)
-    check_finite(done.sums, number, batch["ids"])
+    check_finite(done.summed, done.sums.first(len(done.summed)), number, batch["ids"])
     return done
 
 
@@ -145,7 +145,8 @@ class Evaluation:
 
     Attributes:
         clean: what it makes of those at ε = 0, by refinement.
-        sums: of each sample's logits, ``(N,)``, by point.
+        summed: the points whose logits were summed.
+        sums: of each sample's logits, ``(N,)``, in their order.
     """
 
     def __init__(
@@ -162,9 +163,10 @@ class Evaluation:
         self.names: dict[Point, list[str]] = {}
         for point in points:
             self.names.setdefault(replace(point, refine="none"), []).append(point.refine)
-        self.found: list[Tensor | None] = [None] * len(points)
+        self.found = Rows(len(points))
         self.clean: dict[str, Tensor] = {}
-        self.sums: list[tuple[Point, Tensor]] = []
+        self.summed: list[Point] = []
+        self.sums = Rows(64)
         self.stamps = _Stamps(batch["image"].device)
         self.spans: list[Sequence[Point]] = []
 
@@ -200,7 +202,8 @@ class Evaluation:
         # What is clean is the same on every curve, and the base is wanted in any case.
         new = [n for n in dict.fromkeys(("none", *names)) if n not in self.clean] if at_base else names
         for view, z in logits.items() if new else ():
-            self.sums.append((replace(point, refine=view.refine), sums(z)))
+            self.sums[len(self.summed)] = sums(z)
+            self.summed.append(replace(point, refine=view.refine))
         for name, scores in self.refinement.scores(new, logits, self.batch):
             counted = self.judge(scores)
             if at_base:
@@ -211,9 +214,9 @@ class Evaluation:
         for name in names if at_base else ():
             self.keep(replace(point, refine=name), self.clean[name])
 
-    def results(self) -> list[Tensor]:
-        """Return what the judge made of each point."""
-        return [result for result in self.found if result is not None]
+    def results(self) -> Tensor:
+        """Return what the judge made of each point, ``(points, …)``."""
+        return self.found.first(len(self.place))
 
     def keep(self, point: Point, counted: Tensor) -> None:
         """Put what was made of a point in its place."""
@@ -241,6 +244,31 @@ class Evaluation:
                 own[self.place[point]] += second / len(points)
             shared += 0.0 if points else second
         return own, shared
+
+
+class Rows:
+    """Tensors of one shape, kept in few blocks of memory.
+
+    A small one for itself would take its place in what a large one has just left free, where the next point's
+    large one then has no room: memory grew by one of them with every point.
+
+    Args:
+        size: how many rows a block has.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.blocks: list[Tensor] = []
+
+    def __setitem__(self, place: int, row: Tensor) -> None:
+        """Put a copy of a tensor in its place."""
+        while len(self.blocks) * self.size <= place:
+            self.blocks.append(row.new_empty((self.size, *row.shape)))
+        self.blocks[place // self.size][place % self.size] = row
+
+    def first(self, count: int) -> Tensor:
+        """Return the rows up to a place, ``(count, …)``."""
+        return (self.blocks[0] if len(self.blocks) == 1 else torch.cat(self.blocks))[:count]
 
 
 class _Stamps:
@@ -281,19 +309,19 @@ def sums(logits: Tensor) -> Tensor:
     return logits.sum(tuple(range(1, logits.dim())), dtype=torch.float32)
 
 
-def check_finite(found: Sequence[tuple[Point, Tensor]], number: int, ids: Sequence[str]) -> None:
+def check_finite(points: Sequence[Point], found: Tensor, number: int, ids: Sequence[str]) -> None:
     """Refuse logits that are no numbers.
 
     Args:
-        found: points, each with :func:`sums` of its logits.
+        points: which ones.
+        found: ``(points, N)``, the :func:`sums` of their logits.
         number: of the batch.
         ids: the samples'.
 
     Raises:
         GpsweepError: naming the batch, the first such point and its samples.
     """
-    whole = torch.stack([summed for _, summed in found]).isfinite().cpu()
-    for (point, _), finite in zip(found, whole, strict=True):
+    for point, finite in zip(points, found.isfinite().cpu(), strict=True):
         if not finite.all():
             broken = [name for name, good in zip(ids, finite.tolist(), strict=True) if not good]
             setting = " ".join(f"{key}={value}" for key, value in point.asdict().items())

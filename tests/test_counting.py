@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from networks import CLASSES, batch, build, entering
 from torch import Tensor, nn
 
-from gpsweep.counting import count
+from gpsweep.counting import Rows, count
 from gpsweep.crf import Crf, refined
 from gpsweep.data.batch import Batch
 from gpsweep.engine import curve
@@ -223,3 +224,30 @@ def test_what_is_not_perturbed_takes_no_backward_pass(monkeypatch: pytest.Monkey
     assert net.passes == 2
     with pytest.raises(AssertionError, match="a backward pass"):
         count(net, of("skips"), [Point(eps=1)], classes=CLASSES)
+
+
+def test_no_point_leaves_a_tensor_behind() -> None:
+    """A small one would lie where the next point's large ones had room; memory grew with every point."""
+    here, alive = batch_of((24, 24), (24, 24)), []
+
+    def tensors() -> None:
+        alive.append(sum(issubclass(type(each), Tensor) for each in gc.get_objects()))
+
+    points = grid(eps=[0.1 * k for k in range(1, 9)], refine=["none", "flip"]).points()
+    gc.collect()
+    gc.disable()
+    try:
+        options = {"refinement": Refinement(("none", "flip"))}
+        made = count(build("skips"), here, points, classes=CLASSES, options=options, on_point=tensors)
+    finally:
+        gc.enable()
+    assert made.counts.shape[0] == len(points) == len(alive)
+    assert len(set(alive[2::2])) == len(set(alive[3::2])) == 1
+
+
+@given(size=st.integers(1, 5), number=st.integers(1, 12))
+def test_rows_are_kept_in_their_places(size: int, number: int) -> None:
+    kept, rows = Rows(size), torch.rand(number, 2, 3)
+    for place in torch.randperm(number).tolist():
+        kept[place] = rows[place]
+    assert kept.first(number).equal(rows)
