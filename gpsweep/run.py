@@ -16,6 +16,7 @@ from gpsweep import record
 from gpsweep.compute import compute
 from gpsweep.drawing import illustrate
 from gpsweep.errors import GpsweepError
+from gpsweep.identity import DRAWN
 from gpsweep.interrupts import requeued
 from gpsweep.layers import INPUT
 from gpsweep.module import Task
@@ -114,7 +115,7 @@ def options(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     """
     grid = parts.grid
     known = ["clip", *(f"precision.{key}" for key in cfg.precision)]
-    known += ["seed", "random_unit"] if "random_onehot" in grid.label else []
+    known += ["seed", "random_unit"] if DRAWN in grid.label else []
     known += ["layer_scale"] if any(name != INPUT for name in grid.layer) else []
     known += [f"knn.{key}" for key in cfg.knn if key != "cache"] if parts.guides else []
     return {key: OmegaConf.select(cfg, key) for key in known} | parts.refinement.identity()
