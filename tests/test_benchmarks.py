@@ -14,6 +14,7 @@ from benchmarks.clock import Spread, ratios, side_by_side
 from benchmarks.floor import naive
 from gpsweep.engine import curve
 from gpsweep.points import grid
+from gpsweep.walk import Walk
 
 BARELY = curves.Effort(eps=(-0.5, 0.0, 0.5), repeats=1, sampled=1)
 
@@ -41,7 +42,7 @@ def test_the_bare_network_gives_the_logits_of_the_wrapped_one() -> None:
 
 def test_every_item_is_measured_and_stored(tmp_path: Path) -> None:
     rows = list(curves.measure(networks.tiny(), BARELY))
-    assert [row.item for row in rows] == ["a", "b", "b", "d", "c", "c"]
+    assert [row.item for row in rows] == ["a", "b", "b", "d", "d", "c", "c"]
     assert all(0 < row.value.low <= row.value.median <= row.value.high for row in rows)
     assert rows[3].value.high < 1
     assert [row.details["points"] for row in rows[-2:]] == [4 * 4 * 3] * 2
@@ -52,7 +53,7 @@ def test_every_item_is_measured_and_stored(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "results" / "tiny.json").read_text())
     assert set(document["machine"]) == {"cpu", "cores", "threads", "python", "torch", "date"}
     # The letters in order; c is measured after d.
-    assert [row["item"] for row in document["rows"]] == ["a", "b", "b", "c", "c", "d"]
+    assert [row["item"] for row in document["rows"]] == ["a", "b", "b", "c", "c", "d", "d"]
     assert {"median", "low", "high"} == set(document["rows"][0]["value"])
     assert str(tmp_path) not in json.dumps(document)
 
@@ -71,10 +72,11 @@ def test_what_is_measured_again_takes_its_rows_place(tmp_path: Path) -> None:
 
 def test_nothing_stays_on_the_network() -> None:
     bench = curves.Bench(networks.tiny(), BARELY)
-    before = torch.autograd.grad
-    assert 0 < bench.share(grid(eps=BARELY.eps)) < 1
+    before = torch.autograd.grad, torch.Tensor.softmax, Walk.pulled
+    outside, own = bench.shares(grid(eps=BARELY.eps))
+    assert 0 < own < outside < 1
     assert "forward" not in vars(bench.net)
-    assert torch.autograd.grad == before
+    assert (torch.autograd.grad, torch.Tensor.softmax, Walk.pulled) == before
 
 
 @pytest.mark.parametrize(
