@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from importlib.machinery import PathFinder
 from importlib.util import resolve_name
@@ -66,7 +67,9 @@ def code_of(kinds: Iterable[type], targets: Iterable[str] = ()) -> str:
             continue  # such as a class that was made in a notebook
         files[name] = path.read_bytes()
         if _own(name, path):
-            waiting |= {*_held(name), *_imports(name, path)} - {"", *files}
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            imported = filter(_matters, _imports(files[name], package))
+            waiting |= {*_held(name), *imported} - {"", *files}
     return digest(*sorted(files.values()), *sorted(version.encode() for version in versions))
 
 
@@ -101,21 +104,21 @@ def _module_of(value: Any) -> str:
     return name if isinstance(name, str) and name in sys.modules and _matters(name) else ""
 
 
-def _imports(name: str, path: Path) -> set[str]:
-    """Name the modules that a module's source imports anywhere, if they can change what a network computes.
+@cache
+def _imports(source: bytes, package: str) -> frozenset[str]:
+    """Name the modules that a source imports anywhere.
 
-    What it holds does not tell of all: a number says nothing of where it comes from.
+    What its module holds does not tell of all: a number says nothing of where it comes from.
     """
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: set[str] = set()
     with suppress(SyntaxError, ValueError, ImportError):  # what cannot be imported computes nothing
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and (package or not node.level):
-                source = resolve_name("." * node.level + (node.module or ""), package)
-                found |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
-    return {one for one in found if _matters(one)}
+                origin = resolve_name("." * node.level + (node.module or ""), package)
+                found |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
 
 
 def _matters(name: str) -> bool:
