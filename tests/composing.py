@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import ResultDefault
+from hydra.core.override_parser.types import Override
 from omegaconf import Container, DictConfig, OmegaConf
+
+from gpsweep import config
 
 GET_MODE = Hydra.get_mode
 
@@ -31,8 +36,9 @@ def mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
 
 @contextmanager
 def once() -> Iterator[None]:
-    """Parse the same text once, and merge the same files once; the values on the command line come after."""
+    """Parse a text, choose and merge the same files once; the values on the command line come after."""
     parse, parsed = OmegaConf.load, dict[str, Container]()
+    listed = dict[str, DefaultsList]()
     merge, merged = ConfigLoaderImpl._compose_config_from_defaults_list, dict[tuple[str, ...], DictConfig]()
 
     def load(file: Any) -> Container:
@@ -44,6 +50,19 @@ def once() -> Iterator[None]:
             parsed[text] = parse(file)
         return deepcopy(parsed[text])
 
+    def chosen(
+        repo: IConfigRepository, config_name: str | None, overrides_list: list[Override], **options: bool
+    ) -> DefaultsList:
+        typed = Overrides(repo, overrides_list)
+        groups = (typed.override_choices, typed.append_group_defaults, typed.deletions)
+        places = [source.path for source in repo.get_sources() if source.scheme() == "file"]
+        if places != [config.conf_folder()]:  # a test's own files, which it may write anew
+            return create_defaults_list(repo, config_name, overrides_list, **options)
+        key = repr((config_name, groups, options))
+        if key not in listed:
+            listed[key] = create_defaults_list(repo, config_name, overrides_list, **options)
+        return replace(listed[key], config_overrides=typed.config_overrides)
+
     def composed(
         loader: ConfigLoaderImpl, defaults: list[ResultDefault], repo: IConfigRepository
     ) -> DictConfig:
@@ -54,6 +73,7 @@ def once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", load)
+        patch.setattr("hydra._internal.config_loader_impl.create_defaults_list", chosen)
         patch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", composed)
         # Every composition copies the repository, which is not changed, and with it all schemas.
         patch.setattr(ConfigStore, "__deepcopy__", lambda store, memo: store, raising=False)
