@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # the linear algebra of NumPy and SciPy look here when they are first imported, which is later.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Imports and collection make a million objects and no garbage: looking for some takes a fifth of their time.
+gc.disable()
+
 # Examples differ in time where cores are shared; what a property needs is that it holds.
 settings.register_profile("gpsweep", deadline=None, derandomize=True)
 settings.load_profile("gpsweep")
@@ -41,6 +44,12 @@ def composing_once() -> Iterator[None]:
     """Configurations composed once, see :mod:`composing`."""
     with composing.once():
         yield
+
+
+def pytest_collection_finish() -> None:
+    """From here on there is garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)

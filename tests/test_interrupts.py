@@ -8,16 +8,15 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 from commands import Terminal
+from readers import left, reading
 
 from gpsweep.command import signals_in_a_line
-from gpsweep.interrupts import WARNINGS, Stopped, StoppedRun, hand_on, leave, leave_signals, left_at_once
+from gpsweep.interrupts import WARNINGS, Stopped, StoppedRun, hand_on, leave, left_at_once
 
 STATES = {
     "running": "JobState=RUNNING Reason=None PreemptTime=None",
@@ -198,17 +197,6 @@ def test_what_a_requeue_sends_is_ignored_to_the_end(asked: Path, monkeypatch: py
         signal.raise_signal(signal.SIGUSR1)
     assert asked.read_text() == "requeue 12\n"
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-
-
-def reading(ready: Event) -> None:
-    leave_signals(0)
-    ready.set()
-    time.sleep(60)
-
-
-def left(failure: type[BaseException]) -> None:
-    leave_signals(0)
-    sys.excepthook(failure, failure("so"), None)
 
 
 @pytest.mark.parametrize(
