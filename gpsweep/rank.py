@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from gpsweep import config, ranks
+from gpsweep import config
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import TERMINATE, left_at_once
 
@@ -26,6 +26,7 @@ def main(path: str, folder: str) -> int:
     cfg = OmegaConf.merge(OmegaConf.structured(config.Config), OmegaConf.load(path))
     assert isinstance(cfg, DictConfig)
     warnings.simplefilter("ignore")  # the first process has said it
+    from gpsweep import ranks
     from gpsweep.compute import compute
     from gpsweep.parts import parts_of
 

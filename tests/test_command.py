@@ -252,7 +252,7 @@ def test_hydra_prints_mistakes_and_warnings_are_whose_they_were_after() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["gpsweep", "--help"], ["gpsweep.crf_search", "--help"], ["gpsweep.layers"], ["gpsweep.tables"]],
+    [["gpsweep", "--help"], ["gpsweep.crf_search", "--help"], ["gpsweep.tables"]],
 )
 def test_what_the_terminal_has_no_letter_for_is_no_mistake(command: list[str], tmp_path: Path) -> None:
     plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
@@ -261,6 +261,14 @@ def test_what_the_terminal_has_no_letter_for_is_no_mistake(command: list[str], t
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
+
+
+def test_nor_is_it_in_what_a_command_prints_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    with io.TextIOWrapper(io.BytesIO(), encoding="ascii") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", terminal)
+        assert layers([]) == 0
+        terminal.flush()
+        assert rb"\xd7" in terminal.buffer.getvalue(), "of shapes"
 
 
 HYDRA_S = ["gpsweep", "gpsweep.fit", "gpsweep.crf_search"]
