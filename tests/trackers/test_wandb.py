@@ -1,4 +1,4 @@
-"""The W&B runs, read back with W&B's own command line."""
+"""The W&B runs, read back with W&B's own program."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from finished import ABSENT, Finished, name, write
+from leet import inspect
 
 from gpsweep import pictures
 from gpsweep.errors import GpsweepError
@@ -29,12 +30,6 @@ from gpsweep.trackers.wandb import Wandb
 
 pytest.importorskip("wandb")
 pytestmark = pytest.mark.usefixtures("no_key")
-
-
-@cache
-def inspect(run: Path, *options: str) -> str:
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(run)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def records(run: Path, kind: str) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from commands import Terminal
+from leet import inspect
 
 pytest.importorskip("wandb")
 pytestmark = pytest.mark.usefixtures("no_key")
@@ -64,9 +64,7 @@ def test_the_agents_command_runs_and_logs_the_metric(
     assert (code, err) == (0, "")
     assert "W&B: wandb sync" in out
     [run] = terminal.folder.glob("outputs/*/*/wandb/offline-run-*-agentsrun")
-    leet = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
-    lines = subprocess.run(leet, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
-    records = [json.loads(line) for line in lines]
+    records = [json.loads(line) for line in inspect(run).splitlines()]
     [begun] = [record["run"] for record in records if record["type"] == "run"]
     assert (begun["run_id"], begun["sweep_id"]) == ("agentsrun", "sweep0")
     configured = begun["config"]["update"]
