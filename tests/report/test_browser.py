@@ -103,14 +103,18 @@ def test_drawings_have_a_size_and_nothing_is_fetched(html: Path, width: int, tmp
     assert found["sentence"].startswith("Guided perturbations help:")
 
 
-@pytest.mark.parametrize(("width", "media"), [(718, "print"), (800, "screen"), (1100, "screen")])
-def test_nothing_of_a_wide_table_is_cut_off(width: int, media: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wide() -> str:
     axes = {"label": ["argmax", "uniform"], "step": ["sign", "rms"], "iterations": [1, 3]}
     layers = ["input", "encoder.backbone.layer4.0.bottleneck_with_a_long_name.conv3_projection"]
     more = {"layer": layers, "refine": ["none", "multiscale"], "eps": [0, 0.5]}
-    outcome = make(images=20, info={"select": {"seed": 0}}, costs={}, **axes, **more)
+    return page(Findings(make(images=20, info={"select": {"seed": 0}}, costs={}, **axes, **more)))
+
+
+@pytest.mark.parametrize(("width", "media"), [(718, "print"), (800, "screen"), (1100, "screen")])
+def test_nothing_of_a_wide_table_is_cut_off(wide: str, width: int, media: str, tmp_path: Path) -> None:
     # Between A4's margins lie 718 pixels; on paper there is nothing to scroll with.
-    found = probed(page(Findings(outcome)).replace(f"@media {media}", "@media all"), tmp_path, width)
+    found = probed(wide.replace(f"@media {media}", "@media all"), tmp_path, width)
     assert len(found["cut"]) == 5, "those of more curves, folded on the screen, as well"
     assert not any(found["cut"])
 
