@@ -15,6 +15,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import composing
+import pytest
 import torch
 from networks import NETWORKS, batch, build
 from torch import Tensor
@@ -188,13 +190,12 @@ def command(folder: Path, *arguments: str) -> int:
         strategy = SingleDeviceStrategy(torch.device(NAME, 0), Accelerator())
         return plain(**options | {"strategy": strategy})
 
-    trainer.Trainer = elsewhere
-    sys.argv = ["gpsweep", *arguments]
-    try:
-        with chdir(folder):
+    with composing.once(), pytest.MonkeyPatch.context() as patch, chdir(folder):
+        composing.undraw(patch)
+        patch.setattr(trainer, "Trainer", elsewhere)
+        patch.setattr(sys, "argv", ["gpsweep", *arguments])
+        try:
             cli()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        trainer.Trainer = plain
+        except SystemExit as stop:
+            return int(stop.code or 0)
     return 0

@@ -1,7 +1,8 @@
-"""Hydra as the tests use it: what it would do again for each command, and for each of its jobs, is done once.
+"""Runs as the tests use them: what Hydra would do again for each command and each job is done once.
 
-Composing takes half of a small run's time. Nothing writes into the folders of the configuration while tests
-run, so what the same files make together stays the same.
+Composing takes half of a small run's time, and figures as much again: most tests leave them out. Nothing
+writes into the folders of the configuration while tests run, so what the same files make together stays the
+same.
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ def mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
     """Hydra composes everything once more to look for hydra.mode, a third of its time; few tests set it."""
     sets = any("hydra.mode" in one or "sweeps=" in one for one in overrides)
     return GET_MODE(hydra, config_name, overrides) if sets else None
+
+
+def undraw(patch: pytest.MonkeyPatch) -> None:
+    """Leave the figures out of reports."""
+    patch.setattr("gpsweep.report.curves.draw", lambda *findings, **options: None)
+    patch.setattr("gpsweep.report.curves.panels", lambda *rows: [])
+    patch.setattr("gpsweep.report.worth.draw", lambda *findings, **options: None)
+    patch.setattr("gpsweep.drawing.draw", lambda *arguments, **options: [])
 
 
 @contextmanager

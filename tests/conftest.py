@@ -68,10 +68,7 @@ def pytest_unconfigure() -> None:
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures, which take half of a small run's time, unless a test is marked ``drawn``."""
     if request.node.get_closest_marker("drawn") is None:
-        monkeypatch.setattr("gpsweep.report.curves.draw", lambda *findings, **options: None)
-        monkeypatch.setattr("gpsweep.report.curves.panels", lambda *rows: [])
-        monkeypatch.setattr("gpsweep.report.worth.draw", lambda *findings, **options: None)
-        monkeypatch.setattr("gpsweep.drawing.draw", lambda *arguments, **options: [])
+        composing.undraw(monkeypatch)
 
 
 @pytest.fixture
