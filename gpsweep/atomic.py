@@ -41,12 +41,21 @@ def is_folder(path: Path) -> bool:
 
 
 def sealed(kind: str, content: bytes | memoryview) -> bytes:
-    """Return a file that says itself whether it is whole: a magic line, the hash of the rest, the rest."""
+    """Return a file that says itself whether it is whole: a magic line, the hash of the rest, the rest.
+
+    Args:
+        kind: what is in the file, in a word; the magic line names it.
+        content: the rest.
+    """
     return b"".join([_magic(kind), sha256(content).digest(), content])
 
 
 def unseal(file: BufferedReader, kind: str) -> None:
     """Hold an open file against the hash it was sealed with, and leave it at its content.
+
+    Args:
+        file: open at its start.
+        kind: what should be in it, see :func:`sealed`.
 
     Raises:
         ValueError: if it is of another kind, or not whole.

@@ -44,6 +44,8 @@ def compute(
     """Compute and store counts, in as many processes as there are devices.
 
     Args:
+        cfg: the run's configuration.
+        parts: what it names.
         tasks: what is to be done; that of the first process holds for all.
         folder: the run's folder.
         on_ready: called before the processes meet.
@@ -102,8 +104,12 @@ def evaluation(parts: Parts, *, device: str, **known: Any) -> Callable[..., Any]
     """Return what makes of a batch and points what is kept: counts, or predictions where there is no truth.
 
     Args:
+        parts: what the run's configuration names.
         device: what computes, in words.
         known: ``options`` and ``memo`` of :func:`gpsweep.counting.count`.
+
+    Returns:
+        a function of a batch, points, and by name ``number`` and ``on_point``, see :func:`count`.
     """
     if parts.spool is not None:
         return partial(predict, parts.net, **known)
@@ -123,6 +129,11 @@ def evaluation(parts: Parts, *, device: str, **known: Any) -> Callable[..., Any]
 @contextmanager
 def ended_well(cfg: DictConfig, interrupts: Interrupts, others: ranks.Ranks) -> Iterator[None]:
     """Name what ends the batches before their time: a signal, or the death of a process.
+
+    Args:
+        cfg: the run's configuration.
+        interrupts: notes signals; they are given back at the end.
+        others: the run's further processes.
 
     Raises:
         StoppedRun: if a signal asked for it.

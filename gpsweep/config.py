@@ -64,7 +64,7 @@ class Multiscale:
 
 @dataclass
 class Config:
-    """A run: one model × one data set × one grid."""
+    """A run: one model × one data set × one grid; ``conf/config.yaml`` says what each key means."""
 
     model: Any = MISSING
     data: Any = MISSING

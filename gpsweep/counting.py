@@ -99,10 +99,8 @@ def evaluate(
 ) -> Evaluation:
     """Let a judge see the predictions of points, and the clean one, on one batch.
 
-    Args:
-        judge: see :data:`Judge`; what it makes of the clean prediction serves every curve.
-
-    The others are those of :func:`count`.
+    All arguments but ``judge`` are those of :func:`count`. What the judge, see :data:`Judge`, makes of the
+    clean prediction serves every curve.
 
     Returns:
         what the judge made of each point, what it made of the clean prediction, and the time it all took.
@@ -197,7 +195,13 @@ class Evaluation:
             self.take(point, names, logits)
 
     def take(self, point: Point, names: Sequence[str], logits: Mapping[View, Tensor]) -> None:
-        """Judge the predictions that some refinements make of a point's logits."""
+        """Judge the predictions that some refinements make of a point's logits.
+
+        Args:
+            point: the point, unrefined.
+            names: the refinements that are wanted of it.
+            logits: those of each view that one of them looks at.
+        """
         at_base = point.eps == 0
         # What is clean is the same on every curve, and the base is wanted in any case.
         new = [n for n in dict.fromkeys(("none", *names)) if n not in self.clean] if at_base else names

@@ -45,9 +45,8 @@ KEYS = tuple(each.name for each in fields(Crf))
 class Search:
     """What is tried of each parameter, and in how many processes; ``conf/crf_search.yaml`` has the values.
 
-    Args:
-        workers: how many processes, ≥ 1; None: as many as there are cores for this one. All others are values
-            of the parameter of that name, see :class:`gpsweep.crf.Crf`.
+    ``workers`` says how many, ≥ 1; None: as many as there are cores for this one. All others are values of
+    the parameter of that name, see :class:`gpsweep.crf.Crf`.
     """
 
     iterations: list[int] = MISSING

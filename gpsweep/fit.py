@@ -18,7 +18,12 @@ from gpsweep.interrupts import TERMINATE, left_at_once
 
 
 def show(record: Mapping[str, Any], command: str) -> None:
-    """Print the score of each class and of all, and the command that uses the weights."""
+    """Print the score of each class and of all, and the command that uses the weights.
+
+    Args:
+        record: what :func:`gpsweep.fitting.fit` returns.
+        command: see :func:`command`.
+    """
     from rich import box
     from rich.table import Table
 

@@ -122,6 +122,12 @@ def training(cfg: DictConfig) -> Any:
 def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: Source) -> TrainingModule:
     """Check on one sample that network, data and recipe fit; return the network ready for training.
 
+    Args:
+        cfg: the composed recipe.
+        net: the network; its weights are put into the memory format that it bears.
+        samples: those to learn from.
+        held: the data that it is scored on.
+
     Raises:
         GpsweepError: if they do not fit.
     """
@@ -157,7 +163,17 @@ def prepared(cfg: DictConfig, net: PixelNet, samples: Sequence[Sample], held: So
 
 
 def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], held: Source) -> None:
-    """Train on the samples, then count on the held-out data, once."""
+    """Train on the samples, then count on the held-out data, once.
+
+    Args:
+        cfg: the composed recipe.
+        module: what :func:`prepared` returns; its ``totals`` are the counts.
+        samples: those to learn from.
+        held: the data that it is scored on.
+
+    Raises:
+        GpsweepError: if there is no such accelerator, or the training fails or diverges.
+    """
     shuffled: DataLoader[Sample] = DataLoader(
         samples,  # type: ignore[arg-type]
         batch_size=cfg.batch_size,
@@ -180,7 +196,16 @@ def train(cfg: DictConfig, module: TrainingModule, samples: Sequence[Sample], he
 
 
 def write(net: PixelNet, record: Mapping[str, Any], folder: Path) -> None:
-    """Write weights and record, each whole or not at all, the record never beside weights of another."""
+    """Write weights and record, each whole or not at all, the record never beside weights of another.
+
+    Args:
+        net: the trained network.
+        record: as JSON has it.
+        folder: where they go.
+
+    Raises:
+        GpsweepError: if the folder cannot be written.
+    """
     from safetensors.torch import save as safe
 
     state = {name: tensor.cpu().contiguous() for name, tensor in net.net.state_dict().items()}

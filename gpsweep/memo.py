@@ -66,6 +66,16 @@ class Memo:
         """Find out, on one batch and once for each inner layer, where layers are and what precedes them.
 
         On the whole batch, since a network may run a module once for each sample.
+
+        Args:
+            net: in evaluation mode.
+            x: the batch ``(N, …)``.
+            names: the inner layers.
+            precision: of the pass.
+
+        Raises:
+            GpsweepError: for a layer that is not there, does not run, or runs several times while its name
+                does not say which run is meant.
         """
         new = [name for name in names if name not in self.replays]
         if not new:

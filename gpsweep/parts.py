@@ -31,7 +31,19 @@ from gpsweep.trainer import processes_started, trainer_of
 
 @dataclass(frozen=True)
 class Parts:
-    """What a configuration names, checked as far as it can be without a forward pass."""
+    """What a configuration names, checked as far as it can be without a forward pass.
+
+    Args:
+        grid: the points.
+        source: the data.
+        net: the network, on the CPU.
+        store: where counts are kept.
+        guides: label → what gives its directions.
+        trainer: finds the devices and runs the batches.
+        refinement: what is made of predictions.
+        class_map: see :func:`gpsweep.models.class_map.class_map`.
+        spool: where predictions are kept if nobody tells the truth; else None.
+    """
 
     grid: points.Grid
     source: Source
@@ -107,6 +119,11 @@ def parts_of(cfg: DictConfig) -> Parts:
 
 def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
     """Make what ``label=knn`` finds neighbours by.
+
+    Args:
+        cfg: the run's configuration.
+        source: the data that are judged.
+        net: the network.
 
     Raises:
         GpsweepError: if the data has no training images or such of other classes, the model names no

@@ -263,7 +263,14 @@ class Passes:
         return tensors if self.precision == "32" else [widened(tensor) for tensor in tensors]
 
     def moved(self, layer: str, start: Sequence[Tensor], by: Sequence[Tensor], eps: float) -> list[Tensor]:
-        """Return a layer's tensors moved by ε times a direction, the input within its range."""
+        """Return a layer's tensors moved by ε times a direction, the input within its range.
+
+        Args:
+            layer: its name.
+            start: where its tensors are.
+            by: the direction, a tensor of the same shape for each.
+            eps: ε, of either sign.
+        """
         # In the order and the memory format of h + eps * d, without a third tensor.
         tensors = [torch.mul(d, eps, out=torch.empty_like(h)).add_(h) for h, d in zip(start, by, strict=True)]
         if layer == layers.INPUT and self.clip is not None:
@@ -282,7 +289,17 @@ class Passes:
         return self.suffix(layer, moved, times, replay=self.memo.trusted[layer])
 
     def suffix(self, layer: str, moved: list[Tensor], times: int = 1, *, replay: bool) -> Tensor:
-        """Return the logits with a layer giving ``moved``, by replay or from a full forward pass."""
+        """Return the logits with a layer giving ``moved``, by replay or from a full forward pass.
+
+        Args:
+            layer: its name, not the input's.
+            moved: its tensors, which hold ``times`` batches one after the other.
+            times: ≥ 1.
+            replay: whether by replay.
+
+        Returns:
+            ``(times · N, C, …)``.
+        """
         how = self.memo.replays[layer]
         recording = self.guided if torch.is_grad_enabled() else self.plain
         x = self.x

@@ -127,7 +127,12 @@ class Spool:
     def missing(
         self, points: Sequence[Point], batches: Iterable[int] | None = None
     ) -> dict[int, list[Point]]:
-        """Return which points are missing in which batches; batches that are complete are left out."""
+        """Return which points are missing in which batches; batches that are complete are left out.
+
+        Args:
+            points: which points are looked for.
+            batches: numbers of the batches that are looked at; None: all.
+        """
         there = {point: {path.stem for path in self._place(point).glob("*.png")} for point in points}
         left: dict[int, list[Point]] = {}
         for batch in range(self.batches) if batches is None else batches:
@@ -139,6 +144,10 @@ class Spool:
 
     def submit(self, point: Point, path: Path) -> None:
         """Pack the predictions of a point for the evaluation server.
+
+        Args:
+            point: the point.
+            path: the archive to write, ``.tgz``.
 
         Raises:
             GpsweepError: if one is missing, or the file cannot be written.
@@ -162,6 +171,12 @@ def unlabelled(source: Source) -> bool:
 
 def check(cfg: DictConfig, grid: Grid, source: Source, class_map: Sequence[int] | None) -> None:
     """Refuse what makes no sense where there is no truth.
+
+    Args:
+        cfg: the run's configuration.
+        grid: its points.
+        source: its data, without masks.
+        class_map: see :func:`gpsweep.models.class_map.class_map`.
 
     Raises:
         GpsweepError: naming the key.

@@ -19,7 +19,15 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(path: str, folder: str) -> int:
-    """Compute and store this process's share of the batches."""
+    """Compute and store this process's share of the batches.
+
+    Args:
+        path: the configuration, which the first process has written.
+        folder: the run's.
+
+    Returns:
+        the exit code.
+    """
     follow_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which ends this one
     config.register()

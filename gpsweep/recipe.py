@@ -42,7 +42,10 @@ class Augment:
 
 @dataclass
 class Recipe:
-    """The schema of a recipe; what has no value here has it in ``conf/fit.yaml`` or from the recipe."""
+    """The schema of a recipe; what has no value here has it in ``conf/fit.yaml`` or from the recipe.
+
+    The recipes in ``conf/fit`` say what each key means.
+    """
 
     name: str = MISSING
     data: Any = MISSING

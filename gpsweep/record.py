@@ -119,7 +119,13 @@ def finished_beside(folder: Path) -> Path | None:
 
 
 def claim_of(store: Store, points: Sequence[Point], info: Mapping[str, Any]) -> Path:
-    """Return where the shard is named that writes the results of these points, judged in this way."""
+    """Return where the shard is named that writes the results of these points, judged in this way.
+
+    Args:
+        store: the counts.
+        points: those of the run.
+        info: what tells how they are judged, see :class:`gpsweep.results.outcome.Outcome`.
+    """
     key = json.dumps([columns(points), *_judged(info)], sort_keys=True)
     return store.folder / f"results-{sha256(key.encode()).hexdigest()[:KEY_LENGTH]}{CLAIM}"
 

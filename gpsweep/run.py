@@ -124,6 +124,12 @@ def options(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
 def submit(cfg: DictConfig, parts: Parts, spool: Spool, folder: Path) -> None:
     """Write predictions for the evaluation server into the run's folder, as far as shards have made them.
 
+    Args:
+        cfg: the run's configuration.
+        parts: what it names.
+        spool: where predictions lie until all are made.
+        folder: the run's folder.
+
     Raises:
         GpsweepError: as :func:`run`.
         StoppedRun: if a signal asked for it.
@@ -148,6 +154,10 @@ def completed(
     """Compute what is missing of this run's shard, and see whether that is all.
 
     Args:
+        cfg: the run's configuration.
+        parts: what it names.
+        tasks: what is missing, see :func:`missing`.
+        folder: the run's folder.
         then: what the last shard does, for those before it.
 
     Returns:
@@ -177,7 +187,13 @@ def completed(
 
 
 def lost(left: Collection[int], batches: int, folder: Path) -> GpsweepError:
-    """Build the error for batches that are computed and yet not there: removed, or not to be seen yet."""
+    """Build the error for batches that are computed and yet not there: removed, or not to be seen yet.
+
+    Args:
+        left: their numbers.
+        batches: how many the data make.
+        folder: where they should be.
+    """
     return GpsweepError(
         f"store: {len(left)} of {batches} batches are not in {folder}, though all were computed; were they "
         "removed, or does another machine's disk show them later? The same command computes what is missing"

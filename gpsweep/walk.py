@@ -128,14 +128,36 @@ class Walk:
         return self.pull(state, signal, distribution, keep_graph=keep_graph)
 
     def pull(self, state: State, signal: str, label: Tensor, *, keep_graph: bool) -> dict[str, list[Tensor]]:
-        """Pull the signal of a label distribution back to every layer of a state (paper, Eq. 5)."""
+        """Pull the signal of a label distribution back to every layer of a state (paper, Eq. 5).
+
+        Args:
+            state: a forward pass with gradients.
+            signal: a name of :data:`gpsweep.signals.SIGNALS`.
+            label: the distribution ℓ, ``(N, C, …)``.
+            keep_graph: whether the state is pulled from once more.
+
+        Returns:
+            per layer, a gradient of the shape of each of its tensors.
+        """
         error = SIGNALS[signal](state.softmax, label)
         if self.hints.valid is not None and error.dim() > 2:
             error = error * self.hints.valid.unsqueeze(1)
         return self.passes.pull(state, error, keep_graph=keep_graph)
 
     def direction(self, curve: Point, state: State, pulled: Mapping[str, list[Tensor]]) -> list[Tensor]:
-        """Return the direction for ε = 1 at a layer, from its gradients or from a guide."""
+        """Return the direction for ε = 1 at a layer, from its gradients or from a guide.
+
+        Args:
+            curve: the curve that asks, with ε = 0.
+            state: what is about to be moved.
+            pulled: what :meth:`pulled` gave of it; empty for a guide.
+
+        Returns:
+            a tensor of the shape of each of the layer's.
+
+        Raises:
+            GpsweepError: for a layer without an RMS of an image where one is needed.
+        """
         valid = self.hints.valid if curve.layer == layers.INPUT else None
 
         def step(gradients: list[Tensor]) -> list[Tensor]:
@@ -178,7 +200,13 @@ class Walk:
                 )
 
     def along(self, curve: Point, direction: list[Tensor], clean: Tensor) -> Iterator[tuple[Point, Tensor]]:
-        """Yield the points of one curve and of its counterparts with more iterations."""
+        """Yield the points of one curve and of its counterparts with more iterations.
+
+        Args:
+            curve: with ε = 0.
+            direction: of its first iteration, for ε = 1.
+            clean: the logits at ε = 0, ``(N, C, …)``.
+        """
         if self.points.iterations[-1] > 1:
             for eps in self.points.eps:
                 yield from self.trajectory(replace(curve, eps=eps), direction, clean)
@@ -198,7 +226,13 @@ class Walk:
     def trajectory(
         self, point: Point, direction: list[Tensor], clean: Tensor
     ) -> Iterator[tuple[Point, Tensor]]:
-        """Yield one ε after each iteration of the three steps (paper, Fig. 5)."""
+        """Yield one ε after each iteration of the three steps (paper, Fig. 5).
+
+        Args:
+            point: its ε, and the curve's setting.
+            direction: of the first iteration, for ε = 1.
+            clean: the logits at ε = 0, ``(N, C, …)``.
+        """
         now = self.passes.activation(point.layer)
         for count in self.points.iterations:
             here = replace(point, iterations=count)

@@ -71,3 +71,24 @@ def test_what_is_imported_is_declared() -> None:
         if not declared & {owner.lower().replace("_", "-") for owner in owners[name]}
     }
     assert not strange
+
+
+def _parameters(node: ast.FunctionDef | ast.ClassDef) -> list[str]:
+    """Name what a function takes, or a class by its ``__init__`` or its fields."""
+    if isinstance(node, ast.ClassDef):
+        fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+        made = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
+        taken = [ast.unparse(each.target) for each in fields if "init=False" not in ast.unparse(each)]
+        return _parameters(made[0]) if made else taken
+    own = node.args
+    every = [*own.posonlyargs, *own.args, own.vararg, *own.kwonlyargs, own.kwarg]
+    return [each.arg for each in every if each and each.arg not in ("self", "cls")]
+
+
+def test_where_arguments_are_explained_all_of_them_are_and_no_others() -> None:
+    for path in FOLDER.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                told = re.search(r"^Args:\n((?: {4}.*\n|\n)+)", f"{ast.get_docstring(node)}\n", re.MULTILINE)
+                named = re.findall(r"^ {4}(\w+(?:, \w+)*):", told[1], re.MULTILINE) if told else []
+                assert not told or ", ".join(named).split(", ") == _parameters(node), f"{path}: {node.name}"

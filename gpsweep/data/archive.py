@@ -20,7 +20,13 @@ GZIPPED = (".gz", ".tgz")
 
 
 class Bounded:
-    """A stream that gives up where more comes out of it than a limit: what a decompression bomb does."""
+    """A stream that gives up where more comes out of it than a limit: what a decompression bomb does.
+
+    Args:
+        stream: what is read.
+        path: the file, for the message.
+        key: the configuration key that led to it.
+    """
 
     def __init__(self, stream: BufferedIOBase, path: Path, *, key: str) -> None:
         self.stream = stream

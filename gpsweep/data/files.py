@@ -193,11 +193,15 @@ def check_present(what: str, paths: Sequence[Path], *, root: Path, where: Path, 
 def missing(
     what: str, names: Sequence[object], *, of: int, root: Path, where: Path, key: str
 ) -> GpsweepError:
-    """Build the error for files that are named but not there; arguments as in :func:`check_present`.
+    """Build the error for files that are named but not there.
 
     Args:
+        what: ``images`` or ``masks``.
         names: those that are missing.
         of: how many are named.
+        root: the folder below which they should lie.
+        where: the list file or folder that names them.
+        key: the configuration key behind them.
     """
     return GpsweepError(
         f"{key}: {len(names)} of {of} {what} named by {where} are missing in {root}: {listing(names)}"

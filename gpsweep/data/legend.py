@@ -46,7 +46,15 @@ class Legend:
         return table
 
     def targets(self, mask: Mask, path: Path, *, key: str) -> Targets:
-        """Translate a mask ``(H, W)`` into targets: classes from 0, `VOID` where there is no truth.
+        """Translate a mask into targets: classes from 0, `VOID` where there is no truth.
+
+        Args:
+            mask: integers ``(H, W)``.
+            path: its file.
+            key: the configuration key that led to it.
+
+        Returns:
+            int64 ``(H, W)``.
 
         Raises:
             GpsweepError: when the mask holds a number that is neither a class nor void.

@@ -38,6 +38,7 @@ class Finished:
     """What is known of a call once it has finished: when it ran, inside what, and what it gave.
 
     Args:
+        call: which one it is.
         entered, left: positions in the order in which modules were entered and left.
         began, ended: seconds from the start of the pass.
         parents: the calls it ran inside, outermost first.

@@ -93,7 +93,12 @@ class Origins:
         return origins
 
     def operate(self, given: Iterable[Tensor], *, reading: bool) -> int:
-        """Note that an operation uses tensors, and return what its outcome is computed from."""
+        """Note that an operation uses tensors, and return what its outcome is computed from.
+
+        Args:
+            given: the tensors.
+            reading: whether it lets their values out, which what follows may have been chosen by.
+        """
         origins = self.of(given)
         self._used[-1] |= origins
         if reading:

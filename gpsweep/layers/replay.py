@@ -120,6 +120,12 @@ def replayed(net: nn.Module, replay: Replay, recording: Recording, activation: A
     """Let the modules that do not depend on a site return what was recorded, and the site ``activation``.
 
     A forward pass within the block computes only what depends on the site.
+
+    Args:
+        net: the network.
+        replay: the site, and the calls that do not depend on it.
+        recording: of a clean pass, see :func:`recorded`.
+        activation: what the site gives.
     """
     outputs: dict[Call, Callable[[], Any]] = {replay.site: lambda: activation}
     for call in replay.unmoved:

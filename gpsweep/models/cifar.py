@@ -44,7 +44,11 @@ class CifarNet(nn.Sequential):
         self.scores = nn.Linear(HIDDEN, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score each class; only images of 32×32 pixels fit."""
+        """Score each class; only images of 32×32 pixels fit.
+
+        Raises:
+            GpsweepError: for any others.
+        """
         if x.shape[1:] != (3, SIDE, SIDE):
             raise GpsweepError(
                 f"data.size: expected colour images of {SIDE}×{SIDE} pixels for the "

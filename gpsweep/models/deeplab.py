@@ -20,7 +20,12 @@ BRANCHES = {"reduce": "branch2a", "conv3x3": "branch2b", "increase": "branch2c",
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: the sum of 3×3 convolutions with holes of several sizes."""
+    """Atrous spatial pyramid pooling: the sum of 3×3 convolutions with holes of several sizes.
+
+    Args:
+        inputs: channels that come in.
+        classes: output channels.
+    """
 
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()
@@ -33,7 +38,15 @@ class ASPP(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A residual block whose stride lies in the first 1×1 convolution, as in Caffe's ResNets."""
+    """A residual block whose stride lies in the first 1×1 convolution, as in Caffe's ResNets.
+
+    Args:
+        inputs: channels that come in.
+        outputs: channels that go out, four times those within.
+        stride: of the first convolution and the shortcut.
+        dilation: of the 3×3 convolution.
+        shortcut: whether what comes in is convolved, too, before it is added.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int, dilation: int, shortcut: bool) -> None:
         super().__init__()

@@ -37,7 +37,11 @@ class LeNet(nn.Sequential):
         self.scores = nn.Linear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score each class; only digits of 28×28 pixels, one channel, fit."""
+        """Score each class; only digits of 28×28 pixels, one channel, fit.
+
+        Raises:
+            GpsweepError: for any others.
+        """
         if x.shape[1:] != (1, SIDE, SIDE):
             raise GpsweepError(
                 f"data.size: expected grey images of {SIDE}×{SIDE} pixels for the 20-50-500-10 network, "

@@ -80,7 +80,12 @@ def _parted(name: str) -> Iterator[tuple[str, str]]:
 
 
 def shared(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Add the names that a file leaves out because another name's tensor has the same memory."""
+    """Add the names that a file leaves out because another name's tensor has the same memory.
+
+    Args:
+        own: name → tensor, as in the network.
+        state: name → tensor, as in the file.
+    """
     places: dict[tuple[Any, ...], str] = {}
     for name, tensor in own.items():
         if name in state:
@@ -90,7 +95,12 @@ def shared(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Ten
 
 
 def torn(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Return the names whose tensor has another name's memory in the network, but other values in a file."""
+    """Return the names whose tensor has another name's memory in the network, but other values in a file.
+
+    Args:
+        own: name → tensor, as in the network.
+        state: name → tensor, as in the file, with all names of the network.
+    """
     first: dict[tuple[Any, ...], str] = {}
     whole = [name for name, tensor in own.items() if tensor.numel()]
     homes = {name: first.setdefault(_place(own[name]), name) for name in whole}
@@ -131,7 +141,12 @@ def _contents(state: Mapping[str, Tensor]) -> set[tuple[torch.Size, bytes]]:
 
 
 def with_versions(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights with the versions that modules note beside their own; some refuse to load without."""
+    """Return weights with the versions that modules note beside their own; some refuse to load without.
+
+    Args:
+        own: a network's state dict.
+        state: the weights.
+    """
     known = OrderedDict(state)
     vars(known)["_metadata"] = getattr(own, "_metadata", None)
     return known

@@ -89,7 +89,12 @@ def _again(folder: Path) -> Path:
 
 
 def places(folder: Path, found: Sequence[record.Record]) -> list[Path]:
-    """Return where the results of each run go: its own folder if that is the one asked for."""
+    """Return where the results of each run go: its own folder if that is the one asked for.
+
+    Args:
+        folder: the one asked for.
+        found: the runs' notes in it.
+    """
     if [each.folder for each in found] == [folder]:
         return [folder]
     names: list[str] = []

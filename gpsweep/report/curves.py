@@ -30,6 +30,7 @@ def draw(findings: Findings, folder: Path, *, pdf: bool = False) -> tuple[Path, 
     """Write curves.png and curves.svg, one panel a layer × signal × step × refinement.
 
     Args:
+        findings: those of the run.
         folder: where to write.
         pdf: whether to write curves.pdf as well.
 
@@ -44,6 +45,7 @@ def saved(picture: Figure, path: Path, *, pdf: bool = False) -> tuple[Path, Path
     """Write a figure as PNG and SVG.
 
     Args:
+        picture: the figure.
         path: where, without an ending.
         pdf: whether to write it as PDF as well, which takes as long as both.
 
@@ -63,7 +65,12 @@ def saved(picture: Figure, path: Path, *, pdf: bool = False) -> tuple[Path, Path
 
 
 def figure(rows: pd.DataFrame, style: Look) -> Figure:
-    """Draw all panels with a shared score axis and one legend below them."""
+    """Draw all panels with a shared score axis and one legend below them.
+
+    Args:
+        rows: the table of results.csv.
+        style: how the run's curves look.
+    """
     from matplotlib.figure import Figure
 
     panels = list(split(rows))
@@ -88,7 +95,12 @@ def figure(rows: pd.DataFrame, style: Look) -> Figure:
 
 
 def panels(rows: pd.DataFrame, style: Look) -> Iterator[tuple[str, list[str]]]:
-    """Draw each panel by itself for a page: its title and SVGs, the whole and where it pays a close-up."""
+    """Draw each panel by itself for a page: its title and SVGs, the whole and where it pays a close-up.
+
+    Args:
+        rows: the table of results.csv.
+        style: how the run's curves look.
+    """
     from matplotlib.figure import Figure
 
     with styled():
@@ -151,6 +163,7 @@ def element(content: str, prefix: str) -> str:
     """Return the content of an SVG file as an element of a page.
 
     Args:
+        content: what :func:`svg` returns.
         prefix: of its ids, which no other figure of the page may have.
     """
     for opening in (' id="', 'href="#', "url(#"):
@@ -284,11 +297,7 @@ def _legend(picture: Figure, handles: Sequence[Any], most: int) -> None:
 
 
 def _handles(style: Look, *, lines: bool) -> list[Any]:
-    """Return what the legend names.
-
-    Args:
-        lines: whether there are any, whose style tells numbers of iterations apart.
-    """
+    """Return what the legend names; without lines no style tells numbers of iterations apart."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

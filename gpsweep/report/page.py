@@ -55,6 +55,7 @@ def write_page(findings: Findings, worth: str | None, folder: Path) -> Path:
     """Write report.html, which needs no other file and no network.
 
     Args:
+        findings: those of the run.
         worth: the content of cost.svg, if there is one.
         folder: where to write.
 
@@ -69,6 +70,7 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
     """Return the page as HTML; every name in it is escaped.
 
     Args:
+        findings: those of the run.
         worth: the content of cost.svg, if there is one.
         folder: where the run's pictures are, if there are any.
     """
@@ -148,6 +150,7 @@ def class_changes(outcome: Outcome, index: int | None) -> list[dict[str, Any]]:
     """Return what happens to each class at a point, the largest gain first, absent classes left out.
 
     Args:
+        outcome: the run, or a part of it.
         index: the point's place in the grid; None gives an empty list.
     """
     if index is None:
@@ -189,6 +192,7 @@ def strays(outcome: Outcome, index: int | None) -> list[tuple[str, str]]:
     """Return who alone predicts classes of no truth, and which: they count 0 in that one's mean IoU only.
 
     Args:
+        outcome: the run, or a part of it.
         index: the point's place in the grid; None gives an empty list.
     """
     if index is None:

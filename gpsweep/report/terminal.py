@@ -35,6 +35,7 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
     Where ε was chosen on some of the images, what its gain is on the others stands beside it.
 
     Args:
+        findings: those of the run.
         folder: the run's folder, printed as it comes.
         console: where to print; standard output if left out.
     """
@@ -98,6 +99,7 @@ def _above(findings: Findings, shared: str, *, costly: bool) -> list[str]:
     """Return the lines above the table.
 
     Args:
+        findings: those of the run.
         shared: what all curves share.
         costly: whether the table tells costs.
     """

@@ -111,6 +111,7 @@ def beside(found: Verdict, findings: Findings) -> list[Mark]:
 
     Args:
         found: the verdict.
+        findings: what it is of.
     """
     known = marks(findings)
     if found.kind == "still":
@@ -127,6 +128,7 @@ def additions(findings: Findings, told: str | None = None) -> list[dict[str, Any
     """Return what the best perturbation adds to each refinement that was also run alone.
 
     Args:
+        findings: those of the run.
         told: a refinement that is left out.
 
     Returns:

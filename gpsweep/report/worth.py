@@ -49,6 +49,7 @@ def draw(findings: Findings, folder: Path, *, pdf: bool = False) -> str | None:
     """Write cost.png and cost.svg, unless there is nothing to compare.
 
     Args:
+        findings: those of the run.
         folder: where to write.
         pdf: whether to write cost.pdf as well.
 
@@ -69,6 +70,7 @@ def figure(found: Sequence[Mark], style: Look, *, held_out: bool) -> Figure:
 
     Args:
         found: the marks.
+        style: how the run's curves look.
         held_out: whether their gains are those of images that had no part in choosing ε.
     """
     from matplotlib.figure import Figure

@@ -97,7 +97,8 @@ def held_out(outcome: Outcome, rows: pd.DataFrame) -> pd.DataFrame | None:
     interval is too narrow. The oracle never helps.
 
     Args:
-        rows: the table of results.csv.
+        outcome: a finished run.
+        rows: its table of results.csv.
     """
     if not outcome.info.get("select"):
         return None

@@ -158,6 +158,13 @@ class Store:
         """Return which points are missing in which batches; batches that are complete are left out.
 
         A damaged file is named, set aside, and counts as missing.
+
+        Args:
+            points: which points are looked for.
+            batches: numbers of the batches that are looked at; None: all.
+
+        Raises:
+            GpsweepError: if a file cannot be read.
         """
         wanted = range(self.batches) if batches is None else batches
         files = self._files(points)

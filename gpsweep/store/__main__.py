@@ -27,7 +27,17 @@ ABANDONED = 3600.0  # a file that has been in writing for an hour has no writer 
 
 @dataclass(frozen=True)
 class Entry:
-    """One identity's folder, or the cache, as a person sees it."""
+    """One identity's folder, or the cache, as a person sees it.
+
+    Args:
+        folder: the folder.
+        model: the model's name.
+        dataset: the data set's.
+        batches: how many of them are begun, in words; empty for the cache.
+        files: what is stored.
+        debris: leftovers, and what is being written.
+        changed: when something was added last, seconds since 1970.
+    """
 
     folder: Path
     model: str
@@ -142,6 +152,12 @@ def show(entries: list[Entry]) -> None:
 
 def prune(entries: list[Entry], *, older: float | None, keys: list[str], dry: bool) -> None:
     """Remove leftovers, and whatever else was asked for.
+
+    Args:
+        entries: what there is.
+        older: days; what nobody has added to for so long goes, too. None: nothing does.
+        keys: names of folders that go, too.
+        dry: whether it is only said what would go.
 
     Raises:
         GpsweepError: for a key that is not there, or a time that is none; at the end, for what could not be

@@ -37,7 +37,7 @@ OWN = ("small", "seeds", "at_once", "out")
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command line asks for."""
+    """What a command line asks for, see :data:`HELP`; ``extra`` are the overrides of runs and trainings."""
 
     name: str
     small: bool

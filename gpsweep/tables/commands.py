@@ -178,6 +178,10 @@ def _key(override: str) -> str:
 def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
     """Compose a configuration in this process.
 
+    Args:
+        overrides: as typed; sweeps over axes of the grid become lists.
+        name: of its primary file, ``config`` or ``fit``.
+
     Raises:
         GpsweepError: if it cannot be.
     """

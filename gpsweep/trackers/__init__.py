@@ -107,6 +107,10 @@ def send(tracker: Tracker, folder: Path) -> str | None:
 def client(module: str, extra: str) -> Any:
     """Import the library of a tracker.
 
+    Args:
+        module: its dotted name.
+        extra: what of ``pip install '.[EXTRA]'`` brings it; the tracker's own name.
+
     Raises:
         GpsweepError: naming what to install.
     """
