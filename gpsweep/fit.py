@@ -58,7 +58,7 @@ def command(cfg: DictConfig, choices: Mapping[str, Any], weights: Path, override
     parts += [
         f"data={choices['data']}",
         f"model={choices['model']}",
-        f"model.checkpoint={quoting.quoted_path(path)}",
+        f"model.checkpoint={quoting.written(str(path))}",
     ]
     own, not_own = ("data.", "+data.", "model.", "+model."), ("data.limit=", "model.checkpoint=")
     parts += [each for each in overrides if each.startswith(own) and not each.startswith(not_own)]

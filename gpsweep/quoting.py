@@ -1,10 +1,11 @@
-"""What is typed, quoted where Hydra would take it for something else or could not read it."""
+"""Values on a command line, quoted where Hydra would take them for something else or could not read them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -13,7 +14,8 @@ from hydra.errors import HydraException
 from gpsweep.config import conf_folder
 from gpsweep.errors import GpsweepError
 
-PLAIN = re.compile(r"[\w./-]+", re.ASCII)
+# A text that Hydra takes as it stands, and for nothing else.
+PLAIN = re.compile(r"(?!(null|true|false|nan|inf)$)(\.{0,2}/|[a-z_])[\w./:-]*", re.IGNORECASE | re.ASCII)
 NESTED = re.compile(r"\w+(/\w+)+")  # the name of a group within another
 NOT_NAMES = re.compile(
     r"(?<![\w'\"./-])-?(null|true|false|inf|nan|\d[\d_]*(\.\d+)?(e[+-]?\d+)?)(?![\w'\"./-])", re.IGNORECASE
@@ -65,17 +67,24 @@ def _readable(argument: str) -> str:
     told = PLAIN.fullmatch(value) or LISTED.search(value)
     if name and equals and not name.startswith("-") and not told:
         try:
-            OverridesParser.create().parse_override(argument)
+            OverridesParser.create().parse_override(f"key={value}")
         except HydraException:
-            return f"{name}={QuotedString(value, Quote.double).with_quotes()}"
+            return f"{name}={written(value)}"
     return argument
 
 
-def quoted_path(path: Path) -> str:
-    """Write a path as a value of Hydra's, quoted where it has more than plain letters.
+def written(value: Any) -> str:
+    """Write a value as Hydra reads it on its command line.
 
-    >>> quoted_path(Path("out/a-b.pt")), quoted_path(Path("my (1), a=b"))
-    ('out/a-b.pt', "'my (1), a=b'")
+    >>> written(["ablation", "a b", "2024"]), written({"for": "me, too"}), written(None), written(True)
+    ('[ablation,"a b","2024"]', '{for:"me, too"}', 'null', 'true')
     """
-    text = str(path)
-    return text if PLAIN.fullmatch(text) else QuotedString(text, Quote.single).with_quotes()
+    if isinstance(value, Mapping):
+        # Keys may not be quoted.
+        pairs = (re.sub(r"([\\()\[\]{}:=, ])", r"\\\1", str(k)) + f":{written(v)}" for k, v in value.items())
+        return f"{{{','.join(pairs)}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(written, value))}]"
+    if not isinstance(value, str):
+        return "null" if value is None else str(value).lower()
+    return value if PLAIN.fullmatch(value) else QuotedString(value, Quote.double).with_quotes()

@@ -120,7 +120,10 @@ def test_what_may_be_a_list_or_a_sweep_is_left_to_hydra() -> None:
     assert quoting.quoted(typed) == typed
 
 
-@pytest.mark.parametrize("path", ["a b", "a'b", r"a\b", r"a\'b", "a\\", "é, (1)", "k=v", "out/a-b.pt"])
+@pytest.mark.parametrize(
+    "path",
+    ["a b", "a'b", r"a\b", r"a\'b", "a\\", "é, (1)", "k=v", "out/a-b.pt", "../a", ".5", "2024", "null"],
+)
 def test_a_path_comes_back_from_an_override(path: str) -> None:
-    override = f"key={quoting.quoted_path(Path(path))}"
+    override = f"key={quoting.written(path)}"
     assert OverridesParser.create().parse_override(override).value() == path

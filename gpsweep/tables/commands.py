@@ -88,12 +88,12 @@ class Job:
             "gpsweep",
             "-m",
             *self.overrides,
-            f"hydra.sweep.dir={quoting.quoted_path(self.folder)}",
+            f"hydra.sweep.dir={quoting.written(str(self.folder))}",
         ]
 
     def training_command(self) -> list[str]:
         """Return the command of its training."""
-        where = f"hydra.run.dir={quoting.quoted_path(self.fitted)}"
+        where = f"hydra.run.dir={quoting.written(str(self.fitted))}"
         return [sys.executable, "-m", "gpsweep.fit", *self.training, where]
 
 
@@ -127,7 +127,7 @@ def _job(
     training: list[str] = []
     if row.fit is not None:
         weights = folder.with_name(f"{folder.name}-fit") / "weights.safetensors"
-        lines.append(f"model.checkpoint={quoting.quoted_path(weights)}")
+        lines.append(f"model.checkpoint={quoting.written(str(weights))}")
         shared = [each for each in own if each.startswith(SHARED)]
         training = merged([f"fit={row.fit}", f"seed={seed}", *shared, *filter(None, asked.values())])
     return Job(key, row, tuple(merged([*lines, *own])), folder, seed, tuple(training), tuple(altered))

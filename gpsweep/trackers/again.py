@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
+from gpsweep.quoting import written
 
 OURS = "gpsweep.trackers."
 
@@ -34,7 +33,7 @@ def command(tracker: object, folder: Path) -> str:
     for key, value in changed(tracker):
         # To Hydra, whatever a file of conf/ does not spell out is new.
         new = "" if ours and not isinstance(value, Mapping) else "+"
-        settings.append(f"{new}tracker.{key}={text(value)}")
+        settings.append(f"{new}tracker.{key}={written(value)}")
     return shlex.join(["python", "-m", "gpsweep.track", str(folder), *settings])
 
 
@@ -49,21 +48,3 @@ def changed(tracker: object) -> Iterator[tuple[str, Any]]:
 def default(field: Field[Any]) -> Any:
     """Return the default of a dataclass's field; MISSING where it has none."""
     return field.default if field.default_factory is MISSING else field.default_factory()
-
-
-def text(value: Any) -> str:
-    """Write a value as Hydra reads it on its command line.
-
-    >>> text(["ablation", "a b", "2024"]), text({"for": "me, too"}), text(None), text(True)
-    ('[ablation,"a b","2024"]', '{for:"me, too"}', 'null', 'true')
-    """
-    if isinstance(value, Mapping):
-        # Keys may not be quoted.
-        pairs = (re.sub(r"([\\()\[\]{}:=, ])", r"\\\1", str(k)) + f":{text(v)}" for k, v in value.items())
-        return f"{{{','.join(pairs)}}}"
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(text, value))}]"
-    if not isinstance(value, str):
-        return "null" if value is None else str(value).lower()
-    plain = re.fullmatch(r"(?!(null|true|false|nan|inf)$)[a-z_/][\w./:-]*", value, re.IGNORECASE | re.ASCII)
-    return value if plain else QuotedString(value, Quote.double).with_quotes()
