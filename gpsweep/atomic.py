@@ -24,6 +24,12 @@ def located(path: object) -> Path:
         return given
 
 
+def from_here(path: Path) -> Path:
+    """Return a path as one types it: relative where it lies below the current folder."""
+    whole, here = path.absolute(), Path.cwd()
+    return whole.relative_to(here) if whole.is_relative_to(here) else path
+
+
 def is_file(path: Path) -> bool:
     """Tell whether there is a file at ``path`` that may be looked at."""
     try:

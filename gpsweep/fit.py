@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gpsweep import composed, config, metrics, quoting, recipe
+from gpsweep.atomic import from_here
 from gpsweep.command import typed, within_hydra
 from gpsweep.console import standard_output
 from gpsweep.interrupts import TERMINATE, left_at_once
@@ -52,13 +53,12 @@ def command(cfg: DictConfig, choices: Mapping[str, Any], weights: Path, override
         overrides: how the recipe was called; what it says of data and network holds for the command as well,
             save that a training on few images is no reason to judge on few.
     """
-    path = weights.relative_to(Path.cwd()) if weights.is_relative_to(Path.cwd()) else weights
     labels = "knn" if cfg.model.get("features") else "argmax,random_onehot,uniform,top2"
     parts = ["python", "-m", "gpsweep", "-m", f"eps={cfg.eps}", f"label={labels}"]
     parts += [
         f"data={choices['data']}",
         f"model={choices['model']}",
-        f"model.checkpoint={quoting.written(str(path))}",
+        f"model.checkpoint={quoting.written(str(from_here(weights)))}",
     ]
     own, not_own = ("data.", "+data.", "model.", "+model."), ("data.limit=", "model.checkpoint=")
     parts += [each for each in overrides if each.startswith(own) and not each.startswith(not_own)]

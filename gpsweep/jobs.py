@@ -23,6 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from gpsweep import cluster, config, interrupts
+from gpsweep.atomic import from_here
 from gpsweep.command import signals_in_a_line, stays, though_unread
 
 LOG, REPORT = "gpsweep.log", "report.html"
@@ -203,8 +204,7 @@ def reason(job: JobReturn) -> str:
 def folder_of(job: JobReturn) -> Path:
     """Return a job's folder, as seen from here."""
     assert job.hydra_cfg is not None
-    folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    return from_here(Path(job.hydra_cfg.hydra.runtime.output_dir))
 
 
 def shown(lines: list[str]) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpsweep.atomic import located
+from gpsweep.atomic import from_here, located
 from gpsweep.trackers import client
 from gpsweep.trackers.content import Tracked, below, flat, place, tracked
 
@@ -61,8 +60,7 @@ class TensorBoard:
         for name, path in content.pictures.items():
             writer.add_image(name, picture(path), dataformats="HWC")
         logger.finalize("success")
-        where = os.path.relpath(root) if root.resolve().is_relative_to(Path.cwd()) else str(root)
-        return f"TensorBoard: tensorboard --logdir {shlex.quote(where)}"
+        return f"TensorBoard: tensorboard --logdir {shlex.quote(str(from_here(root)))}"
 
 
 def markdown(content: Tracked) -> str:

@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
-from gpsweep.atomic import located
+from gpsweep.atomic import from_here, located
 from gpsweep.command import environment
 from gpsweep.errors import GpsweepError, unknown
 from gpsweep.points import AXES
@@ -319,5 +319,4 @@ def _where(run: Run) -> str:
 
 def _sync(folder: Path, pattern: str = "") -> str:
     """Return the command that sends a run's folder, or what the shell finds in it by a pattern."""
-    path = os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else str(folder)
-    return f"wandb sync {shlex.quote(path)}{pattern}"
+    return f"wandb sync {shlex.quote(str(from_here(folder)))}{pattern}"
