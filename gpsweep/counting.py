@@ -76,7 +76,7 @@ def count(
         batch=number,
         ids=list(batch["ids"]),
         points=list(points),
-        counts=Counts.of(done.results().cpu().numpy()),
+        counts=Counts.of(torch.stack(done.results()).cpu().numpy()),
         base=done.clean["none"].cpu().numpy(),
         seconds=seconds,
         shared=shared,
@@ -121,7 +121,7 @@ def evaluate(
             known.settle = memo.settle
             walks[view] = walk(net, view.of(batch), memo=known, **axes, **settings)
         done.follow(grid, walks)
-    check_finite(done.summed, done.sums.first(len(done.summed)), number, batch["ids"])
+    check_finite(done.sums, number, batch["ids"])
     return done
 
 
@@ -143,8 +143,7 @@ class Evaluation:
 
     Attributes:
         clean: what it makes of those at ε = 0, by refinement.
-        summed: the points whose logits were summed.
-        sums: of each sample's logits, ``(N,)``, in their order.
+        sums: points, and the :func:`sums` of their logits.
     """
 
     def __init__(
@@ -157,14 +156,14 @@ class Evaluation:
         on_point: Callable[[], None] | None,
     ) -> None:
         self.batch, self.refinement, self.judge, self.on_point = batch, refinement, judge, on_point
-        self.place = {point: row for row, point in enumerate(points)}
+        self.points = points
         self.names: dict[Point, list[str]] = {}
         for point in points:
             self.names.setdefault(replace(point, refine="none"), []).append(point.refine)
-        self.found = Rows(len(points))
+        self.found: dict[Point, Tensor] = {}
         self.clean: dict[str, Tensor] = {}
-        self.summed: list[Point] = []
-        self.sums = Rows(64)
+        self.sums: list[tuple[Point, Tensor]] = []
+        self.room, self.room_for_sums = Room(len(points)), Room(64)
         self.stamps = _Stamps(batch["image"].device)
         self.spans: list[Sequence[Point]] = []
 
@@ -206,8 +205,7 @@ class Evaluation:
         # What is clean is the same on every curve, and the base is wanted in any case.
         new = [n for n in dict.fromkeys(("none", *names)) if n not in self.clean] if at_base else names
         for view, z in logits.items() if new else ():
-            self.sums[len(self.summed)] = sums(z)
-            self.summed.append(replace(point, refine=view.refine))
+            self.sums.append((replace(point, refine=view.refine), self.room_for_sums.kept(sums(z))))
         for name, scores in self.refinement.scores(new, logits, self.batch):
             counted = self.judge(scores)
             if at_base:
@@ -218,13 +216,13 @@ class Evaluation:
         for name in names if at_base else ():
             self.keep(replace(point, refine=name), self.clean[name])
 
-    def results(self) -> Tensor:
-        """Return what the judge made of each point, ``(points, …)``."""
-        return self.found.first(len(self.place))
+    def results(self) -> list[Tensor]:
+        """Return what the judge made of each point."""
+        return [self.found[point] for point in self.points]
 
     def keep(self, point: Point, counted: Tensor) -> None:
-        """Put what was made of a point in its place."""
-        self.found[self.place[point]] = counted
+        """Keep what was made of a point."""
+        self.found[point] = self.room.kept(counted)
         self.mark([] if point.eps == 0 else [point])
         if self.on_point:
             self.on_point()
@@ -242,37 +240,33 @@ class Evaluation:
 
     def times(self) -> tuple[list[float], float]:
         """Return the seconds of each point, and those that the points share."""
-        own, shared = [0.0] * len(self.place), 0.0
+        own, shared = dict.fromkeys(self.points, 0.0), 0.0
         for points, second in zip(self.spans, self.stamps.seconds(), strict=True):
             for point in points:
-                own[self.place[point]] += second / len(points)
+                own[point] += second / len(points)
             shared += 0.0 if points else second
-        return own, shared
+        return list(own.values()), shared
 
 
-class Rows:
-    """Tensors of one shape, kept in few blocks of memory.
+class Room:
+    """Memory for tensors of one shape, taken for many of them at once.
 
     A small one for itself would take its place in what a large one has just left free, where the next point's
     large one then has no room: memory grew by one of them with every point.
 
     Args:
-        size: how many rows a block has.
+        size: for how many.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.blocks: list[Tensor] = []
+        self.free: list[Tensor] = []
 
-    def __setitem__(self, place: int, row: Tensor) -> None:
-        """Put a copy of a tensor in its place."""
-        while len(self.blocks) * self.size <= place:
-            self.blocks.append(row.new_empty((self.size, *row.shape)))
-        self.blocks[place // self.size][place % self.size] = row
-
-    def first(self, count: int) -> Tensor:
-        """Return the rows up to a place, ``(count, …)``."""
-        return (self.blocks[0] if len(self.blocks) == 1 else torch.cat(self.blocks))[:count]
+    def kept(self, tensor: Tensor) -> Tensor:
+        """Return a copy of a tensor."""
+        if not self.free:
+            self.free.extend(tensor.new_empty((self.size, *tensor.shape)))
+        return self.free.pop().copy_(tensor)
 
 
 class _Stamps:
@@ -313,19 +307,19 @@ def sums(logits: Tensor) -> Tensor:
     return logits.sum(tuple(range(1, logits.dim())), dtype=torch.float32)
 
 
-def check_finite(points: Sequence[Point], found: Tensor, number: int, ids: Sequence[str]) -> None:
+def check_finite(found: Sequence[tuple[Point, Tensor]], number: int, ids: Sequence[str]) -> None:
     """Refuse logits that are no numbers.
 
     Args:
-        points: which ones.
-        found: ``(points, N)``, the :func:`sums` of their logits.
+        found: points, and the :func:`sums` of their logits, ``(N,)``.
         number: of the batch.
         ids: the samples'.
 
     Raises:
         GpsweepError: naming the batch, the first such point and its samples.
     """
-    for point, finite in zip(points, found.isfinite().cpu(), strict=True):
+    every = torch.stack([summed for _, summed in found]).isfinite().cpu()
+    for (point, _), finite in zip(found, every, strict=True):
         if not finite.all():
             broken = [name for name, good in zip(ids, finite.tolist(), strict=True) if not good]
             setting = " ".join(f"{key}={value}" for key, value in point.asdict().items())

@@ -224,7 +224,7 @@ def tally(
             with failures_named(batch, f"in batch {number}", net=net):
                 for here, logits in walk(net, on_device(batch, device), **options):
                     if here.iterations == point.iterations:
-                        check_finite([here], sums(logits)[None], number, batch["ids"])
+                        check_finite([(here, sums(logits))], number, batch["ids"])
                         softmax = logits.softmax(1).cpu().numpy()
                         row = totals[eps.index(here.eps)]
                         count(row, batch, own, softmax, by_each, on_image, class_map=parts.class_map)
