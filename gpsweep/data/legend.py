@@ -26,7 +26,7 @@ UNKNOWN = VOID - 1
 class Legend:
     """What the numbers in the masks mean.
 
-    Attributes:
+    Args:
         classes: how many classes there are; numbers 0 … classes − 1, unless ``numbers`` says otherwise.
         void: numbers that carry no truth; they win over classes.
         advice: what a user can do about other numbers, put at the end of the error.
