@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+HEADING = "Report:"  # of the path below the table
 SHOWN = 12
 ROOMY = 7  # more columns than these stand closer, to find room in 80 characters
 FULL = 9  # with more, costs are left to the report
@@ -78,7 +79,7 @@ def _print(findings: Findings, folder: Path, console: Console) -> None:
         console.print(line, markup=False)
     if notes:
         console.print()
-    console.print("Report:")
+    console.print(HEADING)
     console.print(str(folder / "report.html"), markup=False, soft_wrap=True)
 
 

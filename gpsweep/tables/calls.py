@@ -18,8 +18,7 @@ from typing import IO
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import SIGNALLED, TERMINATE, Stopped
 from gpsweep.jobs import LOG
-
-REPORT = "Report:"  # what stands above the path of a run's report
+from gpsweep.report.terminal import HEADING
 
 
 class Calls:
@@ -121,7 +120,7 @@ def _said(folder: Path) -> str:
 def below_table(printed: str) -> list[str]:
     """Return what a run has printed after where its report lies: what its tracker says."""
     lines = printed.splitlines()
-    return lines[lines.index(REPORT) + 2 :] if REPORT in lines else []
+    return lines[lines.index(HEADING) + 2 :] if HEADING in lines else []
 
 
 def tell(message: str) -> None:
