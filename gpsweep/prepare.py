@@ -62,8 +62,6 @@ def prepare(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
             f"model.class_map: no class of the network stands for {listing(lost)}; they score 0", stacklevel=2
         )
     parts.refinement.check(net, sample, layers, options | tried)
-    # What is known of one sample is found out again on the first batch, on the device that computes it.
-    parts.refinement.memos.clear()
     return {**options, "refinement": parts.refinement, "guides": parts.guides}
 
 

@@ -98,7 +98,7 @@ class Refinement:
         for view in dict.fromkeys(view for name in self.names for view in self.views(name)[1:]):
             seen = view.of(sample)
             with failures_named(seen, "on the first sample", key=f"refine={view.refine}"):
-                next(curve(net, seen["image"], 0.0, layer=layers, memo=self.memo(view), **options))
+                next(curve(net, seen["image"], 0.0, layer=layers, **options))
 
 
 def refinement(
