@@ -15,6 +15,14 @@ from gpsweep.results.outcome import Outcome
 if TYPE_CHECKING:
     import pandas as pd
 
+# What is told of the best perturbation of a refinement, and the columns that it is taken from.
+REACHED = {"reached": "score", "added": "delta", "added_low": "delta_low", "added_high": "delta_high"}
+HELD_REACHED = {
+    "reached": "held_score",
+    "added": "held_delta",
+    "added_low": "held_low",
+    "added_high": "held_high",
+}
 # With fewer images no exact test of a difference reaches 5 %, whatever the bootstrap's interval.
 LEAST = 6
 
@@ -140,24 +148,11 @@ def additions(findings: Findings, told: str | None = None) -> list[dict[str, Any
         own = _told(above)
         if refine == told or own.kind == "oracle" or not above.rows["eps"].any():
             continue
-        row, keys = (
-            (own.held, ("held_score", "held_delta", "held_low", "held_high"))
-            if own.held
-            else (own.row, ("score", "delta", "delta_low", "delta_high"))
-        )
-        numbers = dict(
-            zip(("reached", "added", "added_low", "added_high"), (row[k] for k in keys), strict=True)
-        )
+        row, columns = (own.held, HELD_REACHED) if own.held else (own.row, REACHED)
+        numbers = {name: row[column] for name, column in columns.items()}
         below = bool(numbers["reached"] < _base_score(findings.outcome, held_out=bool(own.held)))
-        found.append(
-            {
-                **row,
-                **numbers,
-                "below": below,
-                "helps": own.kind == "yes",
-                "cost": cost_of(findings.rows, row),
-            }
-        )
+        cost = cost_of(findings.rows, row)
+        found.append({**row, **numbers, "below": below, "helps": own.kind == "yes", "cost": cost})
     return found
 
 
