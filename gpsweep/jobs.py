@@ -159,7 +159,7 @@ class EveryJob(Launcher):
         if bad:
             raise CompactHydraException(
                 "\n".join([f"gpsweep: {len(bad)} of {len(self.ended)} jobs failed", *shown(bad)])
-                + f"\nW{stays(fresh=self.fresh)[1:]} from there."
+                + f"\n{stays(fresh=self.fresh).capitalize()} from there."
             )
 
 
