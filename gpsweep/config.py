@@ -15,7 +15,7 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.crf import Crf
-from gpsweep.errors import GpsweepError, offered
+from gpsweep.errors import GpsweepError, offered, one_line
 from gpsweep.mistakes import in_words
 
 PACKAGE = Path(__file__).resolve().parent
@@ -188,6 +188,6 @@ def instance(node: DictConfig | ListConfig, key: str) -> Any:
             cause = cause.__cause__
         if isinstance(cause, GpsweepError):
             raise cause from None
-        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        reason = f"{type(cause).__name__}: {one_line(cause)}"
         hint = _instead(target) if isinstance(cause, ImportError) or target in sys.modules else ""
         raise GpsweepError(f"{key}={target}: could not be built. {reason}{hint}") from error

@@ -13,6 +13,11 @@ class GpsweepError(ValueError):
     """Something the user can mend: shown as one message without a traceback."""
 
 
+def one_line(said: object) -> str:
+    """Return an error's message, or another text, in one line."""
+    return " ".join(str(said).split())
+
+
 def listing(names: Sequence[object], limit: int = LISTED) -> str:
     """Name the first ``limit`` of ``names`` and say how many more there are."""
     shown = ", ".join(str(name) for name in names[:limit])

@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 from gpsweep import cluster, config, interrupts
 from gpsweep.atomic import from_here
 from gpsweep.command import signals_in_a_line, stays, though_unread
+from gpsweep.errors import one_line
 
 LOG, REPORT = "gpsweep.log", "report.html"
 SHOWN = 20
@@ -105,7 +106,7 @@ class EveryJob(Launcher):
             with signals_in_a_line(stays(fresh=self.fresh)), cluster.awaiting_all(self.launcher):
                 ended = self.launched(job_overrides, initial_job_idx)
         except (RuntimeError, ValueError) as error:  # a submission refused
-            raise CompactHydraException(f"gpsweep: hydra/launcher: {' '.join(str(error).split())}") from error
+            raise CompactHydraException(f"gpsweep: hydra/launcher: {one_line(error)}") from error
         except OSError as error:  # such as a full disk, on which Hydra cannot write down what a job is
             if error.errno == errno.ENAMETOOLONG:
                 raise CompactHydraException(
@@ -168,7 +169,7 @@ def not_made(launcher: str, error: Exception) -> str:
     if isinstance(error, RuntimeError) and launcher in EXTRAS:
         extra = EXTRAS[launcher]
         return f"hydra/launcher={launcher}: needs a library: pip install '.[{extra}]' in the checkout"
-    return f"hydra/launcher={launcher}: {' '.join(str(error).split())}"
+    return f"hydra/launcher={launcher}: {one_line(error)}"
 
 
 def done(job: JobReturn) -> bool:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from gpsweep.errors import listing, taken_away, unknown, unknown_key
+from gpsweep.errors import listing, one_line, taken_away, unknown, unknown_key
 
 KINDS = {
     int: "a whole number",
@@ -80,7 +80,7 @@ def in_words(error: BaseException) -> str:
     if isinstance(error.__context__, OmegaConfBaseException):  # of a file
         return _in_file(error.__context__)
     resaid = (pattern.sub(ours, said) for pattern, ours in RESAID.items() if pattern.fullmatch(said))
-    return " ".join(next(resaid, said).split())
+    return one_line(next(resaid, said))
 
 
 def _no_file(name: str, options: Any) -> str:

@@ -15,7 +15,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
 from gpsweep.allocator import keep_freed
-from gpsweep.errors import GpsweepError
+from gpsweep.errors import GpsweepError, one_line
 from gpsweep.lightning import (
     DDPStrategy,
     LightningEnvironment,
@@ -82,7 +82,7 @@ def bare_trainer(key: str, *, several: bool = False, **options: Any) -> Trainer:
                 **options,
             )
     except (ValueError, TypeError, RuntimeError, ModuleNotFoundError, MisconfigurationException) as error:
-        raise GpsweepError(f"{key}: {' '.join(str(error).split())}") from error
+        raise GpsweepError(f"{key}: {one_line(error)}") from error
     if trainer.world_size == 1:
         # Lightning takes it from RANK, SLURM_PROCID, …, which may count commands of their own.
         rank_zero_only.rank = 0  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep import config
-from gpsweep.errors import GpsweepError
+from gpsweep.errors import GpsweepError, one_line
 from gpsweep.trackers import again
 
 MULTIRUN = "multirun.yaml"  # what Hydra leaves in the folder of a sweep
@@ -97,7 +97,7 @@ def send(tracker: Tracker, folder: Path) -> str | None:
         return tracker.log(folder, sweep=sweep_of(folder))
     except Exception as error:  # a tracker's client fails in its own ways, and none may take the run with it
         warnings.warn(
-            f"tracker={again.name(tracker)}: {type(error).__name__}: {' '.join(str(error).split())}. "
+            f"tracker={again.name(tracker)}: {type(error).__name__}: {one_line(error)}. "
             f"The results are whole in {folder}; once it is mended: {again.command(tracker, folder)}",
             stacklevel=2,
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gpsweep import results
 from gpsweep.atomic import from_here, located
 from gpsweep.command import environment
-from gpsweep.errors import GpsweepError, unknown
+from gpsweep.errors import GpsweepError, one_line, unknown
 from gpsweep.points import AXES
 from gpsweep.trackers import client
 from gpsweep.trackers.content import Record, Tracked, group_name, measures, place, tracked
@@ -72,8 +72,7 @@ class Wandb:
         try:
             library.Settings(project=full.project, run_tags=full.tags, init_timeout=self.timeout_s)
         except (library.Error, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise GpsweepError(f"tracker: W&B does not take its settings: {reason}") from None
+            raise GpsweepError(f"tracker: W&B does not take its settings: {one_line(error)}") from None
         if self.mode == "online":
             log_in()
 
@@ -169,7 +168,7 @@ class Wandb:
         except wandb.Error as error:
             if mode == "offline":
                 raise
-            reason = " ".join(str(error).split()).partition(" Consider ")[0]
+            reason = one_line(error).partition(" Consider ")[0]
             warnings.warn(
                 f"tracker.mode=online: W&B did not open the run, so it is kept offline ({reason})",
                 stacklevel=5,
@@ -190,8 +189,7 @@ def log_in() -> None:
         wandb.setup(wandb.Settings(silent=True, mode="online"))
         known = wandb.login(prompt=False, verify=False)
     except (wandb.Error, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise GpsweepError(f"tracker.mode=online: W&B cannot log in: {reason}") from None
+        raise GpsweepError(f"tracker.mode=online: W&B cannot log in: {one_line(error)}") from None
     if not known:
         raise GpsweepError(
             "tracker.mode=online: expected a W&B key, came none; wandb login stores one, "
