@@ -107,7 +107,7 @@ def _spread(places: Sequence[int], apart: int) -> list[int]:
     return kept + near
 
 
-def draw(folder: Path, point: Point, rows: Sequence[int], *, cfg: DictConfig, parts: Parts) -> list[Picture]:
+def draw(folder: Path, point: Point, rows: Sequence[int], *, cfg: DictConfig, parts: Parts) -> None:
     """Write pictures of some images of a segmentation into a run's folder, and a list of them.
 
     Args:
@@ -116,9 +116,6 @@ def draw(folder: Path, point: Point, rows: Sequence[int], *, cfg: DictConfig, pa
         rows: which images of the data.
         cfg: the run's configuration.
         parts: what it names.
-
-    Returns:
-        the pictures.
 
     Raises:
         GpsweepError: if an image cannot be read, or a file not be written.
@@ -149,7 +146,6 @@ def draw(folder: Path, point: Point, rows: Sequence[int], *, cfg: DictConfig, pa
         made.append(Picture(f"changes-{number}.png", source.ids[row], right, wrong))
         save(folder / pictures.FOLDER / made[-1].file, strip(panels))
     pictures.note(folder, point, made)
-    return made
 
 
 def _options(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
@@ -166,7 +162,7 @@ def show(
     counts: NDArray[Any],
     base: NDArray[Any],
     source: Source,
-) -> list[Picture]:
+) -> None:
     """Write images that are classified otherwise at a point into a run's folder, and a list of them.
 
     Args:
@@ -176,9 +172,6 @@ def show(
         counts: the point's, ``(images, classes, 3)``; of an image they tell the class that is predicted.
         base: those without perturbation.
         source: the data, for classification.
-
-    Returns:
-        the pictures.
 
     Raises:
         GpsweepError: if an image cannot be read, or a file not be written.
@@ -191,7 +184,6 @@ def show(
         image = read(source, row)["image"].permute(1, 2, 0).numpy()
         save(folder / pictures.FOLDER / made[-1].file, strip([image]))
     pictures.note(folder, point, made)
-    return made
 
 
 def named(counts: NDArray[Any], classes: Sequence[str]) -> str:
