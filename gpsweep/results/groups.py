@@ -15,14 +15,23 @@ def check_groups(pattern: str | None, ids: Sequence[str]) -> None:
     """Check a pattern before anything is computed; see :func:`groups_of`.
 
     Raises:
-        GpsweepError: if it is none, or is not found in an id.
+        GpsweepError: if it is none, is not found in an id, or matches no letter of any.
 
     Warns:
-        UserWarning: where no images share a group.
+        UserWarning: where no images share a group, or all of several do.
     """
-    if pattern is not None and len(set(groups_of(pattern, ids))) == len(ids):
+    if pattern is None:
+        return
+    names = set(groups_of(pattern, ids))
+    if names == {""}:
+        raise GpsweepError(
+            f"{KEY}={pattern}: expected to match the part of an id that names its group; it matches no "
+            f"letter of {listing(ids, 2)}"
+        )
+    if len(names) in (1, len(ids)):
+        share = "no two of the" if len(names) == len(ids) else "all of the"
         warnings.warn(
-            f"{KEY}={pattern}: no two of the {len(ids)} images share a group, such as {listing(ids, 2)}",
+            f"{KEY}={pattern}: {share} {len(ids)} images share a group, such as {listing(ids, 2)}",
             stacklevel=2,
         )
 

@@ -57,6 +57,14 @@ def test_a_pattern_that_groups_nothing_is_told() -> None:
         check_groups("^.", ["a", "b", "c"])
 
 
+def test_a_pattern_that_puts_all_images_into_one_group_is_told() -> None:
+    with pytest.warns(UserWarning, match=r"data\.groups=\^\.: all of the 2 images share a group, such as a1"):
+        check_groups("^.", ["a1", "a2"])
+    for pattern in ("", "[0-9]*", "(x)?"):
+        with pytest.raises(GpsweepError, match=r"data\.groups=.*: expected to match the part .* a, b$"):
+            check_groups(pattern, ["a", "b"])
+
+
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=9), st.booleans())
 def test_units_hold_the_sums_of_their_images(names: list[str], classify: bool) -> None:
     outcome = make(
