@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from gpsweep import composed, config
 from gpsweep.errors import GpsweepError, unknown
@@ -77,7 +77,7 @@ def check(cfg: DictConfig) -> None:
         GpsweepError: naming the key.
     """
     composed.check_keys(cfg)
-    for key, least in (("epochs", 1), ("batch_size", 1), ("decay", 0), ("balance", 0), ("seed", 0)):
+    for key, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
         if not cfg[key] >= least:
             raise GpsweepError(f"{key}={cfg[key]}: expected a number ≥ {least}")
     if cfg.seed >= 2**32:  # which NumPy's generator does not take
@@ -87,11 +87,11 @@ def check(cfg: DictConfig) -> None:
     for key in ("scale", "crop"):
         if cfg.augment[key] is not None and len(cfg.augment[key]) != 2:
             raise GpsweepError(f"augment.{key}={cfg.augment[key]}: expected two numbers")
-    for key in ("contrast", "brightness"):
-        if not 0 <= cfg.augment[key] < inf:
-            raise GpsweepError(f"augment.{key}={cfg.augment[key]}: expected a finite number ≥ 0")
-    if not cfg.rate > 0:
-        raise GpsweepError(f"rate={cfg.rate}: expected a number > 0")
+    for key in ("decay", "balance", "augment.contrast", "augment.brightness"):
+        if not 0 <= (number := OmegaConf.select(cfg, key)) < inf:
+            raise GpsweepError(f"{key}={number}: expected a finite number ≥ 0")
+    if not 0 < cfg.rate < inf:
+        raise GpsweepError(f"rate={cfg.rate}: expected a number > 0 and finite")
     if cfg.autocast not in AUTOCAST:
         raise unknown("autocast", cfg.autocast, AUTOCAST)
     low, high = cfg.augment.scale

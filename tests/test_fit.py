@@ -137,6 +137,9 @@ def test_recipes_on_real_data(
         (["+epoch=3"], "gpsweep: epoch: no such key. Did you mean epochs?"),
         (["autocast=fp16"], "autocast=fp16: unknown. Did you mean bf16? Choices: none, bf16, auto"),
         (["rate=0"], "rate=0.0: expected a number > 0"),
+        (["rate=inf"], "rate=inf: expected a number > 0 and finite"),
+        (["decay=inf"], "decay=inf: expected a finite number ≥ 0"),
+        (["balance=nan"], "balance=nan: expected a finite number ≥ 0"),
         (["seed=-1"], "seed=-1: expected a number ≥ 0"),
         (["augment.scale=[2,1]"], "augment.scale=[2.0, 1.0]"),
         (
