@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -338,7 +339,8 @@ def main(cfg: DictConfig) -> float:
 
 def cli() -> None:
     """Run the command line."""
-    typed(main, "a search is not kept, and the same command begins anew", quoting.quoted)
+    read = partial(quoting.quoted, primary="crf_search")
+    typed(main, "a search is not kept, and the same command begins anew", read)
 
 
 if __name__ == "__main__":

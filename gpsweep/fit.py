@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ def main(cfg: DictConfig) -> float:
 
 def cli() -> None:
     """Run the command line."""
-    typed(main, "no weights were written, and the same command begins anew", quoting.quoted)
+    read = partial(quoting.quoted, primary="fit")
+    typed(main, "no weights were written, and the same command begins anew", read)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,6 @@ RESAID = {
             r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?:\n1\.| requires ).*",
             r"\1: expected one value; several are a sweep, by -m in front of all keys",
         ),
-        (r"Could not override 'fit'\..+ use \+(fit=.+)", r"\1: of another command, python -m gpsweep.fit \1"),
         (
             r"Could not override .+ No match in the defaults list\.\nTo append .+ use (\+([^=].*))",
             r"\2: expected \1",

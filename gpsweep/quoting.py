@@ -24,11 +24,20 @@ NOT_NAMES = re.compile(
 LIST_OF_RANGES = re.compile(r"^(\w+)=\[((?:[^\[\]]*,)?range\([^\[\]]*)\]$")
 # What is, or may be meant for, more than one text, or has quotes already.
 LISTED = re.compile(r"^[\[{'\"]|,")
+# A command's own file: what it is called, and of which groups it takes one file each. Those of other groups,
+# such as class_map, are added.
+COMMANDS = {
+    "config": ("gpsweep", ("model", "data", "precision", "tracker")),
+    "fit": ("gpsweep.fit", ("fit", "model", "data")),
+    "crf_search": ("gpsweep.crf_search", ("model", "data", "precision")),
+    "track": ("gpsweep.track", ("tracker",)),
+}
+LIST_OF_LISTS = re.compile(r"\[.*[\[{]")
 # A minus as it is printed, before a number.
 PRINTED_MINUS = re.compile(r"(?<=[=,(\[])\N{MINUS SIGN}(?=[\d.])")
 
 
-def quoted(arguments: Sequence[str]) -> list[str]:
+def quoted(arguments: Sequence[str], primary: str = "config") -> list[str]:
     """Quote the choices of a group that Hydra would take for something else than names.
 
     They are the numbers of ``precision``, and mistakes such as ``model=null``, of which Hydra would tell by a
@@ -43,8 +52,12 @@ def quoted(arguments: Sequence[str]) -> list[str]:
     >>> quoted(["data.groups=^p[0-9]+", "model.checkpoint=a (1).pt", "data.root=my data"])
     ['data.groups="^p[0-9]+"', 'model.checkpoint="a (1).pt"', 'data.root=my data']
 
+    Args:
+        arguments: what is typed.
+        primary: the file that it is for, a key of :data:`COMMANDS`.
+
     Raises:
-        GpsweepError: for one without a key.
+        GpsweepError: for one without a key, a group that another command has, or lists where names belong.
     """
     groups = {path.name for path in Path(conf_folder()).iterdir() if path.is_dir()}
 
@@ -53,9 +66,16 @@ def quoted(arguments: Sequence[str]) -> list[str]:
         group = name.lstrip("+~").partition("@")[0]
         if argument and not group:
             raise GpsweepError(f"{argument}: expected KEY=VALUE")
-        if (group in groups or NESTED.fullmatch(group)) and not value.startswith("{"):
-            return name + equals + NOT_NAMES.sub(r"'\g<0>'", value)
-        return argument
+        if not (group in groups or NESTED.fullmatch(group)) or value.startswith("{"):
+            return argument
+        takers = [command for command, taken in COMMANDS.values() if group in taken]
+        if equals and takers and COMMANDS[primary][0] not in takers:
+            raise GpsweepError(f"{argument}: of another command, python -m {takers[0]} {group}={value}")
+        if takers and value.startswith("["):
+            raise GpsweepError(f"{argument}: expected one name; several are a sweep, by -m and {group}=a,b")
+        if LIST_OF_LISTS.match(value):
+            raise GpsweepError(f"{argument}: expected a name, or a list of names")
+        return name + equals + NOT_NAMES.sub(r"'\g<0>'", value)
 
     plain = (PRINTED_MINUS.sub("-", argument) for argument in arguments)
     return [_readable(one(LIST_OF_RANGES.sub(r"\1=\2", argument))) for argument in plain]

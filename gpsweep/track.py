@@ -71,7 +71,7 @@ def build(overrides: Sequence[str]) -> trackers.Tracker:
         GpsweepError: if they name none, or one that cannot be made.
     """
     with initialize_config_dir(config.conf_folder(), version_base="1.3"):
-        cfg = compose("track", overrides=quoting.quoted(overrides))
+        cfg = compose("track", overrides=quoting.quoted(overrides, "track"))
     tracker = trackers.build(cfg.tracker)
     if tracker is None:
         raise GpsweepError("tracker=none: expected a tracker, such as tracker=wandb")

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from gpsweep import composed, config, crf_search, quoting
+from gpsweep import composed, config, crf_search, quoting, recipe
 from gpsweep.progress import bar
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +21,16 @@ GROUPS = ("model", "data", "precision", "tracker")
 
 def names(folder: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / folder).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("primary", quoting.COMMANDS)
+def test_of_which_groups_a_command_takes_a_file(primary: str) -> None:
+    recipe.register()
+    crf_search.register()
+    with initialize_config_dir(config.conf_folder(), version_base="1.3"):
+        cfg = compose(primary, return_hydra_config=True)
+    chosen = {group for group in cfg.hydra.runtime.choices if not group.startswith("hydra/")}
+    assert chosen == set(quoting.COMMANDS[primary][1])
 
 
 @pytest.mark.parametrize("group", ["model", "data"])

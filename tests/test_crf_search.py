@@ -153,6 +153,7 @@ def test_no_process_outlives_the_first(tmp_path: Path) -> None:
         (["data.limit=1"], "expected at least two images"),
         (["crf.appearance_xy=50"], "crf.appearance_xy=50.0: a search tries what search.appearance_xy lists"),
         (["shards=2"], "shards=2: a search runs in one process, on the tuning images; leave it out"),
+        (["tracker=csv"], "gpsweep: tracker=csv: of another command, python -m gpsweep tracker=csv\n"),
         (["select=half"], "select=half: a search runs"),
         (["trainer.devices=2", "trainer.accelerator=cpu"], "trainer.devices=2: a search runs"),
     ],

@@ -64,7 +64,7 @@ def registered() -> None:
 
 def composed(primary: str, *overrides: str) -> DictConfig:
     """Compose as a command would, of a sweep over jobs the first."""
-    parsed = OverridesParser.create().parse_overrides(quoting.quoted(overrides))
+    parsed = OverridesParser.create().parse_overrides(quoting.quoted(overrides, primary))
     lines = OverridesParser.create().parse_overrides(fuse(parsed))
     first = [
         f"{each.get_key_element()}={next(each.sweep_string_iterator())}"
@@ -116,7 +116,7 @@ def keys() -> set[str]:
         choices = [f"{group}={path.stem}" for group in groups for path in (folder / group).glob("*.yaml")]
         for choice in choices or [""]:
             with initialize_config_dir(str(folder), version_base="1.3"):
-                cfg = compose(primary, quoting.quoted(choice.split()), return_hydra_config=True)
+                cfg = compose(primary, quoting.quoted(choice.split(), primary), return_hydra_config=True)
             known |= below(OmegaConf.to_container(cfg), "")
     return known
 

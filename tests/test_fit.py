@@ -140,6 +140,8 @@ def test_recipes_on_real_data(
         (["rate=inf"], "rate=inf: expected a number > 0 and finite"),
         (["decay=inf"], "decay=inf: expected a finite number ≥ 0"),
         (["balance=nan"], "balance=nan: expected a finite number ≥ 0"),
+        (["precision=16"], "gpsweep: precision=16: of another command, python -m gpsweep precision=16\n"),
+        (["+tracker=csv"], "gpsweep: +tracker=csv: of another command, python -m gpsweep tracker=csv\n"),
         (["seed=-1"], "seed=-1: expected a number ≥ 0"),
         (["augment.scale=[2,1]"], "augment.scale=[2.0, 1.0]"),
         (

@@ -189,7 +189,7 @@ def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
         recipe.register()
     config.register()
     try:
-        parsed = OverridesParser.create().parse_overrides(quoting.quoted(overrides))
+        parsed = OverridesParser.create().parse_overrides(quoting.quoted(overrides, name))
         single = fuse(parsed)
         with initialize_config_dir(config.conf_folder(), version_base="1.3"):
             return compose(name, overrides=single)

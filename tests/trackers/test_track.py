@@ -119,6 +119,7 @@ def test_a_sweep_to_wandb_is_one_group_in_one_folder(
         (["tracker=wandb", "tracker.tags=[a,'']"], "run_tags Value error, Tag at index 1 is empty"),
         (["tracker=wandb", "tracker.timeout_s=soon"], "tracker.timeout_s=soon: expected float"),
         (["tracker=csv", "tracker.dir=[a]"], "tracker.dir=['a']: expected str | None"),
+        (["model=smp"], "gpsweep: model=smp: of another command, python -m gpsweep model=smp\n"),
         (["tracker=csv", "+tracker.folder=x"], "unexpected keyword argument 'folder'"),
     ],
 )
