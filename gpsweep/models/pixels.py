@@ -14,6 +14,7 @@ from gpsweep.errors import GpsweepError, unknown
 from gpsweep.logits import pick
 
 CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
+LARGEST = 4096  # divisor, to which the smallest of images is padded
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -63,8 +64,8 @@ class PixelNet(nn.Module):
         super().__init__()
         if channels not in CHANNELS:
             raise unknown("model.channels", channels, CHANNELS)
-        if isinstance(divisor, bool) or not isinstance(divisor, int) or divisor < 1:
-            raise GpsweepError(f"model.divisor={divisor}: expected a whole number from 1 up.")
+        if isinstance(divisor, bool) or not isinstance(divisor, int) or not 1 <= divisor <= LARGEST:
+            raise GpsweepError(f"model.divisor={divisor}: expected a whole number from 1 to {LARGEST}.")
         factor = _numbers("model.scale", scale, count=1, nonzero=True)
         means = _numbers("model.mean", mean, count=CHANNELS[channels])
         stds = _numbers("model.std", std, count=CHANNELS[channels], nonzero=True)

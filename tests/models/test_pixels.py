@@ -224,6 +224,7 @@ def test_logits_that_cannot_be_picked(make: Any, output: str | int | None, says:
         ({"scale": 0}, r"model\.scale=0: must not be 0"),
         ({"scale": float("inf")}, r"model\.scale=inf: .*finite"),
         ({"divisor": 0}, r"model\.divisor=0"),
+        ({"divisor": 10**20}, r"model\.divisor=10+: expected a whole number from 1 to 4096"),
         ({"divisor": 1.5}, r"model\.divisor=1\.5"),
         ({"aliases": {"a": "layer9"}}, r"model\.aliases\.a=layer9: unknown"),
         ({"aliases": {"input": "make"}}, r"model\.aliases\.input"),
