@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gpsweep.errors import GpsweepError, listing, taken_away, unknown_key
+from gpsweep.mistakes import kind
+
+Node = DictConfig | ListConfig
 
 # What each file of a group has; conf/model/custom.yaml and conf/data/custom.yaml say what it means.
 NEEDED = {
@@ -21,6 +25,8 @@ NEEDED = {
     ),
     "data": ("source", "batch_size", "workers"),
 }
+# Made by code of the user's own, which is asked for where there is none.
+OWN = ("model.net", "data.source")
 # What a run asks them for besides, which some files of theirs have.
 ASKED_FOR = {"model": ("sigmoid", "features"), "data": ("train", "limit", "tune_split", "groups")}
 
@@ -75,6 +81,25 @@ def check_keys(cfg: DictConfig) -> None:
             raise unknown_key(key, known)
 
 
+def check_values(cfg: DictConfig) -> None:
+    """Check that all values are there, those too that interpolations find, whose kind no schema has checked.
+
+    Args:
+        cfg: the configuration; what is to be made by a user's own code says itself that it lacks.
+
+    Raises:
+        GpsweepError: naming the key.
+    """
+    # What others refer to lies above them, as data.root above data.source.root.
+    found = sorted(_below(cfg, ""), key=lambda each: each[0].count("."))
+    for key, node, place in found:
+        if OmegaConf.is_missing(node, place) and key not in OWN:
+            raise GpsweepError(f"{key}=???: expected a value")
+    for key, node, place in found:
+        if OmegaConf.is_interpolation(node, place):
+            _check_found(key, node, place)
+
+
 def check_whole(cfg: DictConfig, key: str, least: int, expected: str = "a whole number") -> None:
     """Check a number that no schema does, such as one below ``data``.
 
@@ -90,6 +115,31 @@ def check_whole(cfg: DictConfig, key: str, least: int, expected: str = "a whole 
     number = OmegaConf.select(cfg, key)
     if type(number) is not int or number < least:
         raise GpsweepError(f"{key}={number}: expected {expected} of at least {least}")
+
+
+def _below(node: Node, prefix: str) -> Iterator[tuple[str, Node, Any]]:
+    """Yield what lies below a node and is written there: its key, the node that holds it, and its place."""
+    places: Iterable[Any] = node if isinstance(node, DictConfig) else range(len(node))
+    for place in places:
+        key = f"{prefix}{place}"
+        yield key, node, place
+        written = not OmegaConf.is_missing(node, place) and not OmegaConf.is_interpolation(node, place)
+        if written and isinstance(below := node[place], Node):
+            yield from _below(below, f"{key}.")
+
+
+def _check_found(key: str, node: Node, place: Any) -> None:
+    """Check what an interpolation finds, which of a dict or list may be another kind than is declared."""
+    schema = OmegaConf.get_type(node)
+    try:
+        value = node[place]
+    except OmegaConfBaseException as error:
+        raise GpsweepError(f"{key}: {str(error.msg).splitlines()[0]}") from error
+    if is_dataclass(schema):
+        try:
+            OmegaConf.structured(schema)[place] = value
+        except OmegaConfBaseException:
+            raise GpsweepError(f"{key}={value}: expected {kind(get_type_hints(schema)[place])}") from None
 
 
 def _undeclared(node: DictConfig, place: str) -> Iterator[tuple[str, list[str]]]:

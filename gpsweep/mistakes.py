@@ -104,7 +104,8 @@ def _unread(override: str) -> str:
 
 def _of_key(error: OmegaConfBaseException) -> str:
     """Return OmegaConf's own message without what it tells of types and objects."""
-    key = f"{error.full_key}: " if error.full_key else ""
+    named = error.full_key and error.full_key != "_dummy_"  # which is Hydra's, for the name of a group
+    key = f"{error.full_key}: " if named else ""
     return f"{key}{str(error.msg or error).splitlines()[0]}"
 
 
@@ -114,7 +115,7 @@ def _unfit(error: OmegaConfBaseException, override: str | None) -> str:
         return _no_key(error.full_key, error.parent_node)
     if override and override.startswith("~"):
         return str(taken_away(error.full_key or override[1:]))
-    expected = _kind(_declared(error))
+    expected = kind(_declared(error))
     if expected:
         return f"{override or _of_key(error)}: expected {expected}"
     return f"{override}: {str(error.msg).splitlines()[0]}" if override else _of_key(error)
@@ -148,14 +149,14 @@ def _declared(error: OmegaConfBaseException) -> Any:
     return get_type_hints(error.object_type).get(error.key) if is_dataclass(error.object_type) else None
 
 
-def _kind(declared: Any) -> str:
+def kind(declared: Any) -> str:
     """Call a type as a person would; a schema by its keys; empty for what is none of a configuration's."""
     if is_dataclass(declared):
         return f"its keys, one by one: {listing([each.name for each in fields(declared)])}"
     origin, parts = get_origin(declared), get_args(declared)
     if origin is dict or not parts:
         return KINDS.get(origin or declared, "")
-    kinds = [_kind(part) for part in parts]
+    kinds = [kind(part) for part in parts]
     if origin is list:
         return f"a list of {kinds[0].removeprefix('a ')}s"
     if origin is tuple:

@@ -77,6 +77,7 @@ def check(cfg: DictConfig) -> None:
         GpsweepError: naming the key.
     """
     composed.check_keys(cfg)
+    composed.check_values(cfg)
     for key, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
         if not cfg[key] >= least:
             raise GpsweepError(f"{key}={cfg[key]}: expected a number ≥ {least}")

@@ -27,6 +27,7 @@ from gpsweep.lightning import (
 # Processes meet at the end alone. One that is done early waits for the last, perhaps for hours; of one that
 # has died others tell.
 PATIENCE = timedelta(days=30)
+MOST = 1024  # devices of one machine; more are a slip of the keyboard, and a process each
 # A run without srun on a machine that has it is meant so.
 SRUN = ".*`srun` command is available"
 
@@ -37,6 +38,9 @@ def trainer_of(cfg: DictConfig) -> Trainer:
     Raises:
         GpsweepError: if there is no such accelerator or device, or nobody has started what further nodes do.
     """
+    devices = str(cfg.trainer.devices)
+    if devices.isdecimal() and int(devices) > MOST:
+        raise GpsweepError(f"trainer.devices={devices}: expected at most {MOST}")
     several = cfg.trainer.devices not in (1, "1") or cfg.trainer.num_nodes > 1
     if cfg.trainer.num_nodes > 1 and not processes_started():
         raise GpsweepError(
