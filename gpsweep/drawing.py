@@ -26,7 +26,7 @@ from gpsweep.data.palette import palette
 from gpsweep.errors import GpsweepError
 from gpsweep.labels import likeliest
 from gpsweep.memo import Memo
-from gpsweep.metrics import FP, TP, is_segmentation, score, total
+from gpsweep.metrics import FN, FP, TP, is_segmentation, score, total
 from gpsweep.parts import Parts
 from gpsweep.pictures import Picture
 from gpsweep.points import Point
@@ -47,7 +47,7 @@ Colours = NDArray[np.uint8]
 
 
 def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) -> None:
-    """Draw what the best point changes on a few images, into a run's folder.
+    """Draw what the best point changes on a few images into a run's folder, or the base if none is better.
 
     Args:
         cfg: the run's configuration; its ``pictures`` says how many at most.
@@ -63,9 +63,12 @@ def illustrate(cfg: DictConfig, parts: Parts, outcome: Outcome, folder: Path) ->
         return
     place = selection.top(outcome.points, score(total(outcome.counts), outcome.task))
     point, counts = outcome.points[place], outcome.counts[place]
-    if point.eps == 0:
+    if point.eps:
+        rows = choose(counts, outcome.base, cfg.pictures)
+    elif point.refine == "none":
+        rows = throughout(outcome.base, cfg.pictures)
+    else:
         return
-    rows = choose(counts, outcome.base, cfg.pictures)
     try:
         if is_segmentation(outcome.task):
             draw(folder, point, rows, cfg=cfg, parts=parts)
@@ -96,6 +99,20 @@ def choose(counts: NDArray[Any], base: NDArray[Any], most: int) -> list[int]:
     apart = (len(gain) - 1) // (2 * most)  # so far from each other there is room for twice as many
     first = _spread(gains, apart)[: max(most - most // 2, most - len(losses))]
     return first + _spread(losses, apart)[: most - len(first)]
+
+
+def throughout(base: NDArray[Any], most: int) -> list[int]:
+    """Choose images that lie evenly throughout the data, of those with a truth.
+
+    Args:
+        base: the counts without perturbation, ``(images, classes, 3)``.
+        most: how many images at most.
+    """
+    able = np.flatnonzero(base[..., [TP, FN]].any((1, 2)))
+    most = min(most, len(able))
+    middles = (np.arange(most) + 0.5) * len(able) / max(most, 1)  # of parts of one size
+    places: list[int] = able[middles.astype(int)].tolist()
+    return places
 
 
 def _spread(places: Sequence[int], apart: int) -> list[int]:
@@ -142,8 +159,9 @@ def draw(folder: Path, point: Point, rows: Sequence[int], *, cfg: DictConfig, pa
             kept = {"base": base, "point": moved}
             cache.write(name, key, kept)
         classes = len(source.classes)
-        panels, right, wrong = compared(read(source, row), kept["base"], kept["point"], classes=classes)
-        made.append(Picture(f"changes-{number}.png", source.ids[row], right, wrong))
+        after = kept["point"] if point.eps else None
+        panels, right, wrong = compared(read(source, row), kept["base"], after, classes=classes)
+        made.append(Picture(_file(point, number), source.ids[row], right, wrong))
         save(folder / pictures.FOLDER / made[-1].file, strip(panels))
     pictures.note(folder, point, made)
 
@@ -179,11 +197,18 @@ def show(
     made = []
     for number, row in enumerate(rows, 1):
         right, wrong = (int(each[row, :, TP].any()) for each in (counts, base))
-        names = (named(each[row], source.classes) for each in (base, counts))
-        made.append(Picture(f"changes-{number}.png", source.ids[row], right, wrong, *names))
+        if not point.eps:
+            wrong = 1 - right
+        before, after = (named(each[row], source.classes) for each in (base, counts))
+        truth = source.classes[int((base[row, :, TP] | base[row, :, FN]).argmax())]
+        made.append(Picture(_file(point, number), source.ids[row], right, wrong, before, after, truth))
         image = read(source, row)["image"].permute(1, 2, 0).numpy()
         save(folder / pictures.FOLDER / made[-1].file, strip([image]))
     pictures.note(folder, point, made)
+
+
+def _file(point: Point, number: int) -> str:
+    return f"{'changes' if point.eps else 'base'}-{number}.png"
 
 
 def named(counts: NDArray[Any], classes: Sequence[str]) -> str:
@@ -193,22 +218,26 @@ def named(counts: NDArray[Any], classes: Sequence[str]) -> str:
 
 
 def compared(
-    sample: Sample, base: Classes, moved: Classes, *, classes: int
+    sample: Sample, base: Classes, moved: Classes | None, *, classes: int
 ) -> tuple[list[Colours], int, int]:
     """Return the panels of an image, and how many pixels a point sets right and wrong.
 
     Args:
         sample: the image and its truth.
         base: what the network predicts, ``(H, W)``.
-        moved: what it predicts at the point.
+        moved: what it predicts at the point; None for the base alone, and what is right and wrong there.
         classes: how many classes the data has.
     """
     image, truth = sample["image"].permute(1, 2, 0).numpy(), sample["target"].numpy()
     told = (truth >= 0) & (truth < classes)
     truth = np.where(told, truth, NONE)
-    right, wrong = told & (moved == truth) & (base != truth), told & (moved != truth) & (base == truth)
-    panels = [image, painted(truth), painted(base), painted(moved), marked(image, right, wrong)]
-    return panels, int(right.sum()), int(wrong.sum())
+    panels, fits = [image, painted(truth), painted(base)], base == truth
+    if moved is None:
+        right, wrong, shown = told & fits, told & ~fits, np.zeros_like(told)
+    else:
+        right, wrong = told & (moved == truth) & ~fits, told & (moved != truth) & fits
+        panels, shown = [*panels, painted(moved)], right
+    return [*panels, marked(image, shown, wrong)], int(right.sum()), int(wrong.sum())
 
 
 def predicted(

@@ -1,4 +1,4 @@
-"""The pictures in a run's folder, of what its best point changes.
+"""The pictures in a run's folder, of what its best point changes, or of the base where nothing is better.
 
 Of a segmentation a picture is a row of panels, of a classification the image alone, beside which names stand.
 """
@@ -16,6 +16,7 @@ from gpsweep.points import Point
 
 FOLDER, INDEX = "pictures", "pictures.json"
 PANELS = ("image", "truth", "base", "point", "changes")
+UNPERTURBED = ("image", "truth", "base", "errors")
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,12 @@ class Picture:
     Args:
         file: its PNG in the folder of pictures.
         id: the image's.
-        right: how many pixels the point sets right that the base has wrong; of a classification, 1 or 0.
-        wrong: how many it is the other way round.
+        right: how many pixels the point sets right that the base has wrong; of a classification, 1 or 0. At
+            ε = 0, how many are right.
+        wrong: how many it is the other way round; at ε = 0, how many are wrong.
         base: of a classification, the class that is predicted without perturbation.
         point: the one that is predicted at the point.
+        truth: the one that it is.
     """
 
     file: str
@@ -37,6 +40,12 @@ class Picture:
     wrong: int
     base: str = ""
     point: str = ""
+    truth: str = ""
+
+
+def panels(point: Point) -> tuple[str, ...]:
+    """Return what the panels of a segmentation's pictures show."""
+    return PANELS if point.eps else UNPERTURBED
 
 
 def note(folder: Path, point: Point, made: Sequence[Picture]) -> None:
@@ -82,7 +91,7 @@ def noted(folder: Path) -> tuple[Point, list[Picture]]:
                 str(each["id"]),
                 int(each["right"]),
                 int(each["wrong"]),
-                *(str(each.get(key, "")) for key in ("base", "point")),
+                *(str(each.get(key, "")) for key in ("base", "point", "truth")),
             )
             for each in content["pictures"]
         ]

@@ -21,10 +21,23 @@ from PIL import Image
 
 from gpsweep import results
 from gpsweep.data.palette import palette
-from gpsweep.drawing import BLANK, NO_CLASS, NONE, RIGHT, WRONG, choose, marked, painted, predicted, strip
+from gpsweep.drawing import (
+    BLANK,
+    NO_CLASS,
+    NONE,
+    RIGHT,
+    WRONG,
+    choose,
+    compared,
+    marked,
+    painted,
+    predicted,
+    strip,
+    throughout,
+)
 from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
-from gpsweep.metrics import TP
+from gpsweep.metrics import FN, FP, TP
 from gpsweep.pictures import read
 from gpsweep.points import Point
 
@@ -213,6 +226,19 @@ def test_images_of_a_classification_are_named_as_the_engine_predicts(
     assert page.count("data:image/png;base64,") == len(shown["pictures"])
     assert f"{picture['base']} → {picture['point']}" in page
     assert 'class="swatch"' not in page, "an image has no colours of classes"
+    assert all(picture["truth"] == picture["id"].partition("/")[0] for picture in shown["pictures"])
+
+    code, _, err = terminal(*net, *plain, "eps=0", "pictures=6", RUN[-1])
+    assert code == 0, err
+    alone = json.loads((terminal.folder / "run" / "pictures" / "pictures.json").read_text())["pictures"]
+    assert len(alone) == 6
+    page = (terminal.folder / "run" / "report.html").read_text()
+    for picture in alone:
+        assert picture["truth"] == picture["id"].partition("/")[0]
+        fits = picture["base"] == picture["truth"]
+        assert (picture["right"], picture["wrong"]) == (int(fits), int(not fits))
+        word = "right" if fits else f"wrong: {picture['truth']}"
+        assert f'{picture["base"]}, <b class="{word.partition(":")[0]}">{word}</b><br>{picture["id"]}' in page
 
 
 @pytest.mark.drawn
@@ -228,10 +254,51 @@ def test_what_fails_takes_no_result_along(terminal: Terminal, monkeypatch: pytes
     assert code == 0 and "report.html" in out
 
 
+@given(st.lists(st.booleans(), max_size=30), st.integers(1, 6))
+def test_images_of_the_base_lie_throughout_the_data(known: list[bool], most: int) -> None:
+    base = np.zeros((len(known), 2, 3), dtype=np.int64)
+    base[:, 1, FP] = 3
+    base[known, 0, FN] = 5
+    able = np.flatnonzero(known).tolist()
+    chosen = [able.index(place) for place in throughout(base, most)]
+    assert len(chosen) == min(most, len(able)) == len(set(chosen)) and chosen == sorted(chosen)
+    apart = np.diff([-chosen[0] - 1, *chosen, 2 * len(able) - 1 - chosen[-1]]) if chosen else np.ones(1)
+    assert apart.max() - apart.min() <= 2
+
+
 @pytest.mark.drawn
-def test_nothing_is_shown_where_nothing_is_to_be_seen(terminal: Terminal) -> None:
+def test_of_a_network_by_itself_pictures_show_what_is_right(terminal: Terminal) -> None:
     pictures(terminal.folder)
-    assert run(terminal, "eps=0") == {}
+    shown = run(terminal, "eps=0", "pictures=3")
+    found = results.read(terminal.folder / "run")
+    assert Point(**shown["point"]).eps == 0
+    assert len(shown["pictures"]) == 3
+    for picture in shown["pictures"]:
+        own = found.base[found.ids.index(picture["id"])].sum(0)
+        assert (picture["right"], picture["wrong"]) == (own[TP], own[FN])
+    page = (terminal.folder / "run" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert f"{own[TP]:,} pixels right, {own[FN]:,} wrong" in page
+    assert "image, truth, base, errors of " in page and "set right" not in page
+    file = next(iter(read(terminal.folder / "run", found.points, found.ids)[0:2][1]))
+    image = Image.open(BytesIO(b64decode(file.partition(",")[2])))
+    assert image.size == (4 * 160 + 12, 120), "panels of 12 × 16"
+
+
+def test_errors_are_marked_where_there_is_a_truth() -> None:
+    target = torch.tensor([[0, 1, 2, 1, 255]])
+    sample = {"image": torch.full((3, 1, 5), 100, dtype=torch.uint8), "target": target, "id": "a"}
+    base = np.array([[0, 1, NONE, 0, 0]])
+    panels, right, wrong = compared(sample, base, None, classes=3)
+    assert (right, wrong) == (2, 2)
+    assert panels[3][0].tolist() == [[205] * 3, [205] * 3, [*WRONG], [*WRONG], [205] * 3]
+    assert panels[1][0, 4].tolist() == panels[2][0, 2].tolist() == [*BLANK]
+
+
+@pytest.mark.drawn
+def test_no_refinement_alone_is_shown(terminal: Terminal) -> None:
+    pictures(terminal.folder)
+    assert run(terminal, "eps=0", "refine=flip") == {}
 
 
 def test_pictures_of_another_run_are_none(tmp_path: Path) -> None:

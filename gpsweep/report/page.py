@@ -9,15 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from gpsweep import metrics, pictures, results, words
 from gpsweep.atomic import save
 from gpsweep.data.palette import palette
-from gpsweep.errors import listing
-from gpsweep.report import curves
+from gpsweep.report import classes, curves
 from gpsweep.report import look as looks
 from gpsweep.report import marks as gains
 from gpsweep.report.verdict import LEAST, additions, beside, costs_text, helps, verdict
@@ -29,7 +27,6 @@ from gpsweep.results.significance import name_of
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 SHOWN = (*results.KEPT, "config")  # what the page shows of the run's info, where it is known
 CURVES_SHOWN = 24
-CLASSES_SHOWN = 40  # more than these are folded between the largest gains and the largest losses
 # The same hues, light enough for a dark page.
 DARK = {
     "#0b5fa5": "#6fb4f2",
@@ -100,7 +97,8 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
         dark=DARK,
         line_styles=_line_styles(style) if several_eps else [],
         several_eps=several_eps,
-        panels=[(title, [_coloured(svg) for svg in svgs]) for title, svgs in curves.panels(rows, style)],
+        bare=findings.bare,
+        panels=[] if findings.bare else _panels(findings, style),
         worth=_coloured(curves.element(worth, "cost-")) if worth else "",
         beside=beside(found, findings),
         added=additions(findings, found.over),
@@ -114,12 +112,14 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
         curves_shown=CURVES_SHOWN,
         shared=[a for a in results.CURVE[1:] if best[a].nunique() == 1 and best[a].iloc[0] != "none"],
         varying=[axis for axis in results.CURVE[1:] if best[axis].nunique() > 1],
-        changes=class_changes(found.outcome, found.index),
-        absent=absent(found.outcome),
-        strays=strays(found.outcome, found.index),
+        changes=classes.changes(found.outcome, found.index),
+        unperturbed=[] if found.index is not None or found.over else classes.unperturbed(found.outcome),
+        classes_shown=classes.SHOWN,
+        pixel_accuracy=float(metrics.accuracy(metrics.total(found.outcome.base))),
+        absent=classes.absent(found.outcome),
+        strays=classes.strays(found.outcome, found.index),
         shown=seen,
         palette=_palette() if seen["pictures"] and metrics.is_segmentation(outcome.task) else [],
-        panels_shown=pictures.PANELS,
         times=times(outcome),
         cost=cost(outcome),
     )
@@ -146,71 +146,14 @@ def template() -> Template:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
-def class_changes(outcome: Outcome, index: int | None) -> list[dict[str, Any]]:
-    """Return what happens to each class at a point, the largest gain first, absent classes left out.
-
-    Args:
-        outcome: the run, or a part of it.
-        index: the point's place in the grid; None gives an empty list.
-    """
-    if index is None:
-        return []
-    before, after = metrics.total(outcome.base), metrics.total(outcome.counts[index])
-    clean, scores = (metrics.class_score(totals, outcome.task) for totals in (before, after))
-    truth = before[:, metrics.TP] + before[:, metrics.FN]
-    changes = scores - clean
-    lowest, highest = (float(bound(changes, initial=0)) for bound in (np.nanmin, np.nanmax))
-    span = highest - lowest or 1.0
-    rows: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "place": place,
-            "base": float(clean[place]),
-            "score": float(scores[place]),
-            "delta": float(changes[place]),
-            "width": float(100 * abs(changes[place]) / span),
-            "left": float(100 * (min(changes[place], 0) - lowest) / span),
-            "share": float(100 * truth[place] / max(truth.sum(), 1)),
-        }
-        for place, name in enumerate(outcome.classes)
-        if np.isfinite(changes[place])
-    ]
-    rows.sort(key=lambda row: float(row["delta"]), reverse=True)
-    kept = CLASSES_SHOWN // 2
-    for place, row in enumerate(rows):
-        row["folded"] = len(rows) > CLASSES_SHOWN and kept <= place < len(rows) - kept
-    return rows
-
-
-def absent(outcome: Outcome) -> int:
-    """Return how many classes have no truth."""
-    truth = metrics.total(outcome.base)[:, [metrics.TP, metrics.FN]]
-    return int((~truth.any(axis=1)).sum())
-
-
-def strays(outcome: Outcome, index: int | None) -> list[tuple[str, str]]:
-    """Return who alone predicts classes of no truth, and which: they count 0 in that one's mean IoU only.
-
-    Args:
-        outcome: the run, or a part of it.
-        index: the point's place in the grid; None gives an empty list.
-    """
-    if index is None:
-        return []
-    both = (metrics.total(outcome.base), metrics.total(outcome.counts[index]))
-    base, point = (np.isfinite(metrics.class_score(totals, outcome.task)) for totals in both)
-    found = (("the base", base & ~point), ("the point", point & ~base))
-    names = [(who, [outcome.classes[place] for place in np.flatnonzero(alone)]) for who, alone in found]
-    return [(who, listing(own, 3)) for who, own in names if own]
-
-
 def shown(outcome: Outcome, folder: Path | None) -> dict[str, Any]:
     """Return the point that the run's pictures show, as a row of the table, and the pictures."""
     if folder is None:
-        return {"pictures": []}
+        return {"panels": pictures.PANELS, "pictures": []}
     point, found = pictures.read(folder, outcome.points, outcome.ids)
     return {
         "row": point.asdict(),
+        "panels": pictures.panels(point),
         "pictures": [
             {**asdict(each), "better": each.right > each.wrong, "png": png} for png, each in found.items()
         ],
@@ -264,6 +207,10 @@ def _alone(entry: Mapping[str, Any]) -> str:
 def _line_styles(style: looks.Look) -> list[tuple[str, str]]:
     several = style.iterations if len(style.iterations) > 1 else []
     return [(looks.times_text(n), style.dasharray(n)) for n in several]
+
+
+def _panels(findings: Findings, style: looks.Look) -> list[tuple[str, list[Markup]]]:
+    return [(title, [_coloured(svg) for svg in svgs]) for title, svgs in curves.panels(findings.rows, style)]
 
 
 def _coloured(svg: str) -> Markup:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpsweep import results, words
+from gpsweep import metrics, results, words
 from gpsweep.console import standard_output
 from gpsweep.metrics import ALPHA, is_segmentation
+from gpsweep.report import classes
 from gpsweep.report.marks import marks, named
 from gpsweep.report.verdict import Verdict, additions, costs_text, helps, verdict
 from gpsweep.results import selection
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    Content = tuple[list[str], Callable[[], Table], list[str]]
+    """The lines above a table, what makes it, and the lines below."""
+
 HEADING = "Report:"  # of the path below the table
 SHOWN = 12
+LISTED = 24  # classes
 ROOMY = 7  # more columns than these stand closer, to find room in 80 characters
 FULL = 9  # with more, costs are left to the report
 LEGIBLE = 7  # characters of a name in a line, at least, of those that are longer: uniform
@@ -32,7 +38,8 @@ SEVERAL = 3  # more axes than these share one column
 def best_table(findings: Findings, folder: Path, console: Console | None = None) -> None:
     """Print the best point of each curve, the best curves first, and where the report lies.
 
-    The oracle's curves, which would fill a table, come last, and of them only the best.
+    The oracle's curves, which would fill a table, come last, and of them only the best. Where the network was
+    run by itself, its classes stand in their place.
     Where ε was chosen on some of the images, what its gain is on the others stands beside it.
 
     Args:
@@ -47,6 +54,30 @@ def best_table(findings: Findings, folder: Path, console: Console | None = None)
 def _print(findings: Findings, folder: Path, console: Console) -> None:
     from rich.measure import Measurement
 
+    above, table, notes = _of_classes(findings) if findings.bare else _of_curves(findings)
+    console.print()
+    for line in above:
+        console.print(line, markup=False, soft_wrap=True)
+    console.print()
+    whole, folded = table(), table()
+    # Names are folded first. In a terminal narrower than that lines run on in the next one; nothing is left
+    # out.
+    for column in folded.columns:
+        column.max_width = None if column.no_wrap else LEGIBLE
+    narrowest = Measurement.get(console, console.options.update_width(WIDEST), folded).maximum
+    whole.width = narrowest if narrowest > console.width else None
+    console.print(whole, crop=False)
+    console.print()
+    for line in notes:
+        console.print(line, markup=False)
+    if notes:
+        console.print()
+    console.print(HEADING)
+    console.print(str(folder / "report.html"), markup=False, soft_wrap=True)
+
+
+def _of_curves(findings: Findings) -> Content:
+    """Return what is told of the best points."""
     held = findings.held
     varying = [axis for axis in results.CURVE if axis == "label" or findings.best[axis].nunique() > 1]
     if held is None:
@@ -60,27 +91,25 @@ def _print(findings: Findings, folder: Path, console: Console) -> None:
     costly = bool(findings.outcome.info.get("cost")) and len(varying) + len(headings) <= FULL
     if not costly:  # it is the last but one
         headings, cells = headings[:-2] + headings[-1:], [cell[:-2] + cell[-1:] for cell in cells]
-    console.print()
-    for line in _above(findings, _fixed(chosen, varying), costly=costly):
-        console.print(line, markup=False, soft_wrap=True)
-    console.print()
-    table = _table(chosen, varying, headings, cells)
-    # Names are folded first. In a terminal narrower than that lines run on in the next one; nothing is left
-    # out.
-    folded = _table(chosen, varying, headings, cells)
-    for column in folded.columns:
-        column.max_width = None if column.no_wrap else LEGIBLE
-    narrowest = Measurement.get(console, console.options.update_width(WIDEST), folded).maximum
-    table.width = narrowest if narrowest > console.width else None
-    console.print(table, crop=False)
-    console.print()
-    notes = _notes(findings, chosen)
-    for line in notes:
-        console.print(line, markup=False)
-    if notes:
-        console.print()
-    console.print(HEADING)
-    console.print(str(folder / "report.html"), markup=False, soft_wrap=True)
+    above = _above(findings, _fixed(chosen, varying), costly=costly)
+    names = ["iter" if axis == "iterations" else axis for axis in varying]
+    rows = [[str(row[axis]) for axis in varying] for row in results.records(chosen)]
+    return above, partial(_table, names, rows, headings, cells), _notes(findings, chosen)
+
+
+def _of_classes(findings: Findings) -> Content:
+    """Return what is told of each class where nothing was perturbed."""
+    outcome = findings.outcome
+    every = classes.unperturbed(outcome)
+    rows = every[:LISTED]
+    segmented = is_segmentation(outcome.task)
+    right = f", pixel accuracy {metrics.accuracy(metrics.total(outcome.base)):.2f} %" if segmented else ""
+    above = [_headline(findings) + right, "share of each class in truth and predictions, and its score in %"]
+    headings = ["truth", "predicted", "IoU" if segmented else "accuracy"]
+    cells = [(f"{row['truth']:.2f} %", f"{row['predicted']:.2f} %", f"{row['score']:.2f}") for row in rows]
+    notes = [f"{len(every) - LISTED} more in {results.PER_CLASS}"] * (len(every) > LISTED)
+    notes.append("Nothing was perturbed: -m 'eps=range(-1,1,0.05)' in place of eps=0 sweeps.")
+    return above, partial(_table, ["class"], [[row["name"]] for row in rows], headings, cells), notes
 
 
 def _few(table: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -105,12 +134,9 @@ def _above(findings: Findings, shared: str, *, costly: bool) -> list[str]:
         costly: whether the table tells costs.
     """
     outcome, held = findings.outcome, findings.held
-    base = f"base {findings.rows['base'].iloc[0]:.2f} %"
-    if (outcome.info.get("knn") or {}).get("accuracy") is not None:
-        base += f", plain k-NN {outcome.info['knn']['accuracy']:.2f} %"
     told = costly or (outcome.info.get("cost") and findings.alone)  # what refines is told below the table
     return [
-        f"{_name(outcome, 'model')} on {_name(outcome, 'dataset')}: {_score(outcome)} {base}",
+        _headline(findings),
         shared,
         *([] if held is None else _explained(held)),
         *_grouped(outcome),
@@ -118,20 +144,30 @@ def _above(findings: Findings, shared: str, *, costly: bool) -> list[str]:
     ]
 
 
+def _headline(findings: Findings) -> str:
+    """Say which network reaches what by itself."""
+    outcome = findings.outcome
+    base = f"base {findings.rows['base'].iloc[0]:.2f} %"
+    if (outcome.info.get("knn") or {}).get("accuracy") is not None:
+        base += f", plain k-NN {outcome.info['knn']['accuracy']:.2f} %"
+    return f"{_name(outcome, 'model')} on {_name(outcome, 'dataset')}: {_score(outcome)} {base}"
+
+
 def _table(
-    chosen: pd.DataFrame, varying: Sequence[str], headings: Sequence[str], cells: Sequence[Sequence[str]]
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    headings: Sequence[str],
+    cells: Sequence[Sequence[str]],
 ) -> Table:
-    """Put what tells curves apart in front of their cells."""
+    """Put what tells rows apart in front of their cells."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    gap = 0 if len(varying) + len(headings) > ROOMY else 1
+    gap = 0 if len(names) + len(headings) > ROOMY else 1
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
     above = "\n" * headings[-1].count("\n")
-    names = ["iter" if axis == "iterations" else axis for axis in varying]
-    rows = [[str(row[axis]) for axis in varying] for row in results.records(chosen)]
-    if len(varying) > SEVERAL:
+    if len(names) > SEVERAL:
         names, rows = [", ".join(names)], [[", ".join(row)] for row in rows]
     for name, *told in zip(names, *rows, strict=True):
         least = min(LEGIBLE, max(map(len, (name, *told))))

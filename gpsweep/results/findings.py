@@ -100,6 +100,11 @@ class Findings:
         """Whether any of the points has a refinement."""
         return bool((self.rows["refine"] != "none").any())
 
+    @property
+    def bare(self) -> bool:
+        """Whether the network was run by itself: nothing was perturbed, nothing refined."""
+        return not self.refined and not self.rows["eps"].any()
+
     @cached_property
     def alone(self) -> dict[str, int]:
         """The place of the first unperturbed point of each refinement but ``none``."""

@@ -186,7 +186,8 @@ def captions(folder: Path, names: Mapping[Point, str]) -> dict[str, str]:
     if point not in names:
         return {}
     at = f"{names[point]} eps={results.decimal(point.eps)}"
-    return {f"{pictures.FOLDER}/{Path(each.file).stem}": _caption(each, at) for each in shown}
+    told = _caption if point.eps else _unperturbed
+    return {f"{pictures.FOLDER}/{Path(each.file).stem}": told(each, at) for each in shown}
 
 
 def _caption(picture: pictures.Picture, at: str) -> str:
@@ -195,6 +196,14 @@ def _caption(picture: pictures.Picture, at: str) -> str:
         return f"{picture.id}: {picture.base} → {picture.point}, {word}, at {at}"
     panels, changes = ", ".join(pictures.PANELS), f"{picture.right} pixels set right, {picture.wrong} wrong"
     return f"{picture.id}: {panels}; the point is {at}; {changes}"
+
+
+def _unperturbed(picture: pictures.Picture, at: str) -> str:
+    if picture.point:
+        word = "right" if picture.right else f"wrong: {picture.truth}"
+        return f"{picture.id}: {picture.base}, {word}, without perturbation"
+    panels = ", ".join(pictures.UNPERTURBED)
+    return f"{picture.id}: {panels}; {picture.right} pixels right, {picture.wrong} wrong"
 
 
 def _point(record: Record) -> Point:

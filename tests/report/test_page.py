@@ -15,7 +15,7 @@ from outcomes import INFO, make
 from gpsweep import metrics, report, results, words
 from gpsweep.counts import Counts
 from gpsweep.points import Point
-from gpsweep.report import page
+from gpsweep.report import classes, page
 from gpsweep.report.__main__ import main
 from gpsweep.report.verdict import Verdict
 from gpsweep.results import selection
@@ -378,8 +378,8 @@ def test_class_changes() -> None:
     dense = np.asarray(outcome.counts)
     dense[:, :, 3] = outcome.base[:, 3] = 0
     outcome = replace(outcome, counts=Counts.of(dense))
-    rows = page.class_changes(outcome, 1)
-    assert page.class_changes(outcome, None) == []
+    rows = classes.changes(outcome, 1)
+    assert classes.changes(outcome, None) == []
     assert len(rows) == 10
     assert outcome.classes[3] not in [row["name"] for row in rows]
     changes = [row["delta"] for row in rows]
@@ -391,8 +391,39 @@ def test_class_changes() -> None:
     assert "1 class is absent" in read(outcome).text
     dense[:, 0, 3, metrics.FP] = outcome.base[0, 3, metrics.FP] = 1
     both = replace(outcome, counts=Counts.of(dense))
-    assert outcome.classes[3] in [row["name"] for row in page.class_changes(both, 1)], "both predict it"
+    assert outcome.classes[3] in [row["name"] for row in classes.changes(both, 1)], "both predict it"
     assert "1 class is absent" in read(both).text
+
+
+def test_of_a_network_by_itself_the_classes_are_shown_in_place_of_curves() -> None:
+    outcome = make(images=30, label="argmax", eps=0)
+    base = outcome.base
+    base[:, 2, metrics.FP] += base[:, 2, metrics.TP]  # one class is predicted twice as often
+    base[:, 3] = 0
+    outcome = replace(outcome, counts=Counts.of(base[None].copy()))
+    rows = classes.unperturbed(outcome)
+    names = [name for place, name in enumerate(outcome.classes) if place != 3]
+    assert [row["name"] for row in rows] == names, "in the order of the data"
+    totals = metrics.total(base)
+    tp, fp, fn = totals[:, metrics.TP], totals[:, metrics.FP], totals[:, metrics.FN]
+    iou = {row["place"]: row["score"] for row in rows}
+    assert iou[2] == pytest.approx(100 * tp[2] / (tp + fp + fn)[2])
+    told = (tp + fn).sum()
+    assert [row["truth"] for row in rows] == pytest.approx((100 * (tp + fn) / told)[[*iou]])
+    assert [row["predicted"] for row in rows] == pytest.approx((100 * (tp + fp) / told)[[*iou]])
+    found = read(outcome)
+    assert f"of which {100 * tp.sum() / told:.2f} % are right" in found.text
+    assert f"{rows[2]['truth']:.2f} % {rows[2]['predicted']:.2f} % {rows[2]['score']:.2f}" in found.text
+    assert "1 class is absent" in found.text
+    html = page.page(Findings(outcome))
+    assert html.count("<table") == 1 and "best point" not in html.lower() and 'role="img"' not in html
+    assert page.page(Findings(make(images=20, classes=60, eps=0))).count("20 more classes</summary>") == 1
+
+
+def test_where_no_perturbation_is_better_the_classes_of_the_base_are_shown() -> None:
+    assert "Each class" in read(make(images=30, label="random_onehot", eps=[-0.5, 0, 0.5])).text
+    assert "Each class" not in read(make(images=30, label="argmax", eps=[0, 0.5])).text
+    assert "Each class" not in read(make(images=30, eps=0, refine=["flip"])).text, "it is not the base"
 
 
 def test_the_classes_stand_below_the_point_that_they_are_of() -> None:
@@ -425,7 +456,7 @@ def test_a_class_of_no_truth_that_one_side_predicts_is_named(who: str) -> None:
     outcome = replace(outcome, counts=Counts.of(dense))
     assert "which there is none" not in read(outcome).text
     (outcome.base if who == "the base" else dense[0])[0, 3, metrics.FP] = 1
-    found = page.strays(replace(outcome, counts=Counts.of(dense)), 0)
+    found = classes.strays(replace(outcome, counts=Counts.of(dense)), 0)
     assert found == [(who, outcome.classes[3])]
     text = read(replace(outcome, counts=Counts.of(dense))).text
     assert f"Only {who} predicts {outcome.classes[3]}, of which there is none" in text

@@ -12,6 +12,7 @@ from outcomes import make
 from rich.console import Console
 
 from gpsweep import results
+from gpsweep.report import classes
 from gpsweep.report.terminal import best_table
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings
@@ -258,11 +259,31 @@ def test_refinements_and_costs(select: dict[str, int] | None) -> None:
 def test_what_is_to_be_done_next_where_a_run_does_not_answer() -> None:
     still = shown(make(images=10, eps=[0]))
     assert "Nothing was perturbed: -m 'eps=range(-1,1,0.05)' in place of eps=0 sweeps." in still
+    flipped = "\n".join(shown(make(images=10, eps=0, refine=["none", "flip"])))
+    assert "Nothing was perturbed" in flipped and "flip alone: gain" in flipped
     mixed = shown(make(images=10, eps=[0.5], refine=["flip"]), width=120)
     assert any(line.endswith(" unclear") for line in map(str.rstrip, mixed))
     assert "unclear: a run with eps 0 as well tells how much of the gain is the perturbation's." in mixed
     swept = "\n".join(shown(make(images=10, eps=[0, 0.5])))
     assert "Nothing was perturbed" not in swept and "unclear" not in swept
+
+
+def test_of_a_network_by_itself_the_classes_are_told() -> None:
+    outcome = make(images=10, eps=0)
+    text = shown(outcome)
+    rows = classes.unperturbed(outcome)
+    base, right = results.table(outcome)[["base", "pixel_accuracy"]].iloc[0]
+    assert f"smp-Unet-resnet18 on camvid: mIoU base {base:.2f} %, pixel accuracy {right:.2f} %" in text
+    first = text.index(next(line for line in text if line.startswith(rows[0]["name"])))
+    for line, row in zip(text[first:], rows, strict=False):
+        numbers = [f"{row['truth']:.2f}", "%", f"{row['predicted']:.2f}", "%", f"{row['score']:.2f}"]
+        assert line.split() == [*row["name"].split(), *numbers]
+    assert all(len(line) <= 80 for line in text[:-1])
+    assert not any("helps" in line or "argmax" in line for line in text)
+    many = shown(make(images=5, classes=150, eps=0))
+    assert "126 more in per_class.csv" in many and len(many) < 40
+    one = "\n".join(shown(make(images=30, eps=0, task="classification")))
+    assert "accuracy base" in one and "pixel" not in one
 
 
 def test_plain_runs_speak_of_no_refinement_and_no_cost() -> None:

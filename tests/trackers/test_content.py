@@ -133,6 +133,15 @@ def test_pictures_of_images_say_what_they_show(finished: Finished) -> None:
     assert list(tracked(finished.folder).captions.values()) == [
         "7.png: 7 → 1, wrong, at argmax/input/1x eps=0.25"
     ]
+    for task, caption in (
+        (("7", "7", "1"), "7.png: 7, wrong: 1, without perturbation"),
+        ((), "7.png: image, truth, base, errors; 5 pixels right, 2 wrong"),
+    ):
+        right, wrong = (0, 1) if task else (5, 2)
+        pictures.note(
+            finished.folder, Point(eps=0), [pictures.Picture("base-1.png", "7.png", right, wrong, *task)]
+        )
+        assert tracked(finished.folder).captions == {"pictures/base-1": caption}
     pictures.note(finished.folder, Point(eps=8), shown)
     assert not tracked(finished.folder).captions, "of another run"
 
