@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import json
 import os
 import signal
 import sys
@@ -27,7 +28,8 @@ from gpsweep.atomic import from_here
 from gpsweep.command import signals_in_a_line, stays, though_unread
 from gpsweep.errors import one_line
 
-LOG, REPORT = "gpsweep.log", "report.html"
+LOG, REPORT, SUMMARY = "gpsweep.log", "report.html", "summary.json"
+ORACLE = "ground_truth"
 SHOWN = 20
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 
@@ -188,9 +190,30 @@ def distinct(overrides: Sequence[Sequence[str]]) -> list[str]:
 
 
 def result(job: JobReturn) -> str:
-    """Say where a job's results are."""
+    """Say where a job's results are, and what they come to."""
     folder = folder_of(job)
-    return str(folder / REPORT) if (folder / REPORT).is_file() else f"stored; {folder}"
+    return f"{folder / REPORT}{gain(folder)}" if (folder / REPORT).is_file() else f"stored; {folder}"
+
+
+def gain(folder: Path) -> str:
+    """Say what a run's summary tells: the base, and what the best point gains, or the chosen one held out.
+
+    Points with a refinement and those of the oracle, whose gain is not the perturbation's, are passed over.
+    """
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        rows, how, keys = summary["best"], "at best", ("eps", "delta", "delta_low", "delta_high")
+        if summary["held_out"]:
+            rows = [summary["held_out"]["chosen"]]
+            how, keys = "held out", ("tune_eps", "held_delta", "held_low", "held_high")
+        told = f"  base {summary['base']:.2f} %"
+        own = [row for row in rows if row and row["label"] != ORACLE and row["refine"] == "none"]
+        if own:
+            eps, delta, low, high = (max(own, key=lambda row: float(row[keys[1]]))[key] for key in keys)
+            told += f", {how} {delta:+.2f} ({low:+.2f} to {high:+.2f})" if eps else ""
+        return told
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # it is said in the report as well
 
 
 def reason(job: JobReturn) -> str:

@@ -24,6 +24,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import OmegaConf
+from outcomes import make
 
 from gpsweep import config, jobs, results
 from gpsweep.cluster import Awaited
@@ -189,6 +190,34 @@ def test_a_sweep_of_nothing_is_one_message(terminal: Terminal) -> None:
     assert "the sweep has no jobs" in err
 
 
+def told(folder: Path) -> tuple[float, list[float]]:
+    """Return a run's base, and the gain of its best point with its interval."""
+    rows = results.tables(folder)[0]
+    best = rows.loc[rows["score"].idxmax()]
+    return float(best["base"]), [float(best[key]) for key in ("delta", "delta_low", "delta_high")]
+
+
+def test_a_job_is_told_with_what_it_comes_to(tmp_path: Path) -> None:
+    def said(**axes: Any) -> str:
+        results.write(make(**{"images": 40, "label": "argmax", "eps": [0, 0.5]} | axes), tmp_path)
+        return jobs.gain(tmp_path)
+
+    whole = said()
+    number, [gain, low, high] = told(tmp_path)
+    base = f"  base {number:.2f} %"
+    assert whole == f"{base}, at best {gain:+.2f} ({low:+.2f} to {high:+.2f})"
+    assert said(label=["argmax", "ground_truth"], refine=["none", "flip"]).startswith(base + ", at best +")
+    assert said(label=["random_onehot", "ground_truth"], refine=["none", "flip"]) == base
+    assert {said(eps=0), said(label="ground_truth"), said(refine="flip")} == {base}
+    held = said(info={"select": {"seed": 0}})
+    row = pd.read_csv(tmp_path / "selection.csv").iloc[0]
+    gain, low, high = (row[f"held_{key}"] for key in ("delta", "low", "high"))
+    assert held == f"{base}, held out {gain:+.2f} ({low:+.2f} to {high:+.2f})"
+    for damaged in ("{", "[]", "{}"):
+        (tmp_path / "summary.json").write_text(damaged)
+        assert jobs.gain(tmp_path) == ""
+
+
 @pytest.mark.parametrize("more", [[], ["hydra.sweeper.max_batch_size=1"]], ids=["at once", "in batches"])
 def test_a_job_that_fails_does_not_keep_others_from_running(terminal: Terminal, more: list[str]) -> None:
     pictures(terminal.folder)
@@ -198,6 +227,9 @@ def test_a_job_that_fails_does_not_keep_others_from_running(terminal: Terminal, 
     assert "2 of 3 jobs are done" in out
     assert "0  model.net=networks.small: out/0/report.html" in last
     assert "2  model.net=networks.Skips: out/2/report.html" in last
+    base, [gain, low, high] = told(Path("out/0"))
+    end = f"out/0/report.html  base {base:.2f} %, at best {gain:+.2f} ({low:+.2f} to {high:+.2f})"
+    assert last.splitlines()[1].endswith(end)
     assert "1 of 3 jobs failed" in err
     assert (
         "1  model.net=networks.not_a_network: model.net=networks.not_a_network: expected an nn.Module" in err
