@@ -11,7 +11,17 @@ from gpsweep import metrics
 from gpsweep.atomic import save
 from gpsweep.results import selection
 from gpsweep.results.findings import GAINS, Findings, per_class, table
-from gpsweep.results.loading import PER_CLASS, RESULTS, SELECTION, SUMMARY, class_column, load, runs, tables
+from gpsweep.results.loading import (
+    PER_CLASS,
+    RESULTS,
+    SELECTION,
+    SUMMARY,
+    class_column,
+    compare,
+    load,
+    runs,
+    tables,
+)
 from gpsweep.results.outcome import COUNTS, Outcome, pack, plain, read
 from gpsweep.results.selection import CURVE, ORACLE, best
 from gpsweep.results.significance import name_of
@@ -30,6 +40,7 @@ __all__ = [
     "Outcome",
     "best",
     "class_column",
+    "compare",
     "load",
     "per_class",
     "read",

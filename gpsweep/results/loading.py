@@ -32,6 +32,7 @@ DESCRIBED = {
     "cost": ("cost of an image alone", "forward passes"),
 }
 """What a variable is and its unit, as xarray's plots say it."""
+ELSE = "Load one of the folders by itself, or see them side by side with results.compare."
 WORDS = ("label", "signal", "layer", "step", "refine", "class")
 
 
@@ -54,11 +55,7 @@ def load(*folders: str | Path) -> xr.Dataset:
     """
     import pandas as pd
 
-    odd = [each for each in folders if not isinstance(each, str | Path)]
-    if odd or not folders:
-        came = type(odd[0]).__name__ if odd else "none"
-        raise GpsweepError(f"folders: expected paths, as in load(one, other), came {came}")
-    places = list(dict.fromkeys(run for each in folders for run in runs(Path(each))))
+    places = _all_runs(folders)
     found = [tables(run) for run in places]
     summaries = [run[2] for run in found]
     _check_same(places, summaries)
@@ -84,6 +81,55 @@ def load(*folders: str | Path) -> xr.Dataset:
     # pandas sorts the values of an axis, and makes objects of text.
     data = data.reindex(coords).assign_coords({**coords, "class": names}).assign_attrs(_attributes(summaries))
     return _described(data, summaries[0]["task"])
+
+
+def compare(*folders: str | Path) -> xr.Dataset:
+    """Return runs of several models, data sets or options side by side.
+
+    Args:
+        folders: runs' folders, or folders of runs.
+
+    Returns:
+        what :func:`load` returns of each run, with ``run`` as the first dimension: the model's name, with the
+        data set's or else the folder where that does not tell runs apart; NaN where a run has no such point;
+        as attributes what the runs agree on.
+
+    Raises:
+        GpsweepError: if files are missing, or the runs are not of one task.
+    """
+    import xarray as xr
+
+    places = _all_runs(folders)
+    found = [load(place) for place in places]
+    if len({data.attrs["task"] for data in found}) > 1:
+        tasks = listing(
+            [f"{data.attrs['task']} in {place}" for data, place in zip(found, places, strict=True)]
+        )
+        raise GpsweepError(f"task: expected runs of one task, came {tasks}")
+    models, sets = ([str(data.attrs.get(key)) for data in found] for key in ("model", "dataset"))
+    on = [f"{model} on {data}" for model, data in zip(models, sets, strict=True)]
+    names = next(each for each in (models, on, [*map(str, places)]) if len(set(each)) == len(each))
+    if any("refine" in data.dims for data in found):
+        found = [data if "refine" in data.dims else data.expand_dims(refine=["none"]) for data in found]
+    axes = [axis for axis in AXES if axis in found[0].dims]
+    beside = xr.concat(
+        [data.assign_coords(run=name) for data, name in zip(found, names, strict=True)],
+        "run",
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        join="outer",
+        combine_attrs="drop_conflicts",
+    )
+    return beside.transpose("run", *axes, "class")
+
+
+def _all_runs(folders: Sequence[str | Path]) -> list[Path]:
+    odd = [each for each in folders if not isinstance(each, str | Path)]
+    if odd or not folders:
+        came = type(odd[0]).__name__ if odd else "none"
+        raise GpsweepError(f"folders: expected paths, as in load(one, other), came {came}")
+    return list(dict.fromkeys(run for each in folders for run in runs(Path(each))))
 
 
 def _described(data: xr.Dataset, task: str) -> xr.Dataset:
@@ -174,14 +220,14 @@ def _check_same(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any]])
                 expected = "those" if key == "classes" else ours
                 raise GpsweepError(
                     f"{key}: expected runs of one model and data, {expected} as in {folders[0]}; "
-                    f"came {came}. Load one of the folders by itself."
+                    f"came {came}. {ELSE}"
                 )
     # Data of one name may be other images, or of another size.
     for folder, content in zip(folders, summaries, strict=True):
         if abs(content["base"] - summaries[0]["base"]) > ROUNDING:
             raise GpsweepError(
                 f"base: expected runs of one model and data, {summaries[0]['base']:.2f} as in {folders[0]}; "
-                f"came {content['base']:.2f} in {folder}. Load one of the folders by itself."
+                f"came {content['base']:.2f} in {folder}. {ELSE}"
             )
 
 
@@ -194,7 +240,7 @@ def _check_options(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any
             if value != first:
                 raise GpsweepError(
                     f"{key}: expected the same in all runs, {first} as in {at}; came {value} in {folder}. "
-                    "Load one of the folders by itself."
+                    f"{ELSE}"
                 )
 
 
@@ -207,8 +253,7 @@ def _check_once(rows: pd.DataFrame) -> None:
         setting = ", ".join(f"{axis}={point[axis]}" for axis in AXES)
         came = listing([f"{row.score:.2f} in {row.folder}" for row in same.itertuples()], 3)
         raise GpsweepError(
-            f"{setting}: expected one score a point, came {came}; their seeds or other options differ. Load "
-            "one of the folders by itself."
+            f"{setting}: expected one score a point, came {came}; their seeds or other options differ. {ELSE}"
         )
 
 

@@ -364,6 +364,47 @@ def test_runs_of_several_folders_are_loaded_together(tmp_path: Path) -> None:
             results.load(*odd)
 
 
+def write(folder: Path, model: str = "a", dataset: str = "d", **axes: Any) -> xr.Dataset:
+    outcome = make(**SMALL | {"label": "argmax", "eps": [0, 0.5]} | axes)
+    results.write(replace(outcome, info={**INFO, "model": model, "dataset": dataset}), folder)
+    return results.load(folder)
+
+
+def test_runs_of_several_networks_stand_side_by_side(tmp_path: Path) -> None:
+    one = write(tmp_path / "0", "b", label=["argmax", "uniform"], eps=[-0.5, 0, 0.5])
+    other = write(tmp_path / "1", "a", images=12, layer=["input", "x"], classes=5, refine=["none", "flip"])
+    with pytest.raises(GpsweepError, match=r"results\.compare\.$"):
+        results.load(tmp_path)
+    both = results.compare(tmp_path)
+    assert both.run.values.tolist() == ["b", "a"]
+    assert both.score.dims == ("run", "label", "signal", "layer", "step", "iterations", "refine", "eps")
+    assert both.iou.dims == (*both.score.dims, "class") and both.sizes["class"] == 5
+    assert both.eps.values.tolist() == [-0.5, 0, 0.5]
+    assert both.attrs["dataset"] == "d" and "model" not in both.attrs
+    assert both.delta.attrs["units"] == "percentage points"
+    for name, alone in (("b", one.expand_dims(refine=["none"])), ("a", other)):
+        own = both.sel(run=name).sel({axis: alone[axis] for axis in (*AXES, "class")})
+        for variable in ("score", "delta_low", "iou", "class_base"):
+            xr.testing.assert_equal(
+                own[variable].drop_vars("run").transpose(*alone[variable].dims), alone[variable]
+            )
+        assert both.score.sel(run=name).notnull().sum() == alone.score.notnull().sum()
+
+
+def test_runs_side_by_side_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+    for folder, names in (("0", ("a", "d")), ("1", ("a", "e")), ("2", ("a", "e"))):
+        write(tmp_path / folder, *names)
+    assert results.compare(tmp_path / "0", tmp_path / "1").run.values.tolist() == ["a on d", "a on e"]
+    folders = [str(tmp_path / name) for name in "012"]
+    assert results.compare(tmp_path).run.values.tolist() == folders
+    assert results.compare(*folders, tmp_path).run.values.tolist() == folders, "each once"
+    write(tmp_path / "2", task="classification")
+    with pytest.raises(GpsweepError, match=r"^task: expected runs of one task, came segmentation in .*0, "):
+        results.compare(tmp_path)
+    with pytest.raises(GpsweepError, match=r"expected paths, as in .*came none"):
+        results.compare()
+
+
 def test_load_refuses_two_scores_for_one_point(tmp_path: Path) -> None:
     outcome = make(label="argmax", eps=[0.5, 1], **SMALL)
     results.write(outcome.at([0]), tmp_path / "a")
