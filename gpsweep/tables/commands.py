@@ -68,7 +68,7 @@ class Job:
     @property
     def fitted(self) -> Path:
         """The folder of its training."""
-        return self.folder.with_name(f"{self.folder.name}-fit")
+        return _fitted(self.folder)
 
     @cached_property
     def cfg(self) -> DictConfig:
@@ -126,11 +126,15 @@ def _job(
     lines = ["select=half", *variant.run, *row.run, *_eps(variant, row)]
     training: list[str] = []
     if row.fit is not None:
-        weights = folder.with_name(f"{folder.name}-fit") / "weights.safetensors"
-        lines.append(f"model.checkpoint={quoting.written(str(weights))}")
+        lines.append(f"model.checkpoint={quoting.written(str(_fitted(folder) / recipe.WEIGHTS))}")
         shared = [each for each in own if each.startswith(SHARED)]
         training = merged([f"fit={row.fit}", f"seed={seed}", *shared, *filter(None, asked.values())])
     return Job(key, row, tuple(merged([*lines, *own])), folder, seed, tuple(training), tuple(altered))
+
+
+def _fitted(folder: Path) -> Path:
+    """Return the folder of the training of a run in a folder."""
+    return folder.with_name(f"{folder.name}-fit")
 
 
 def check(jobs: Iterable[Job]) -> None:
