@@ -75,9 +75,12 @@ def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def terminal(
     undrawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Terminal:
-    """A terminal in an empty folder, its reports :func:`undrawn`."""
+    """A terminal in an empty folder, its reports :func:`undrawn`, what a point costs timed but twice."""
     from commands import Terminal
+
+    from gpsweep import measure
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Hydra, "get_mode", composing.mode)
+    monkeypatch.setattr(measure, "MOST", measure.FEWEST)
     return Terminal(tmp_path, monkeypatch, capsys)

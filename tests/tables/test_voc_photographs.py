@@ -22,7 +22,7 @@ def test_photographs_are_read_and_judged(
 ) -> None:
     network = ["model=smp", "model.arch=Linknet", "model.encoder=mobilenet_v2"]
     data = ["data=voc", f"data.root={data_root / 'VOCdevkit'}", "data.split=here_val", "data.limit=3"]
-    data += ["data.size=[150,200]"]  # of sides that the network pads, as those of the photographs
+    data += ["data.size=[75,100]"]  # of sides that the network pads, as those of the photographs
     grid = [f"{axis}={','.join(values)}", "eps=-4,0,4", "select=half"]
     with pytest.warns(UserWarning, match="weights are random"):
         assert terminal("-m", *network, *data, *grid)[0] == 0
