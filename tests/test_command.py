@@ -201,11 +201,6 @@ def test_a_further_process_that_is_typed_says_what_it_is() -> None:
     assert done.stderr.startswith("gpsweep: expected CONFIG FOLDER; trainer.devices=2")
 
 
-def test_whoever_imports_the_package_keeps_their_own_hook() -> None:
-    code = "import sys, gpsweep.engine; sys.exit(sys.excepthook is not sys.__excepthook__)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 0
-
-
 class Closed(io.StringIO):
     """A terminal that is there no more."""
 

@@ -45,7 +45,8 @@ def test_the_engine_needs_neither_hydra_nor_lightning_and_importing_the_package_
     code = (
         "import sys, gpsweep; assert 'torch' not in sys.modules; gpsweep.engine; "
         "heavy = {'hydra', 'pytorch_lightning', 'omegaconf', 'torchvision', 'matplotlib'}; "
-        "assert not heavy & set(sys.modules)"
+        "assert not heavy & set(sys.modules); "
+        "assert sys.excepthook is sys.__excepthook__, 'whoever imports the package keeps their own hook'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
