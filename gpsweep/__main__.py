@@ -30,6 +30,7 @@ def main(cfg: DictConfig) -> float | None:
 def one(cfg: DictConfig) -> float | None:
     """Compute one configuration, write and show its results, and return the best score."""
     composed.check_builds_on_ours(cfg, "config", HydraConfig.get())
+    composed.check_values(cfg)
     tracker = trackers.build(cfg.tracker)
     from gpsweep import report, results
     from gpsweep.report.terminal import best_table

@@ -82,7 +82,7 @@ def check_keys(cfg: DictConfig) -> None:
 
 
 def check_values(cfg: DictConfig) -> None:
-    """Check that all values are there, those too that interpolations find, whose kind no schema has checked.
+    """Check that all values are there, and the kind of those that OmegaConf does not check.
 
     Args:
         cfg: the configuration; what is to be made by a user's own code says itself that it lacks.
@@ -91,13 +91,11 @@ def check_values(cfg: DictConfig) -> None:
         GpsweepError: naming the key.
     """
     # What others refer to lies above them, as data.root above data.source.root.
-    found = sorted(_below(cfg, ""), key=lambda each: each[0].count("."))
-    for key, node, place in found:
-        if OmegaConf.is_missing(node, place) and key not in OWN:
+    for key, node, place in sorted(_below(cfg, ""), key=lambda each: each[0].count(".")):
+        if not OmegaConf.is_missing(node, place):
+            _check_kind(key, node, place)
+        elif key not in OWN:
             raise GpsweepError(f"{key}=???: expected a value")
-    for key, node, place in found:
-        if OmegaConf.is_interpolation(node, place):
-            _check_found(key, node, place)
 
 
 def check_whole(cfg: DictConfig, key: str, least: int, expected: str = "a whole number") -> None:
@@ -128,16 +126,17 @@ def _below(node: Node, prefix: str) -> Iterator[tuple[str, Node, Any]]:
             yield from _below(below, f"{key}.")
 
 
-def _check_found(key: str, node: Node, place: Any) -> None:
-    """Check what an interpolation finds, which of a dict or list may be another kind than is declared."""
+def _check_kind(key: str, node: Node, place: Any) -> None:
+    """Check what an interpolation finds and a list holds, of which OmegaConf does not look at the kind."""
     schema = OmegaConf.get_type(node)
     try:
         value = node[place]
     except OmegaConfBaseException as error:
         raise GpsweepError(f"{key}: {str(error.msg).splitlines()[0]}") from error
-    if is_dataclass(schema):
+    if is_dataclass(schema) and (OmegaConf.is_interpolation(node, place) or isinstance(value, ListConfig)):
         try:
-            OmegaConf.structured(schema)[place] = value
+            plain = OmegaConf.to_container(value) if isinstance(value, Node) else value
+            OmegaConf.structured(schema)[place] = plain
         except OmegaConfBaseException:
             raise GpsweepError(f"{key}={value}: expected {kind(get_type_hints(schema)[place])}") from None
 

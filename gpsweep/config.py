@@ -188,6 +188,7 @@ def instance(node: DictConfig | ListConfig, key: str) -> Any:
             cause = cause.__cause__
         if isinstance(cause, GpsweepError):
             raise cause from None
-        reason = f"{type(cause).__name__}: {one_line(cause)}"
+        said, _, _ = str(cause).partition("\nfull_key: ")  # Hydra's own, of what the message names already
+        reason = f"{type(cause).__name__}: {one_line(said)}"
         hint = _instead(target) if isinstance(cause, ImportError) or target in sys.modules else ""
         raise GpsweepError(f"{key}={target}: could not be built. {reason}{hint}") from error

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gpsweep.errors import GpsweepError
 
 PACKAGE = "pydensecrf2"
+MOST = 1000  # iterations; more are a slip of the keyboard, which would never come to an end
 SMALLEST = 1e-8  # probability; a class of probability 0 would cost infinitely much
 
 
@@ -56,6 +57,8 @@ class Crf:
         """
         if self.iterations < 1:
             raise GpsweepError(f"{group}.iterations={self.iterations}: expected a whole number of at least 1")
+        if self.iterations > MOST:
+            raise GpsweepError(f"{group}.iterations={self.iterations}: expected at most {MOST}")
         for key, value in asdict(self).items():
             weight = key.endswith("weight")
             if not isfinite(value) or value < 0 or (value == 0 and not weight):

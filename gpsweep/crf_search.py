@@ -329,6 +329,7 @@ def main(cfg: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     with within_hydra(), left_at_once(TERMINATE):
         composed.check_builds_on_ours(cfg, "crf_search", HydraConfig.get())
+        composed.check_values(cfg)
         found = search(cfg)
         try:
             save(folder / TABLE, found.table.to_csv(index=False).encode())

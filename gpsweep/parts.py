@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpsweep import layers, points, predict
 from gpsweep.atomic import check_writable, located
-from gpsweep.composed import check_keys, check_values, check_whole
+from gpsweep.composed import check_keys, check_whole
 from gpsweep.crf import Crf
 from gpsweep.data.base import Source
 from gpsweep.data.build import check_same_classes, named, source_of
@@ -165,9 +165,10 @@ def grid_of(cfg: DictConfig) -> points.Grid:
         GpsweepError: naming the key.
     """
     check_keys(cfg)
-    check_values(cfg)
     check_choices(cfg)
     check_precision("precision.forward", cfg.precision.forward)
+    if cfg.precision.gradient is not None:
+        check_precision("precision.gradient", cfg.precision.gradient)
     if cfg.points_per_forward != "auto":
         check_whole(cfg, "points_per_forward", 1, "auto or a whole number")
     for key in ("data.workers", "seed", "shard", "pictures"):

@@ -72,6 +72,7 @@ def test_a_class_without_probability_does_no_harm() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
+        ("iterations", 10**20, f"crf.iterations={10**20}: expected at most 1000"),
         ("iterations", 0, "crf.iterations=0: expected a whole number of at least 1"),
         ("smooth_weight", -1.0, "crf.smooth_weight=-1.0: expected a number from 0 up"),
         ("appearance_weight", float("nan"), "crf.appearance_weight=nan: expected a number from 0 up"),

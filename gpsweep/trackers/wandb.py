@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,10 @@ class Wandb:
         library = client("wandb", "wandb")
         if self.mode not in MODES:
             raise unknown("tracker.mode", self.mode, MODES)
+        if not 0 < self.timeout_s < inf:
+            raise GpsweepError(
+                f"tracker.timeout_s={self.timeout_s}: expected seconds, a finite number above 0"
+            )
         if not isinstance(self.tags, list):
             raise GpsweepError(f"tracker.tags={self.tags}: expected a list, such as tracker.tags=[ablation]")
         full = self.filled()

@@ -117,6 +117,7 @@ def test_a_sweep_to_wandb_is_one_group_in_one_folder(
             "W&B does not take its settings: Invalid project name",
         ),
         (["tracker=wandb", "tracker.tags=[a,'']"], "run_tags Value error, Tag at index 1 is empty"),
+        (["tracker=wandb", "tracker.timeout_s=inf"], "tracker.timeout_s=inf: expected seconds, a finite"),
         (["tracker=wandb", "tracker.timeout_s=soon"], "tracker.timeout_s=soon: expected float"),
         (["tracker=csv", "tracker.dir=[a]"], "tracker.dir=['a']: expected str | None"),
         (["model=smp"], "gpsweep: model=smp: of another command, python -m gpsweep model=smp\n"),
