@@ -132,13 +132,14 @@ def knn_of(cfg: DictConfig, source: Source, net: PixelNet) -> KnnGuide:
     training: Source | None = None
     if cfg.data.get("train") is not None:
         training = named(cfg.data, "train", gives="training images")
+    features = cfg.model.get("features")
     cache = located(cfg.knn.cache) if cfg.knn.cache else None
     if cache is not None:
         check_writable(cache, "knn.cache")
     gallery = Gallery(
         net,
         training,
-        features=cfg.model.get("features"),
+        features=None if features is None else str(features),  # of a sequence, modules go by numbers
         cache=cache,
         fresh=cfg.fresh,
         memory_format=cfg.memory_format,

@@ -20,6 +20,9 @@ NESTED = re.compile(r"\w+(/\w+)+")  # the name of a group within another
 NOT_NAMES = re.compile(
     r"(?<![\w'\"./-])-?(null|true|false|inf|nan|\d[\d_]*(\.\d+)?(e[+-]?\d+)?)(?![\w'\"./-])", re.IGNORECASE
 )
+# What names a module, of which 4.10 is another than 4.1.
+MODULES = re.compile(r"layer|model\.features|model\.aliases\.\w+")
+DECIMAL = re.compile(r"(?<![\w'\"./@-])\d+\.\d+(?![\w'\"./@-])")
 # A list of ranges, which Hydra cannot read; without the brackets it is the sweep that is meant.
 LIST_OF_RANGES = re.compile(r"^(\w+)=\[((?:[^\[\]]*,)?range\([^\[\]]*)\]$")
 # What is, or may be meant for, more than one text, or has quotes already.
@@ -41,12 +44,14 @@ def quoted(arguments: Sequence[str], primary: str = "config") -> list[str]:
     """Quote the choices of a group that Hydra would take for something else than names.
 
     They are the numbers of ``precision``, and mistakes such as ``model=null``, of which Hydra would tell by a
-    traceback. A minus that was copied from a report becomes one that Hydra can read, and a list of ranges a
-    sweep over them. A text that Hydra cannot read without quotes of its own, such as a regular expression or
-    a file's name with brackets, is given them.
+    traceback; and the modules of a sequence within a sequence. A minus that was copied from a report becomes
+    one that Hydra can read, and a list of ranges a sweep over them. A text that Hydra cannot read without
+    quotes of its own, such as a regular expression or a file's name with brackets, is given them.
 
     >>> quoted(["precision=16", "precision.gradient=16", "eps=16", "model=null", "+sweeps=8"])
     ["precision='16'", 'precision.gradient=16', 'eps=16', "model='null'", "+sweeps='8'"]
+    >>> quoted(["layer=[4.10,features.3]", "eps=4.10"])
+    ["layer=['4.10',features.3]", 'eps=4.10']
     >>> quoted(["eps=[-1,range(0,1,0.5)]"])
     ['eps=-1,range(0,1,0.5)']
     >>> quoted(["data.groups=^p[0-9]+", "model.checkpoint=a (1).pt", "data.root=my data"])
@@ -66,6 +71,8 @@ def quoted(arguments: Sequence[str], primary: str = "config") -> list[str]:
         group = name.lstrip("+~").partition("@")[0]
         if argument and not group:
             raise GpsweepError(f"{argument}: expected KEY=VALUE")
+        if MODULES.fullmatch(group):
+            return name + equals + DECIMAL.sub(r"'\g<0>'", value)
         if not (group in groups or NESTED.fullmatch(group)) or value.startswith("{"):
             return argument
         takers = [command for command, taken in COMMANDS.values() if group in taken]

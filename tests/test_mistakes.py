@@ -39,6 +39,8 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("signal=entropy", "signal=entropy: unknown. Did you mean cross_entropy?"),
         ("layer=encoder.dwn", "layer=encoder.dwn: unknown. Did you mean encoder.down"),
         ("layer=encoder.down.3.relu", "layer=encoder.down.3.relu: the module runs 2 times"),
+        ("layer=0.10", "layer=0.10: unknown."),
+        ("layer=[input,12.0]", "layer=12.0: unknown."),
         ("step=unit", "step=unit: unknown"),
         ("eps=abc", "eps=abc: expected a number"),
         ("eps=nan", "eps=nan: expected a finite number"),

@@ -150,6 +150,7 @@ def test_training_images_of_other_classes_are_refused(shown: Terminal) -> None:
     ("override", "message"),
     [
         ("model.features=hiden", "model.features=hiden: unknown. Did you mean hidden"),
+        ("model.features=5", "model.features=5: unknown."),
         ("model.features=null", "model.features: label=knn expects the layer"),
         (
             "data.train=null",
