@@ -24,6 +24,7 @@ SPLITS = ("train", "val")
 HELD_OUT = 4  # one handwritten digit in four is kept for val
 
 DIGITS = (2, 4)  # in a scene
+MOST = 100_000  # scenes
 SIDES = (40, 68)  # pixels of a digit with its margin
 CONTRAST = (28, 64)  # grey levels between a stroke and what lies under it
 GROUND = (72, 184)  # mean grey levels of the background
@@ -98,6 +99,8 @@ def scenes(
             raise GpsweepError(f"{key}={value}: expected a whole number ≥ {least}")
     most = checked_limit(limit)
     total = count if most is None else min(count, most)
+    if total > MOST:
+        raise GpsweepError(f"data.count={count}: expected at most {MOST}, all of which are kept in memory")
     hand = handwriting(split)
     images = np.empty((total, *canvas, 3), dtype=np.uint8)
     masks = np.empty((total, *canvas), dtype=np.uint8)

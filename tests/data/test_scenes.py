@@ -118,6 +118,7 @@ def test_size_is_the_canvas() -> None:
         ({"size": "big"}, "data.size=big"),
         ({"seed": -1}, "data.seed=-1"),
         ({"count": 0}, "data.count=0"),
+        ({"count": 10**20}, "data.count=1"),
         ({"count": 2.5}, "data.count=2.5"),
         ({"limit": 0}, "data.limit=0"),
     ],
