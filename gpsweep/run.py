@@ -26,6 +26,7 @@ from gpsweep.provenance import provenance
 from gpsweep.results.groups import check_groups
 from gpsweep.results.halves import plan
 from gpsweep.results.outcome import Outcome
+from gpsweep.source_code import digest
 from gpsweep.trainer import rank
 from gpsweep.tuning import tune_ids
 
@@ -89,12 +90,14 @@ def about(cfg: DictConfig, parts: Parts, command: str) -> dict[str, Any]:
     """
     ids, groups = parts.source.ids, cfg.data.get("groups")
     check_groups(groups, ids)
+    data = parts.store.identity["data"]
     tune = None if cfg.select == "none" else tune_ids(cfg.data, parts.source)
     return {
         **provenance(),
         "dataset": parts.source.name,
         "model": str(cfg.model.name),
         "weights_sha256": parts.store.identity["model"]["weights"],
+        "data_sha256": digest(*(str(data[key]).encode() for key in ("ids", "files", "first"))),
         "layer_scale": cfg.layer_scale,
         "options": options(cfg, parts),
         "command": command,

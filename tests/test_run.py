@@ -32,6 +32,7 @@ def test_one_point(terminal: Terminal) -> None:
     assert str(path.parent / "report.html") in out
     summary = json.loads((path.parent / "summary.json").read_text())
     assert len(summary["weights_sha256"]) == 64
+    assert len(summary["data_sha256"]) == 32
     assert torch.__version__.startswith(summary["versions"]["torch"])
     assert summary["times"]["test"] > 0
 

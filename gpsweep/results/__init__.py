@@ -56,6 +56,7 @@ KEPT = (
     "dataset",
     "model",
     "weights_sha256",
+    "data_sha256",
     "options",
     "versions",
     "git_commit",

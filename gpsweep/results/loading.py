@@ -212,7 +212,9 @@ def _check_same(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any]])
     weights = {content.get("weights_sha256") for content in summaries}
     # By its weights a network is known under any name, which a checkpoint's file may have given it.
     called = () if len(weights) == 1 and None not in weights else ("model",)
-    for key in (*called, "dataset", "task", "weights_sha256", "samples", "classes"):
+    # Older runs say nothing of the images but how many they are.
+    said = ("data_sha256",) if all(content.get("data_sha256") for content in summaries) else ()
+    for key in (*called, "dataset", "task", "weights_sha256", "samples", "classes", *said):
         for folder, content in zip(folders, summaries, strict=True):
             ours, theirs = summaries[0].get(key), content.get(key)
             if ours != theirs:

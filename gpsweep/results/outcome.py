@@ -38,10 +38,11 @@ class Outcome:
         classes: the names of the classes.
         ids: the names of the images.
         seconds: wall time of each point's own forward passes.
-        info: ``dataset``, ``model``, ``weights_sha256``, ``versions`` (name → version), ``git_commit``,
-            ``command``, ``config`` (YAML text), ``options`` (key → value, of those that scores of the points
-            depend on), ``select`` (see :func:`gpsweep.results.halves.plan`),
-            ``groups`` (see :func:`gpsweep.results.groups.groups_of`), ``device``, ``layer_scale``,
+        info: ``dataset``, ``model``, ``weights_sha256``, ``data_sha256`` (of the images and their truth),
+            ``versions`` (name → version), ``git_commit``, ``command``, ``config`` (YAML text), ``options``
+            (key → value, of those that scores of the points depend on), ``select`` (see
+            :func:`gpsweep.results.halves.plan`), ``groups`` (see
+            :func:`gpsweep.results.groups.groups_of`), ``device``, ``layer_scale``,
             ``memory_format``, ``points_per_forward``, ``finished`` (when), ``knn`` (``accuracy`` in % of what
             the nearest training images alone tell, and how these are found), ``times`` (``start``,
             ``shared``, ``points``, ``test``: seconds), ``cost`` (see :func:`gpsweep.cost.summary`); what is

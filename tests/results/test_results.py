@@ -309,6 +309,22 @@ def test_load_refuses_runs_of_different_models(weights: tuple[str | None, ...], 
         results.load(tmp_path)
 
 
+@pytest.mark.parametrize("images", [("1f", "2e"), ("1f", "1f"), ("1f", None)])
+def test_load_refuses_runs_of_other_images_though_their_bases_are_near(
+    images: tuple[str | None, ...], tmp_path: Path
+) -> None:
+    for eps, (folder, known) in enumerate(zip("ab", images, strict=True)):
+        info = {"data_sha256": known}
+        results.write(make(label="argmax", eps=eps, info=info, **SMALL), tmp_path / folder)
+    if images[0] == images[1] or None in images:
+        assert results.load(tmp_path)["score"].size == 2
+        return
+    with pytest.raises(
+        GpsweepError, match=r"^data_sha256: expected runs of one model and data, 1f .*came 2e"
+    ):
+        results.load(tmp_path)
+
+
 def test_load_knows_a_model_of_two_names_by_its_weights(tmp_path: Path) -> None:
     for name, eps in (("a", 0.25), ("b", 0.5)):
         results.write(make(label="argmax", eps=eps, info={"model": name}, **SMALL), tmp_path / name)
