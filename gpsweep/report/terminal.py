@@ -172,9 +172,8 @@ def _table(
     for name, *told in zip(names, *rows, strict=True):
         least = min(LEGIBLE, max(map(len, (name, *told))))
         table.add_column(above + name, overflow="fold", min_width=least)
-    for heading in headings[:-1]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column(headings[-1], no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading.endswith("helps") else "right", no_wrap=True)
     for row, numbers in zip(rows, cells, strict=True):
         table.add_row(*map(escape, row), *numbers)
     return table

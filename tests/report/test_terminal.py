@@ -278,6 +278,7 @@ def test_of_a_network_by_itself_the_classes_are_told() -> None:
     for line, row in zip(text[first:], rows, strict=False):
         numbers = [f"{row['truth']:.2f}", "%", f"{row['predicted']:.2f}", "%", f"{row['score']:.2f}"]
         assert line.split() == [*row["name"].split(), *numbers]
+    assert len({len(line.rstrip()) for line in text[first : first + len(rows)]}) == 1, "to the right"
     assert all(len(line) <= 80 for line in text[:-1])
     assert not any("helps" in line or "argmax" in line for line in text)
     many = shown(make(images=5, classes=150, eps=0))
