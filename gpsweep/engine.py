@@ -67,9 +67,10 @@ def curve(
     are asked for.
 
     Example:
-
+        ```python
         for point, logits in curve(net, x, eps=[-1, 0, 1], label=["argmax", "uniform"]):
             print(point.label, point.eps, logits.argmax(1))
+        ```
 
     Args:
         net: any module in evaluation mode; its weights are left alone.

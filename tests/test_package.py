@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import inspect
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import torch
 
 import gpsweep
 
@@ -39,6 +41,16 @@ def test_the_examples_in_docstrings_hold(path: Path) -> None:
     parts = [part for part in path.with_suffix("").parts if part != "__init__"]
     found = doctest.testmod(import_module(".".join(["gpsweep", *parts])))
     assert found.attempted and not found.failed
+
+
+def test_the_example_of_a_curve_is_code_that_runs_and_that_the_pages_show_so() -> None:
+    docs = pytest.importorskip("pdoc.docstrings")
+    shown = docs.convert(inspect.getdoc(gpsweep.engine.curve), "google", None)
+    found = re.search(r"(?m)^> ```python\n((?:>.*\n)+?)> ```$", shown)
+    assert found, "as a paragraph its lines would run together"
+    code = re.sub(r"(?m)^> ?", "", found[1])
+    net = torch.nn.Conv2d(3, 5, 3, padding=1).eval()
+    exec(code, {"curve": gpsweep.engine.curve, "net": net, "x": torch.rand(1, 3, 4, 4)})
 
 
 def test_the_engine_needs_neither_hydra_nor_lightning_and_importing_the_package_no_torch() -> None:

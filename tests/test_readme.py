@@ -45,6 +45,7 @@ def test_the_notebook_s_lines_run() -> None:
     section = README.partition("## From a notebook")[2].partition("\n## ")[0]
     for lines in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
         exec(lines, known)
+    assert [*known["scores"]] == [("argmax", 0), ("argmax", 1), ("softened", 0), ("softened", 1)]
     normalised = (images / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
         [0.229, 0.224, 0.225]
     ).view(3, 1, 1)
