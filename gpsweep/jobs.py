@@ -210,7 +210,8 @@ def gain(folder: Path) -> str:
         own = [row for row in rows if row and row["label"] != ORACLE and row["refine"] == "none"]
         if own:
             eps, delta, low, high = (max(own, key=lambda row: float(row[keys[1]]))[key] for key in keys)
-            told += f", {how} {delta:+.2f} ({low:+.2f} to {high:+.2f})" if eps else ""
+            swept = summary["points"] > len(summary["best"])  # more than one ε of some curve
+            told += f", {how} {delta:+.2f} ({low:+.2f} to {high:+.2f})" if eps else ", no gain" * swept
         return told
     except (OSError, ValueError, KeyError, TypeError):
         return ""  # it is said in the report as well

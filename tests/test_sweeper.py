@@ -207,8 +207,14 @@ def test_a_job_is_told_with_what_it_comes_to(tmp_path: Path) -> None:
     base = f"  base {number:.2f} %"
     assert whole == f"{base}, at best {gain:+.2f} ({low:+.2f} to {high:+.2f})"
     assert said(label=["argmax", "ground_truth"], refine=["none", "flip"]).startswith(base + ", at best +")
-    assert said(label=["random_onehot", "ground_truth"], refine=["none", "flip"]) == base
-    assert {said(eps=0), said(label="ground_truth"), said(refine="flip")} == {base}
+    assert said(label=["random_onehot", "ground_truth"], refine=["none", "flip"]) == f"{base}, no gain"
+    assert said(label="random_onehot", info={"select": {"seed": 0}}) == f"{base}, no gain"
+    assert {
+        said(eps=0),
+        said(eps=0, label=["argmax", "uniform"]),
+        said(label="ground_truth"),
+        said(refine="flip"),
+    } == {base}
     held = said(info={"select": {"seed": 0}})
     row = pd.read_csv(tmp_path / "selection.csv").iloc[0]
     gain, low, high = (row[f"held_{key}"] for key in ("delta", "low", "high"))
