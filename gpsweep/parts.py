@@ -170,6 +170,9 @@ def grid_of(cfg: DictConfig) -> points.Grid:
     check_precision("precision.forward", cfg.precision.forward)
     if cfg.precision.gradient is not None:
         check_precision("precision.gradient", cfg.precision.gradient)
+    name = cfg.model.name
+    if not isinstance(name, str | int | float) or not str(name).strip():
+        raise GpsweepError(f"model.name={name}: expected a name")
     if cfg.points_per_forward != "auto":
         check_whole(cfg, "points_per_forward", 1, "auto or a whole number")
     for key in ("data.workers", "seed", "shard", "pictures"):

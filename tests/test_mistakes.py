@@ -170,6 +170,8 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("multiscale.scales=[x]", "gpsweep: multiscale.scales=[x]: expected a number\n"),
         ("multiscale.scales={a:1}", "gpsweep: multiscale.scales={a:1}: expected a list of numbers\n"),
         ("model.mean={a:1}", "gpsweep: model.mean={a:1}: expected a list\n"),
+        *((f"model.name={name}", f"gpsweep: model.name={name}: expected a name\n") for name in ("", "[]")),
+        ("model.name=null", "gpsweep: model.name=None: expected a name\n"),
         ("model.mean=abc", "gpsweep: model.mean=abc: expected finite numbers"),
         ("iterations=[a]", "gpsweep: iterations=a: expected a number"),
         ("scales=[1]", "gpsweep: scales: no such key. Did you mean multiscale.scales? Keys: "),

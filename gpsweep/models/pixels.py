@@ -76,6 +76,11 @@ class PixelNet(nn.Module):
         self.divisor = divisor
         self.layer_aliases = _layer_aliases(net, aliases or {})
         fill = (means / factor).expand(3)
+        if not all(each.float().isfinite().all() for each in (factor / stds, means / stds, fill)):
+            raise GpsweepError(
+                f"model.scale={scale}, model.mean={mean}, model.std={std}: expected numbers by which grey "
+                "levels become finite ones"
+            )
         # Not persistent: the wrapper has no weights, so a state dict holds the network's alone.
         self.register_buffer("gain", (factor / stds).float().view(1, -1, 1, 1), persistent=False)
         self.register_buffer("bias", (-means / stds).float().view(1, -1, 1, 1), persistent=False)

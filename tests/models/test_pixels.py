@@ -223,6 +223,8 @@ def test_logits_that_cannot_be_picked(make: Any, output: str | int | None, says:
         ({"std": None}, r"model\.std=None"),
         ({"scale": 0}, r"model\.scale=0: must not be 0"),
         ({"scale": float("inf")}, r"model\.scale=inf: .*finite"),
+        ({"scale": 1e300}, r"model\.scale=1e\+300, model\.mean=0\.0, model\.std=1\.0: expected numbers by"),
+        ({"mean": 1e20, "std": 1e-30}, r"model\.mean=1e\+20, model\.std=1e-30: expected numbers by"),
         ({"divisor": 0}, r"model\.divisor=0"),
         ({"divisor": 10**20}, r"model\.divisor=10+: expected a whole number from 1 to 4096"),
         ({"divisor": 1.5}, r"model\.divisor=1\.5"),
