@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -153,6 +154,8 @@ def kind(declared: Any) -> str:
     """Call a type as a person would; a schema by its keys; empty for what is none of a configuration's."""
     if is_dataclass(declared):
         return f"its keys, one by one: {listing([each.name for each in fields(declared)])}"
+    if isinstance(declared, type) and issubclass(declared, Enum):
+        return " or ".join(declared.__members__)
     origin, parts = get_origin(declared), get_args(declared)
     if origin is dict or not parts:
         return KINDS.get(origin or declared, "")

@@ -136,6 +136,7 @@ def refused(terminal: Terminal, *arguments: str) -> str:
         ("lable=uniform", "gpsweep: lable: no such key. Did you mean label?"),
         ("data.limt=8", "gpsweep: data.limt: no such key. Did you mean data.limit"),
         ("trainer.device=2", "gpsweep: trainer.device: no such key. Did you mean trainer.devices?"),
+        ("hydra.mode=x", "gpsweep: hydra.mode=x: expected RUN or MULTIRUN, or null\n"),
         ("hydra.run.dirr=x", "gpsweep: hydra.run.dirr: no such key. Did you mean hydra.run.dir?"),
         ("+sweeps=8", "gpsweep: sweeps=8: unknown."),
         ("hydra/job_logging=null", "gpsweep: hydra/job_logging=null: unknown."),

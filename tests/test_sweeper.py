@@ -90,6 +90,7 @@ def test_an_interval_has_no_points() -> None:
     ("line", "says"),
     [
         ("eps=range(1,0,0.1)", r"eps=range\(1,0,0.1\): expected values, came none"),
+        ("shard=range(0,99999999999)", r"shard=range\(0,99999999999,1\): expected at most 10000 values"),
         ("eps=range(0,1,0)", r"eps=range\(0,1,0\): the step must not be 0"),
         ("eps=5,range(0,inf)", r"eps=range\(0,inf,1\): expected finite bounds"),
     ],

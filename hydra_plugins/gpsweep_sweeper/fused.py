@@ -119,6 +119,8 @@ def _fused(override: Override) -> str:
     if override.key_or_group not in AXES:
         from gpsweep.quoting import quoted
 
+        if isinstance(value, RangeSweep):
+            _decimals(key, value)  # which are not too many
         # What a glob finds may look like a number, and has to be quoted as if it had been typed.
         choices: list[str] = list(override.sweep_string_iterator()) if isinstance(value, Glob) else []
         return quoted([f"{key}={','.join(choices)}"])[0] if choices else line
@@ -139,13 +141,18 @@ def _fused(override: Override) -> str:
     return f"{key}=[{','.join(override.sweep_string_iterator())}]"
 
 
-def _numbers(key: str, span: RangeSweep) -> list[str]:
-    """Return the numbers of a range as exact decimals, or as whole numbers where it is made of such."""
+def _decimals(key: str, span: RangeSweep) -> list[float]:
+    """Return the numbers of a range as exact decimals."""
     assert span.start is not None and span.stop is not None
     try:
-        numbers = decimal_range(span.start, span.stop, span.step)
+        return decimal_range(span.start, span.stop, span.step)
     except GpsweepError as error:
         raise GpsweepError(f"{key}={error}") from error
+
+
+def _numbers(key: str, span: RangeSweep) -> list[str]:
+    """Return the numbers of a range as exact decimals, or as whole numbers where it is made of such."""
+    numbers = _decimals(key, span)
     if not numbers:
         raise GpsweepError(f"{key}=range({span.start},{span.stop},{span.step}): expected values, came none")
     whole = all(isinstance(v, int) for v in (span.start, span.stop, span.step))
