@@ -131,6 +131,7 @@ def undisturbed(terminal: Terminal, *more: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.drawn
 @pytest.mark.parametrize("images", [5, 2])
 def test_two_processes_make_the_same_counts_as_one(terminal: Terminal, tmp_path: Path, images: int) -> None:
     """From three batches, which two processes do not divide, and from one, with a key of one's own."""
