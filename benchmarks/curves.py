@@ -33,13 +33,13 @@ class Effort:
 
     Args:
         eps: of a curve, 0 among them.
-        repeats: of each measurement; half of them of many curves, which take long.
+        repeats: of each measurement; of many curves, which take long, a quarter of them.
         sampled: at how many ε the naive loop is measured; all its points cost the same, so that the others
             are extrapolated.
     """
 
     eps: tuple[float, ...] = tuple(decimal_range(-1, 1.05, 0.05))
-    repeats: int = 5
+    repeats: int = 11
     sampled: int = 4
 
 
@@ -147,7 +147,7 @@ def one_curve(bench: Bench, points: Grid) -> Iterator[Row]:
 def many_curves(bench: Bench, points: Grid, what: str) -> Row:
     """Compare labels × layers × ε with the naive loop (c); ``what`` says which layers they are."""
     loops = {"grid": bench.fused(points), "naive": bench.naively(points)}
-    times = side_by_side(loops, (bench.effort.repeats + 1) // 2)
+    times = side_by_side(loops, -(-bench.effort.repeats // 4))
     sampled = min(bench.effort.sampled, len(points.eps) - 1)
     times["naive"] = [time * len(points.eps) / sampled for time in times["naive"]]
     details = medians(times) | {
