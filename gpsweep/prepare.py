@@ -28,7 +28,7 @@ def prepare(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
 
     Args:
         cfg: the configuration.
-        parts: what it names; the network's weights are put into the memory format.
+        parts: what it names; the network comes to the CPU, and its weights into the memory format.
 
     Returns:
         options of :func:`gpsweep.counting.count`.
@@ -37,7 +37,8 @@ def prepare(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
         GpsweepError: if they do not fit.
     """
     check_weights(cfg.model)
-    net, source, layers, class_map = parts.net, parts.source, parts.grid.layer, parts.class_map
+    # What is drawn after a run is prepared once more, and the run has left the network on its device.
+    net, source, layers, class_map = parts.net.cpu(), parts.source, parts.grid.layer, parts.class_map
     options = {
         "seed": cfg.seed,
         "random_unit": cfg.random_unit,

@@ -172,8 +172,8 @@ def mixed() -> None:
     torch.ones(2, device=NAME) + torch.ones(2)
 
 
-def command(folder: Path, *arguments: str) -> int:
-    """Run ``python -m gpsweep`` on the device, in a folder, and return its exit code."""
+def command(folder: Path, *arguments: str, drawn: bool = False) -> int:
+    """Run ``python -m gpsweep`` on the device, in a folder, with figures or without; return its exit code."""
     from pytorch_lightning.accelerators import CPUAccelerator
     from pytorch_lightning.strategies import SingleDeviceStrategy
 
@@ -191,7 +191,8 @@ def command(folder: Path, *arguments: str) -> int:
         return plain(**options | {"strategy": strategy})
 
     with composing.once(), pytest.MonkeyPatch.context() as patch, chdir(folder):
-        composing.undraw(patch)
+        if not drawn:
+            composing.undraw(patch)
         patch.setattr(measure, "MOST", measure.FEWEST)
         patch.setattr(trainer, "Trainer", elsewhere)
         patch.setattr(sys, "argv", ["gpsweep", *arguments])

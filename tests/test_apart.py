@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from functools import partial
 
 import apart
 import numpy as np
@@ -116,3 +117,9 @@ def test_a_run_counts_what_it_counts_on_the_cpu(
     found = [np.asarray(results.read(terminal.folder / name / "0").counts) for name in ("here", "there")]
     assert found[0].sum() > 0
     assert (found[0] == found[1]).all()
+
+
+def test_what_is_drawn_after_a_run_is_predicted_there(elsewhere: Executor, scenes: Terminal) -> None:
+    asked = [*SCENES, "label=argmax", "hydra.sweep.dir=there"]
+    assert elsewhere.submit(partial(apart.command, drawn=True), scenes.folder, "-m", *asked).result() == 0
+    assert len([*scenes.folder.glob("there/0/pictures/*.png")]) == 3
