@@ -27,9 +27,9 @@ from gpsweep import cluster, config, interrupts
 from gpsweep.atomic import from_here
 from gpsweep.command import signals_in_a_line, stays, though_unread
 from gpsweep.errors import one_line
+from gpsweep.points import ORACLE
 
 LOG, REPORT, SUMMARY = "gpsweep.log", "report.html", "summary.json"
-ORACLE = "ground_truth"
 SHOWN = 20
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 

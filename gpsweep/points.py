@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from gpsweep.errors import GpsweepError, unknown
 
 AXES = ("label", "signal", "layer", "step", "iterations", "refine", "eps")
-LABELS = ("argmax", "random_onehot", "uniform", "top2", "ground_truth")
+ORACLE = "ground_truth"  # the label that sees the answers: a bound, never a gain
+LABELS = ("argmax", "random_onehot", "uniform", "top2", ORACLE)
 GUIDES = ("knn",)  # labels that are more than a distribution made of the prediction
 SIGNALS = ("eq5", "cross_entropy", "likelihood")
 STEPS = ("sign", "rms")

@@ -25,7 +25,7 @@ from gpsweep.data.voc import CLASSES
 from gpsweep.errors import GpsweepError
 from gpsweep.labels import likeliest
 from gpsweep.memo import Memo
-from gpsweep.points import AXES, Grid, Point
+from gpsweep.points import AXES, ORACLE, Grid, Point
 from gpsweep.store import digest
 from gpsweep.submission import encoded, pack
 from gpsweep.views import sizes_of
@@ -186,7 +186,7 @@ def check(cfg: DictConfig, grid: Grid, source: Source, class_map: Sequence[int] 
         raise GpsweepError(f"data.split: {reason}; predictions are written for PASCAL VOC's 21 classes alone")
     if cfg.select != "none":
         raise GpsweepError(f"select={cfg.select}: {reason} to choose ε by; expected none")
-    if "ground_truth" in grid.label:
+    if ORACLE in grid.label:
         raise GpsweepError(f"label=ground_truth: {reason}; expected another label")
     if cfg.data.source.get("size") is not None:
         raise GpsweepError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpsweep import metrics
 from gpsweep.atomic import save
+from gpsweep.points import ORACLE
 from gpsweep.results import selection
 from gpsweep.results.findings import GAINS, Findings, per_class, table
 from gpsweep.results.loading import (
@@ -23,7 +24,7 @@ from gpsweep.results.loading import (
     tables,
 )
 from gpsweep.results.outcome import COUNTS, Outcome, pack, plain, read
-from gpsweep.results.selection import CURVE, ORACLE, best
+from gpsweep.results.selection import CURVE, best
 from gpsweep.results.significance import name_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpsweep import metrics
-from gpsweep.points import AXES, Point, from_columns
+from gpsweep.points import AXES, ORACLE, Point, from_columns
 from gpsweep.results.outcome import Outcome
 from gpsweep.results.significance import p_value
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CURVE = AXES[:-1]  # what a curve's points share
-ORACLE = "ground_truth"  # the label that sees the answers: a bound, never a gain
 SAME = {"same_eps": "eps", "same_delta": "delta", "same_low": "delta_low", "same_high": "delta_high"}
 
 
