@@ -77,7 +77,7 @@ class Bench:
 
     def floors(self) -> dict[str, Callable[[int], object]]:
         """Return the floor in either memory format, as a function of how many points there are."""
-        x = networks.normalised(self.net, self.x).contiguous()
+        x = self.net.preprocess(self.x).contiguous()
         rows = x.contiguous(memory_format=torch.channels_last)
         return {
             "channels_last": lambda points: floor(Bare(self.net), rows, points),

@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from benchmarks.clock import Spread, ratios, side_by_side
 from benchmarks.curves import FLOOR, QUICK, Effort, medians
 from benchmarks.floor import floor
-from benchmarks.networks import Bare, Network, networks, normalised
+from benchmarks.networks import Bare, Network, networks
 from benchmarks.table import Row, show, store
 from gpsweep import config
 from gpsweep.console import standard_output
@@ -93,7 +93,7 @@ def speed(network: Network, effort: Effort, device: torch.device) -> Iterator[Ro
     """Compare the input curve, its points alone and together in a pass, with the floor per precision."""
     net = network.build().to(device)
     batch = on_device(network.batch(), device)
-    x = normalised(net, batch["image"]).contiguous(memory_format=torch.channels_last)
+    x = net.preprocess(batch["image"]).contiguous(memory_format=torch.channels_last)
     points = grid(eps=effort.eps)
     exact: list[float] = []
     for bits in (EXACT, *FEWER):

@@ -105,7 +105,7 @@ def networks() -> dict[str, Network]:
             samples=2,
             classes=11,
             layers=("input", "7", "13", "19"),
-            spread=("5", "12", "19", "25"),
+            spread=("6", "10", "18", "24"),
             options={
                 "net": {"_target_": "benchmarks.dear.bottlenecks", "classes": "${..classes}"},
                 "divisor": 8,
@@ -144,12 +144,6 @@ class Bare(nn.Module):
         """Return logits ``(N, C, H, W)`` of images ``(N, 3, H, W)``."""
         z = pick(self.net(x), self.output)
         return z if z.shape[-2:] == x.shape[-2:] else F.interpolate(z, size=x.shape[-2:], mode="bilinear")
-
-
-def normalised(net: PixelNet, x: Tensor) -> Tensor:
-    """Return images as the bare network wants them, padded to a multiple of its divisor."""
-    bottom, right = (-size % net.divisor for size in x.shape[-2:])
-    return F.pad(torch.addcmul(net.bias, x, net.gain), (0, right, 0, bottom))
 
 
 def contiguous(net: PixelNet) -> PixelNet:

@@ -132,7 +132,8 @@ def check_statistics(net: PixelNet) -> None:
 
     What networks are given then holds no zero, or spans far less than one or far more than Caffe's 0–255.
     """
-    black, white = net.bias.flatten(), (net.bias + 255 * net.gain).flatten()
+    gain, bias = net.preprocess.gain.flatten(), net.preprocess.bias.flatten()
+    black, white = bias, bias + 255 * gain
     low, high = torch.minimum(black, white), torch.maximum(black, white)
     span = high - low
     # Some slack, for rounding and for a std of one's own.

@@ -35,7 +35,7 @@ def test_fused_and_naive_loops_predict_the_same() -> None:
 def test_the_bare_network_gives_the_logits_of_the_wrapped_one() -> None:
     bench = curves.Bench(networks.tiny(), BARELY)
     with torch.no_grad():
-        bare = networks.Bare(bench.net)(networks.normalised(bench.net, bench.rows))
+        bare = networks.Bare(bench.net)(bench.net.preprocess(bench.rows))
         assert bare.equal(bench.net(bench.rows))
         assert bare.isfinite().all()
 

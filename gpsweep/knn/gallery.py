@@ -236,9 +236,8 @@ class Gallery:
 
 
 def _identity_of_net(net: nn.Module) -> str:
-    """Hash weights, code, structure, and the preprocessing that a wrapper keeps outside its weights."""
-    kept = [str(getattr(net, key, "")) for key in ("channels", "output", "sigmoid", "divisor")]
-    return digest(*(part.encode() for part in (sha256(net), code(net), structure(net), *kept)))
+    """Hash weights, code and structure, of which a wrapper's preprocessing is part."""
+    return digest(*(part.encode() for part in (sha256(net), code(net), structure(net))))
 
 
 def _identity_of_source(source: Source) -> str:

@@ -43,9 +43,6 @@ class PixelNet(nn.Module):
         GpsweepError: a value does not fit; the message names its ``model.*`` key.
     """
 
-    gain: Tensor
-    bias: Tensor
-    luma: Tensor
     fill: Tensor
 
     def __init__(
@@ -70,10 +67,8 @@ class PixelNet(nn.Module):
         means = _numbers("model.mean", mean, count=CHANNELS[channels])
         stds = _numbers("model.std", std, count=CHANNELS[channels], nonzero=True)
         self.net = net
-        self.channels = channels
         self.output = output
         self.sigmoid = sigmoid
-        self.divisor = divisor
         self.layer_aliases = _layer_aliases(net, aliases or {})
         fill = (means / factor).expand(3)
         if not all(each.float().isfinite().all() for each in (factor / stds, means / stds, fill)):
@@ -82,10 +77,8 @@ class PixelNet(nn.Module):
                 "levels become finite ones"
             )
         # Not persistent: the wrapper has no weights, so a state dict holds the network's alone.
-        self.register_buffer("gain", (factor / stds).float().view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("bias", (-means / stds).float().view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("luma", torch.tensor(LUMA).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("fill", (fill.flip(0) if channels == "BGR" else fill).float(), persistent=False)
+        self.preprocess = Preprocess(factor / stds, -means / stds, channels=channels, divisor=divisor)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of RGB images.
@@ -102,7 +95,7 @@ class PixelNet(nn.Module):
         if x.dim() != 4 or x.shape[1] != 3:
             raise GpsweepError(f"x: expected images (N, 3, H, W), RGB, came a tensor {tuple(x.shape)}")
         height, width = x.shape[-2:]
-        inside = self._padded(self._normalised(x))
+        inside = self.preprocess(x)
         logits = pick(self.net(inside), self.output, dims=(1, 2, 3, 4) if self.sigmoid else (2, 4))
         if self.sigmoid:
             logits = _of_two_classes(logits)
@@ -112,7 +105,37 @@ class PixelNet(nn.Module):
             logits = F.interpolate(logits, size=inside.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., :height, :width]
 
-    def _normalised(self, x: Tensor) -> Tensor:
+    def extra_repr(self) -> str:
+        """Name what else a run's identity must know, see :func:`gpsweep.identity.structure`."""
+        return f"output={self.output}, sigmoid={self.sigmoid}"
+
+
+class Preprocess(nn.Module):
+    """What a network is given: ``reorder(x) · gain + bias``, padded with zeros at right and bottom.
+
+    A module of its own, so that passes replayed from an inner layer do without it.
+
+    Args:
+        gain: a factor for each channel, in the network's order.
+        bias: like ``gain``, what is added.
+        channels: a name of :data:`CHANNELS`, see :class:`PixelNet`.
+        divisor: both sides become a multiple of it.
+    """
+
+    gain: Tensor
+    bias: Tensor
+    luma: Tensor
+
+    def __init__(self, gain: Tensor, bias: Tensor, *, channels: str, divisor: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.divisor = divisor
+        self.register_buffer("gain", gain.float().view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("bias", bias.float().view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("luma", torch.tensor(LUMA).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the network is given of images ``(N, 3, H, W)``, RGB, grey levels 0–255."""
         if self.channels == "L":
             x = (x * self.luma).sum(1, keepdim=True)
         elif self.channels == "BGR":
@@ -122,11 +145,13 @@ class PixelNet(nn.Module):
             # A row of pixels at once: loops over three channels take several times as long.
             gain, bias = (each.expand(-1, -1, 1, x.shape[-1]) for each in (gain, bias))
             gain, bias = (each.contiguous(memory_format=torch.channels_last) for each in (gain, bias))
-        return torch.addcmul(bias, x, gain)
-
-    def _padded(self, x: Tensor) -> Tensor:
+        x = torch.addcmul(bias, x, gain)
         bottom, right = (-size % self.divisor for size in x.shape[-2:])
         return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
+
+    def extra_repr(self) -> str:
+        """Name what no buffer tells."""
+        return f"channels={self.channels}, divisor={self.divisor}"
 
 
 def _of_two_classes(logit: Tensor) -> Tensor:

@@ -95,6 +95,7 @@ def test_the_key_knows_network_data_and_layer(tmp_path: Path) -> None:
         keys(other, digits()),
         keys(wrapped(trained().net, scale=0.5), digits()),
         keys(wrapped(trained().net, mean=0.5), digits()),
+        keys(wrapped(trained().net, divisor=7), digits()),
         keys(trained(), brighter),
         keys(trained(), renamed),
         keys(trained(), unstamped),

@@ -153,15 +153,17 @@ def test_the_group_reaches_the_wrapper(nets: str) -> None:
         "custom", f"model.net={nets}.good", *(f"model.{change}" for change in changes), "+model.aliases.top=1"
     )
     net = build(cfg, classes=4)
-    assert (net.channels, net.output, net.divisor) == ("BGR", "logits", 8)
+    assert (net.preprocess.channels, net.output, net.preprocess.divisor) == ("BGR", "logits", 8)
     assert net.layer_aliases["top"] == "net.1"
-    torch.testing.assert_close(net.bias.flatten(), torch.tensor([-1 / 4, -2 / 5, -3 / 6]))
-    torch.testing.assert_close(net.gain.flatten(), torch.tensor([1 / 4, 1 / 5, 1 / 6]))
+    torch.testing.assert_close(net.preprocess.bias.flatten(), torch.tensor([-1 / 4, -2 / 5, -3 / 6]))
+    torch.testing.assert_close(net.preprocess.gain.flatten(), torch.tensor([1 / 4, 1 / 5, 1 / 6]))
 
 
 def test_null_statistics_are_the_networks_own(nets: str) -> None:
     cfg = group("custom", f"model.net={nets}.trained", "model.mean=null", "model.std=null")
-    torch.testing.assert_close(build(cfg, classes=4).bias.flatten(), torch.tensor([-0.2, -0.4, -0.6]))
+    torch.testing.assert_close(
+        build(cfg, classes=4).preprocess.bias.flatten(), torch.tensor([-0.2, -0.4, -0.6])
+    )
 
 
 @pytest.mark.parametrize("dtype", ["half", "bfloat16", "double"])

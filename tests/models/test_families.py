@@ -94,7 +94,7 @@ def test_two_outputs_of_smp_ask_for_an_index() -> None:
 
 
 def test_statistics_of_timm_are_the_architectures_own() -> None:
-    bias = build(group("timm", "arch=test_vit"), classes=5).bias
+    bias = build(group("timm", "arch=test_vit"), classes=5).preprocess.bias
     torch.testing.assert_close(bias.flatten(), torch.full((3,), -1.0))  # mean and std are 0.5
 
 
@@ -124,7 +124,7 @@ def test_statistics_of_smp_are_the_encoders_own(encoder: str, mean: list[float],
 
 def test_statistics_can_be_overridden() -> None:
     net = build(group("timm", "arch=test_resnet", "mean=[0,0,0]", "std=[1,1,1]"), classes=5)
-    assert not net.bias.any()
+    assert not net.preprocess.bias.any()
 
 
 def test_a_checkpoint_with_torchvisions_auxiliary_head(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from gpsweep import layers
+from gpsweep.engine import curve
 from gpsweep.errors import GpsweepError
-from gpsweep.models.pixels import PixelNet
+from gpsweep.memo import Memo
+from gpsweep.models.pixels import PixelNet, Preprocess
 
 Pair = namedtuple("Pair", "masks labels")
 
@@ -143,7 +145,7 @@ def test_small_logits_are_enlarged_bilinearly_before_the_crop() -> None:
 )
 def test_one_logit_becomes_two_whose_softmax_is_the_sigmoid(make: Any) -> None:
     net = PixelNet(Returns(make), sigmoid=True)
-    raw = make(net.eval()._normalised(images()))
+    raw = make(net.eval().preprocess(images()))
     logit = (raw["out"] if isinstance(raw, dict) else raw).reshape(len(images()), -1)
     z = net(images())
     assert z.shape[1] == 2 and z.dim() in (2, 4)
@@ -239,8 +241,8 @@ def test_values_that_do_not_fit_name_their_key(change: dict[str, Any], says: str
 
 def test_arrays_are_numbers() -> None:
     mean, std = np.array([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.25, 1.0])
-    one = PixelNet(Returns(), mean=mean, std=std)
-    other = PixelNet(Returns(), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0))
+    one = PixelNet(Returns(), mean=mean, std=std).preprocess
+    other = PixelNet(Returns(), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0)).preprocess
     assert one.bias.equal(other.bias) and one.gain.equal(other.gain)
 
 
@@ -272,6 +274,24 @@ def test_an_alias_does_not_hide_another_layer(alias: str) -> None:
     inner = nn.Sequential(OrderedDict(body=nn.Conv2d(3, 4, 1), head=nn.Conv2d(4, 2, 1)))
     with pytest.raises(GpsweepError, match=rf"model\.aliases\.{alias}=body"):
         PixelNet(inner, aliases={alias: "body"})
+
+
+def test_an_inner_layer_is_replayed_without_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    net, memo = PixelNet(inner, divisor=8).eval(), Memo()
+    found = list(curve(net, images(), [-1, 0, 1], layer=["net.0", "input"], memo=memo))
+    shapes, preprocess = [], Preprocess.forward
+
+    def counted(self: Preprocess, x: Tensor) -> Tensor:
+        shapes.append(tuple(x.shape))
+        return preprocess(self, x)
+
+    monkeypatch.setattr(Preprocess, "forward", counted)
+    for layer, passes in (("net.0", 1), ("input", 3)):  # the clean one; at the input one a point besides
+        again = list(curve(net, images(), [-1, 0, 1], layer=layer, memo=memo))
+        assert all(z.equal(dict(found)[point]) for point, z in again)
+        assert shapes == [(2, 3, 6, 5)] * passes
+        shapes.clear()
 
 
 def test_the_wrapper_adds_no_weights() -> None:
