@@ -26,8 +26,8 @@ from omegaconf import DictConfig
 from gpsweep import cluster, config, interrupts
 from gpsweep.atomic import from_here
 from gpsweep.command import signals_in_a_line, stays, though_unread
-from gpsweep.errors import one_line
-from gpsweep.points import ORACLE
+from gpsweep.errors import GpsweepError, one_line
+from gpsweep.quoting import distinct
 
 LOG, REPORT, SUMMARY = "gpsweep.log", "report.html", "summary.json"
 SHOWN = 20
@@ -158,12 +158,28 @@ class EveryJob(Launcher):
         good = [f"{name}: {result(job)}" for name, job in zip(named, self.ended, strict=True) if done(job)]
         bad = [f"{name}: {reason(job)}" for name, job in zip(named, self.ended, strict=True) if not done(job)]
         with though_unread():
-            print(f"\n{len(good)} of {len(self.ended)} jobs are done", *shown(good), sep="\n")
+            print(f"\n{len(good)} of {len(self.ended)} jobs are done", *shown(good), *self.beside(), sep="\n")
         if bad:
             raise CompactHydraException(
                 "\n".join([f"gpsweep: {len(bad)} of {len(self.ended)} jobs failed", *shown(bad)])
                 + f"\n{stays(fresh=self.fresh).capitalize()} from there."
             )
+
+    def beside(self) -> list[str]:
+        """Write the page that lays runs with results side by side, where there are several, and name it."""
+        from gpsweep.report import sweep
+        from gpsweep.trackers import sweep_of
+
+        every = (folder_of(job) for job in self.ended if done(job))
+        runs = [folder for folder in every if (folder / REPORT).is_file()]
+        sweeps = {sweep_of(run) for run in runs}
+        folder = sweeps.pop() if len(sweeps) == 1 else None  # each job may have one of its own
+        if folder is None or len(runs) == 1:
+            return []
+        try:
+            return [f"Side by side: {sweep.write_page(from_here(folder), runs)}"]
+        except (OSError, GpsweepError) as error:
+            return [f"Not side by side: {one_line(error)}"]
 
 
 def not_made(launcher: str, error: Exception) -> str:
@@ -179,16 +195,6 @@ def done(job: JobReturn) -> bool:
     return job.status == JobStatus.COMPLETED
 
 
-def distinct(overrides: Sequence[Sequence[str]]) -> list[str]:
-    """Name jobs by those of their overrides that not all of them have.
-
-    >>> distinct([["eps=[0,1]", "model=a"], ["eps=[0,1]", "model=b"]])
-    ['model=a', 'model=b']
-    """
-    shared = set.intersection(*(set(own) for own in overrides))
-    return [" ".join(item for item in own if item not in shared) for own in overrides]
-
-
 def result(job: JobReturn) -> str:
     """Say where a job's results are, and what they come to."""
     folder = folder_of(job)
@@ -196,20 +202,15 @@ def result(job: JobReturn) -> str:
 
 
 def gain(folder: Path) -> str:
-    """Say what a run's summary tells: the base, and what the best point gains, or the chosen one held out.
+    """Say what a run's summary tells: the base, and what the best point gains, or the chosen one held out."""
+    from gpsweep import results
 
-    Points with a refinement and those of the oracle, whose gain is not the perturbation's, are passed over.
-    """
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        rows, how, keys = summary["best"], "at best", ("eps", "delta", "delta_low", "delta_high")
-        if summary["held_out"]:
-            rows = [summary["held_out"]["chosen"]]
-            how, keys = "held out", ("tune_eps", "held_delta", "held_low", "held_high")
         told = f"  base {summary['base']:.2f} %"
-        own = [row for row in rows if row and row["label"] != ORACLE and row["refine"] == "none"]
-        if own:
-            eps, delta, low, high = (max(own, key=lambda row: float(row[keys[1]]))[key] for key in keys)
+        if best := results.leader(summary):
+            eps, delta, low, high = (best[key] for key in ("eps", "delta", "delta_low", "delta_high"))
+            how = "held out" if summary["held_out"] else "at best"
             swept = summary["points"] > len(summary["best"])  # more than one ε of some curve
             told += f", {how} {delta:+.2f} ({low:+.2f} to {high:+.2f})" if eps else ", no gain" * swept
         return told

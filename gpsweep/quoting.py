@@ -115,3 +115,13 @@ def written(value: Any) -> str:
     if not isinstance(value, str):
         return "null" if value is None else str(value).lower()
     return value if PLAIN.fullmatch(value) else QuotedString(value, Quote.double).with_quotes()
+
+
+def distinct(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Name jobs by those of their overrides that not all of them have.
+
+    >>> distinct([["eps=[0,1]", "model=a"], ["eps=[0,1]", "model=b"]])
+    ['model=a', 'model=b']
+    """
+    shared = set.intersection(*(set(own) for own in overrides))
+    return [" ".join(item for item in own if item not in shared) for own in overrides]

@@ -265,8 +265,10 @@ def test_report_merges_the_shards_of_several_models(
     capsys.readouterr()
     with pytest.warns(UserWarning, match=r"1 of 3 batches are not complete \(1\)"):
         assert report(["parts"]) == 0
-    made = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    *made, beside = map(Path, capsys.readouterr().out.splitlines())
     assert len(made) == 2
+    assert beside == Path("parts/sweep.html")
+    assert beside.read_text(encoding="utf-8").count('href="merged/') == 2
     assert all(path.name == "report.html" and path.parent.parent.name == "merged" for path in made)
 
 
@@ -471,9 +473,10 @@ def test_a_run_whose_counts_are_gone_does_not_keep_the_others_from_a_report(
         note = Path("runs", name, "run.json")
         rmtree(note.parent / json.loads(note.read_text())["store"])
     capsys.readouterr()
+    made = ["0/report.html", "1/report.html", "sweep.html"]
     with pytest.warns(UserWarning, match="identity.json: expected the identity of stored counts"):
         assert report(["runs"]) == 0
-    assert capsys.readouterr().out.split() == ["runs/0/report.html", "runs/1/report.html"]
+    assert capsys.readouterr().out.split() == [f"runs/{name}" for name in made]
     Path("runs/0/counts.npz").write_bytes(b"torn")
     with pytest.warns(UserWarning) as said:
         assert report(["runs"]) == 0

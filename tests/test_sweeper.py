@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from gpsweep import config, jobs, results
 from gpsweep.cluster import Awaited
 from gpsweep.errors import GpsweepError
 from gpsweep.interrupts import WARNINGS, leave
+from gpsweep.quoting import distinct
 from hydra_plugins.gpsweep_sweeper.fused import fuse
 
 SMALL = [*SET, "model=custom", "eps=-1,1", "hydra.sweep.dir=out"]
@@ -237,6 +239,9 @@ def test_a_job_that_fails_does_not_keep_others_from_running(terminal: Terminal, 
     base, [gain, low, high] = told(Path("out/0"))
     end = f"out/0/report.html  base {base:.2f} %, at best {gain:+.2f} ({low:+.2f} to {high:+.2f})"
     assert last.splitlines()[1].endswith(end)
+    assert last.splitlines()[3] == "Side by side: out/sweep.html"
+    beside = Path("out/sweep.html").read_text(encoding="utf-8")
+    assert re.findall(r'<a href="([^"]*)"', beside) == ["0/report.html", "2/report.html"]
     assert "1 of 3 jobs failed" in err
     assert (
         "1  model.net=networks.not_a_network: model.net=networks.not_a_network: expected an nn.Module" in err
@@ -520,6 +525,6 @@ def test_the_launchers_values_cover_the_plugins_keys(name: str, module: str, nod
 
 
 def test_jobs_are_named_by_what_sets_them_apart_and_many_are_cut_short() -> None:
-    assert jobs.distinct([["a=1", "b=[1,2]"], ["a=2", "b=[1,2]"]]) == ["a=1", "a=2"]
+    assert distinct([["a=1", "b=[1,2]"], ["a=2", "b=[1,2]"]]) == ["a=1", "a=2"]
     assert jobs.shown(["x"] * 20) == ["x"] * 20
     assert jobs.shown(["x"] * 23)[-2:] == ["x", "  … and 3 more"]

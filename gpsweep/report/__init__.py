@@ -36,10 +36,10 @@ def render(folder: Path) -> list[Path]:
     """Make the curves, also as PDF, and the page again from counts that runs left in a folder, or the store.
 
     Shards whose batches are all stored are put together first; where the folder holds more than the one run,
-    what comes of that lands in its sub-folder ``merged``.
+    what comes of that lands in its sub-folder ``merged``. Several runs are laid side by side in sweep.html.
 
     Returns:
-        the paths of the reports.
+        the paths of the reports, and of sweep.html as the last.
 
     Warns:
         UserWarning: of runs whose batches are not all there or cannot be read; the others go on. And of those
@@ -70,7 +70,12 @@ def render(folder: Path) -> list[Path]:
         raise missing[0]
     for incomplete in missing:
         warnings.warn(str(incomplete), stacklevel=2)
-    return list(dict.fromkeys(reports))  # what was merged of other points before has made room
+    reports = list(dict.fromkeys(reports))  # what was merged of other points before has made room
+    if len(reports) > 1:
+        from gpsweep.report import sweep
+
+        reports.append(sweep.write_page(folder, [report.parent for report in reports]))
+    return reports
 
 
 def _again(folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import wrap
@@ -98,13 +98,19 @@ class Look:
 def look(findings: Findings) -> Look:
     """Choose names, colours and line styles for a run's curves."""
     outcome, rows = findings.outcome, findings.rows
-    spare = iter(SPARE * (1 + rows["label"].nunique()))
     return Look(
         score="mean IoU (%)" if is_segmentation(outcome.task) else "top-1 accuracy (%)",
         layer_scale=str(outcome.info.get("layer_scale", "rms")),
-        colours={label: COLOURS.get(label) or next(spare) for label in dict.fromkeys(rows["label"])},
+        colours=colours(rows["label"]),
         iterations=sorted(set(rows["iterations"])),
     )
+
+
+def colours(labels: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each label, in their order."""
+    every = list(dict.fromkeys(labels))
+    spare = iter(SPARE * (1 + len(every)))
+    return {label: COLOURS.get(label) or next(spare) for label in every}
 
 
 def unit(layer: str, layer_scale: str) -> str:

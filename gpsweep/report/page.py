@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from gpsweep import metrics, pictures, results, words
@@ -24,7 +24,7 @@ from gpsweep.results.findings import Findings
 from gpsweep.results.outcome import Outcome
 from gpsweep.results.significance import name_of
 
-TEMPLATE = Path(__file__).with_name("page.html.j2")
+TEMPLATES = Path(__file__).parent
 SHOWN = (*results.KEPT, "config")  # what the page shows of the run's info, where it is known
 CURVES_SHOWN = 24
 # The same hues, light enough for a dark page.
@@ -76,7 +76,7 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
     best = selection.leading(findings.best, "score")
     found, seen = verdict(findings), shown(outcome, folder)
     several_eps = rows["eps"].nunique() > 1
-    html: str = template().render(
+    html: str = template("page.html.j2").render(
         info={**dict.fromkeys(SHOWN), **outcome.info},
         images=len(outcome.ids),
         units=len(outcome.units.ids),
@@ -99,7 +99,7 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
         several_eps=several_eps,
         bare=findings.bare,
         panels=[] if findings.bare else _panels(findings, style),
-        worth=_coloured(curves.element(worth, "cost-")) if worth else "",
+        worth=coloured(curves.element(worth, "cost-")) if worth else "",
         beside=beside(found, findings),
         added=additions(findings, found.over),
         refinements=gains.WORDS,
@@ -127,10 +127,14 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
 
 
 @cache
-def template() -> Template:
-    """Return the page without its content; to compile it takes as long as to draw a figure."""
+def template(name: str) -> Template:
+    """Return a page without its content; to compile it takes as long as to draw a figure."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(
         signed=words.signed,
@@ -143,7 +147,7 @@ def template() -> Template:
         count=_count,
         kinds=_kinds,
     )
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return environment.get_template(name)
 
 
 def shown(outcome: Outcome, folder: Path | None) -> dict[str, Any]:
@@ -210,10 +214,10 @@ def _line_styles(style: looks.Look) -> list[tuple[str, str]]:
 
 
 def _panels(findings: Findings, style: looks.Look) -> list[tuple[str, list[Markup]]]:
-    return [(title, [_coloured(svg) for svg in svgs]) for title, svgs in curves.panels(findings.rows, style)]
+    return [(title, [coloured(svg) for svg in svgs]) for title, svgs in curves.panels(findings.rows, style)]
 
 
-def _coloured(svg: str) -> Markup:
+def coloured(svg: str) -> Markup:
     """Let the page choose the colours, so that one drawing suits a light and a dark page."""
     names = {looks.INK: "ink", looks.MUTED: "muted", looks.GRID: "grid", looks.PAPER: "paper"}
     names |= {colour: f"series-{colour[1:]}" for colour in DARK}

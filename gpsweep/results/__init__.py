@@ -19,9 +19,11 @@ from gpsweep.results.loading import (
     SUMMARY,
     class_column,
     compare,
+    leader,
     load,
     runs,
     tables,
+    told_apart,
 )
 from gpsweep.results.outcome import COUNTS, Outcome, pack, plain, read
 from gpsweep.results.selection import CURVE, best
@@ -42,6 +44,7 @@ __all__ = [
     "best",
     "class_column",
     "compare",
+    "leader",
     "load",
     "per_class",
     "read",
@@ -50,6 +53,7 @@ __all__ = [
     "summary",
     "table",
     "tables",
+    "told_apart",
     "write",
 ]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpsweep import metrics
 from gpsweep.errors import GpsweepError, listing
-from gpsweep.points import AXES
+from gpsweep.points import AXES, ORACLE
 from gpsweep.results.outcome import COUNTS, contents
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ DESCRIBED = {
     "cost": ("cost of an image alone", "forward passes"),
 }
 """What a variable is and its unit, as xarray's plots say it."""
+HELD = {"eps": "tune_eps", "delta": "held_delta", "delta_low": "held_low", "delta_high": "held_high"}
 ELSE = "Load one of the folders by itself, or see them side by side with results.compare."
 WORDS = ("label", "signal", "layer", "step", "refine", "class")
 
@@ -106,9 +107,7 @@ def compare(*folders: str | Path) -> xr.Dataset:
             [f"{data.attrs['task']} in {place}" for data, place in zip(found, places, strict=True)]
         )
         raise GpsweepError(f"task: expected runs of one task, came {tasks}")
-    models, sets = ([str(data.attrs.get(key)) for data in found] for key in ("model", "dataset"))
-    on = [f"{model} on {data}" for model, data in zip(models, sets, strict=True)]
-    names = next(each for each in (models, on, [*map(str, places)]) if len(set(each)) == len(each))
+    names = told_apart(places, [data.attrs for data in found])
     if any("refine" in data.dims for data in found):
         found = [data if "refine" in data.dims else data.expand_dims(refine=["none"]) for data in found]
     axes = [axis for axis in AXES if axis in found[0].dims]
@@ -122,6 +121,18 @@ def compare(*folders: str | Path) -> xr.Dataset:
         combine_attrs="drop_conflicts",
     )
     return beside.transpose("run", *axes, "class")
+
+
+def told_apart(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name runs by their model, with the data set or else by the folder where that does not tell them apart.
+
+    Args:
+        folders: the runs'.
+        summaries: the content of their summary.json.
+    """
+    models, sets = ([str(each.get(key)) for each in summaries] for key in ("model", "dataset"))
+    on = [f"{model} on {data}" for model, data in zip(models, sets, strict=True)]
+    return next(each for each in (models, on, [*map(str, folders)]) if len(set(each)) == len(each))
 
 
 def _all_runs(folders: Sequence[str | Path]) -> list[Path]:
@@ -143,6 +154,28 @@ def _described(data: xr.Dataset, task: str) -> xr.Dataset:
     if data["layer"].values.tolist() == ["input"]:
         data["eps"].attrs["units"] = "grey levels"
     return data
+
+
+def leader(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the best point of a run, or where ε was chosen on some images the chosen one.
+
+    Points with a refinement and those of the oracle, whose gain is not the perturbation's, are passed over.
+
+    Args:
+        summary: the content of summary.json.
+
+    Returns:
+        its row there, with ``eps``, ``delta``, ``delta_low`` and ``delta_high`` of the images that it is
+        judged on; None where there is no such point.
+    """
+    held = summary["held_out"]
+    columns = HELD if held else {key: key for key in HELD}
+    rows = [held["chosen"]] if held else summary["best"]
+    own = [row for row in rows if row and row["label"] != ORACLE and row["refine"] == "none"]
+    if not own:
+        return None
+    best = max(own, key=lambda row: float(row[columns["delta"]]))
+    return {**best, **{key: best[column] for key, column in columns.items()}}
 
 
 def runs(folder: Path) -> list[Path]:

@@ -74,7 +74,7 @@ class FusedSweeper(BasicSweeper):
             GpsweepError: if two of them, of whichever batches, would write to one folder; if one would sweep
                 itself.
         """
-        from gpsweep import jobs
+        from gpsweep.quoting import distinct
 
         assert self.overrides is not None
         every = [overrides for each in self.overrides for overrides in each]
@@ -89,7 +89,7 @@ class FusedSweeper(BasicSweeper):
                 job.hydra.job.num, job.hydra.job.id = number, str(number)  # which launchers would set
             if job.hydra.sweeper.get("params") != self.config.hydra.sweeper.get("params"):
                 raise GpsweepError(
-                    f"{jobs.distinct(every)[number]}: is itself a sweep, by hydra.sweeper.params; expected a "
+                    f"{distinct(every)[number]}: is itself a sweep, by hydra.sweeper.params; expected a "
                     "command for each, as in +sweeps=fig8"
                 )
             folder = Path(job.hydra.sweep.dir, job.hydra.sweep.subdir)

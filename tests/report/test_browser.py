@@ -15,7 +15,8 @@ import pytest
 from outcomes import make
 from PIL import Image
 
-from gpsweep import report
+from gpsweep import report, results
+from gpsweep.report import sweep
 from gpsweep.report.page import page
 from gpsweep.results.findings import Findings
 
@@ -43,7 +44,7 @@ PROBE = """
   const boxes = [...document.querySelectorAll('figure svg')].map(svg => svg.getBoundingClientRect());
   const fetched = performance.getEntriesByType('resource').map(entry => entry.name);
   parent.document.body.dataset.probe = JSON.stringify({
-    sentence: document.querySelector('.sentence').innerText,
+    sentence: document.querySelector('.sentence')?.innerText,
     sizes: boxes.map(box => [Math.round(box.width), Math.round(box.height)]),
     wide: document.documentElement.scrollWidth, window: innerWidth, fetched,
     cut: [...document.querySelectorAll('.scroll')].map(box => box.scrollWidth - box.clientWidth),
@@ -127,6 +128,22 @@ def test_a_phone_shows_long_names_and_every_interval(tmp_path: Path) -> None:
         found = probed(page(Findings(outcome)), tmp_path, 390)
         assert found["wide"] <= found["window"], "the page scrolls sideways"
         assert not any(found["cut"]), "a table is cut off"
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_runs_side_by_side_are_legible(width: int, tmp_path: Path) -> None:
+    long = "encoder.layer4.0.bottleneck_with_a_long_name.conv3"
+    few: dict[str, Any] = {"images": 12, "label": ["argmax", "uniform"], "layer": ["input", long]}
+    runs = [tmp_path / name for name in ("a", "b", "c", "d")]
+    for run in runs:
+        eps = {"eps": 0 if run.name == "d" else [-0.5, 0, 0.5]}
+        results.write(make(**few, **eps, info={"model": f"{run.name}.{long}"}), run)
+    found = probed(sweep.page(tmp_path, runs), tmp_path, width)
+    assert found["fetched"] == []
+    assert found["wide"] <= found["window"], "the page scrolls sideways"
+    assert found["cut"] == [0]
+    assert len(found["sizes"]) == 1
+    assert all(w > 320 and h > 100 for w, h in found["sizes"])
 
 
 def test_light_and_dark_are_drawn_and_legible(html: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gpsweep.report.look import COLOURS, INK, MUTED, PAPER, SPARE
-from gpsweep.report.page import DARK, TEMPLATE
+from gpsweep.report.page import DARK, TEMPLATES
 
 
 def luminance(colour: str) -> float:
@@ -29,7 +29,7 @@ def test_black_and_white() -> None:
 
 @pytest.mark.parametrize("colour", [*COLOURS.values(), *SPARE])
 def test_curves_stand_out(colour: str) -> None:
-    card = re.findall(r"--paper: (#\w{6});", TEMPLATE.read_text(encoding="utf-8"))[-1]
+    card = re.findall(r"--paper: (#\w{6});", (TEMPLATES / "style.css.j2").read_text(encoding="utf-8"))[-1]
     assert contrast(colour, PAPER) >= 3
     assert contrast(DARK[colour], card) >= 3
 
