@@ -188,10 +188,11 @@ def test_an_array_survives_a_killed_task(cluster: Cluster, undisturbed: Path) ->
 
     code, out, err = cluster.sweep(*sweep)
     assert (code, "4 of 4 jobs are done" in out) == (0, True), err
-    merged = [Path(path).parent for path in render(cluster.folder / "array")]
-    assert len(merged) == 2
-    for ours, theirs in zip(merged, ("0", "1"), strict=True):
-        same(ours, undisturbed / theirs)
+    *reports, beside = render(cluster.folder / "array")
+    assert len(reports) == 2
+    assert beside == cluster.folder / "array" / "sweep.html"
+    for ours, theirs in zip(reports, ("0", "1"), strict=True):
+        same(ours.parent, undisturbed / theirs)
 
 
 def test_a_warned_task_ends_its_batch_and_goes_on_after_a_requeue(

@@ -93,9 +93,10 @@ def named(runs: Sequence[Path], summaries: Sequence[Mapping[str, Any]]) -> list[
 
 
 def _overrides(run: Path) -> list[str]:
-    """Return what a run was given on its command line, as far as that is known."""
+    """Return what a run was given on its command line, as far as that is known; shards are of one run."""
     try:
-        return [str(each) for each in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
+        every = [str(each) for each in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
+        return [each for each in every if not each.startswith("shard=")]
     except (OSError, ValueError, YAMLError):
         return []
 

@@ -77,7 +77,7 @@ def test_what_was_held_out_is_told(tmp_path: Path) -> None:
 
 
 def test_runs_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
-    one, other = run(tmp_path / "0", ["seed=0", "eps=1"]), run(tmp_path / "1", ["seed=1", "eps=1"])
+    one, other = (run(tmp_path / number, [f"seed={number}", "eps=1", f"shard={number}"]) for number in "01")
     said: list[dict[str, Any]] = [{"model": "a", "dataset": "x"}, {"model": "a", "dataset": "y"}]
     assert named([one, other], said) == ["seed=0", "seed=1"]
     (other / ".hydra" / "overrides.yaml").write_text("- seed=0\n- eps=1\n")
