@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gpsweep import results
@@ -39,21 +39,21 @@ def figure(panels: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     size = 0.6 + 3.0 * columns, 0.4 + (2.45 + 0.15 * tallest) * lines
     picture = Figure(figsize=size, layout="constrained", facecolor=PAPER)
     grid = picture.subplots(lines, columns, squeeze=False).ravel()
-    for number, (axes, title, (_, rows)) in enumerate(zip(grid, titles, panels, strict=False)):
-        _panel(axes, own(rows))
+    every = [own(rows) for _, rows in panels]
+    hues = colours(label for rows in every for label in rows["label"])
+    for number, (axes, title, rows) in enumerate(zip(grid, titles, every, strict=False)):
+        _panel(axes, rows, hues)
         axes.set_title(title, loc="left", fontsize=9)
         axes.set_ylabel("gain (percentage points)" if number % columns == 0 else "")
     for axes in grid[len(panels) :]:
         axes.remove()
-    at_input = all((own(rows)["layer"] == "input").all() for _, rows in panels)
-    unit = " (grey levels)" if at_input else ""
+    unit = " (grey levels)" if all((rows["layer"] == "input").all() for rows in every) else ""
     picture.supxlabel(f"ε{unit}; band: 95 % interval of the gain", fontsize=8.5, color=MUTED)
     return picture
 
 
-def _panel(axes: Axes, rows: pd.DataFrame) -> None:
+def _panel(axes: Axes, rows: pd.DataFrame, hues: Mapping[str, str]) -> None:
     chosen = selection.leading(results.best(rows), "delta").drop_duplicates("label")
-    hues = colours(rows["label"])
     cleared(axes)
     axes.axhline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     deepest = 0.0

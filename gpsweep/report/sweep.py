@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from omegaconf import OmegaConf
-from yaml import YAMLError  # type: ignore[import-untyped]
+import yaml  # type: ignore[import-untyped]
 
 from gpsweep import metrics, results
 from gpsweep.atomic import save
@@ -95,10 +94,11 @@ def named(runs: Sequence[Path], summaries: Sequence[Mapping[str, Any]]) -> list[
 def _overrides(run: Path) -> list[str]:
     """Return what a run was given on its command line, as far as that is known; shards are of one run."""
     try:
-        every = [str(each) for each in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
-        return [each for each in every if not each.startswith("shard=")]
-    except (OSError, ValueError, YAMLError):
+        content = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
         return []
+    every = map(str, content if isinstance(content, list) else ())
+    return [each for each in every if not each.startswith("shard=")]
 
 
 def _row(run: Path, name: str, summary: Mapping[str, Any], folder: Path) -> dict[str, Any]:

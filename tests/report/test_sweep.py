@@ -80,9 +80,11 @@ def test_runs_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
     one, other = (run(tmp_path / number, [f"seed={number}", "eps=1", f"shard={number}"]) for number in "01")
     said: list[dict[str, Any]] = [{"model": "a", "dataset": "x"}, {"model": "a", "dataset": "y"}]
     assert named([one, other], said) == ["seed=0", "seed=1"]
+    (other / ".hydra" / "overrides.yaml").write_text("- data.root=${oc.env:NOWHERE}\n")
+    assert named([one, other], said) == ["seed=0 eps=1", "data.root=${oc.env:NOWHERE}"]
     (other / ".hydra" / "overrides.yaml").write_text("- seed=0\n- eps=1\n")
     assert named([one, other], said) == ["a on x", "a on y"]
-    for damaged in ("{", "3", "- model=" + "x" * 100):
+    for damaged in ("{", "3", "${", "- model=" + "x" * 100):
         (other / ".hydra" / "overrides.yaml").write_text(damaged)
         assert named([one, other], said) == ["a on x", "a on y"]
     assert named([one, other], [said[0]] * 2) == [str(one), str(other)]
