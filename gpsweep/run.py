@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -87,11 +88,18 @@ def about(cfg: DictConfig, parts: Parts, command: str) -> dict[str, Any]:
 
     Raises:
         GpsweepError: if ``data.tune_split`` names no images of the run, or ``data.groups`` not all.
+
+    Warns:
+        UserWarning: where ``data.tune_split`` is given and nothing held out.
     """
     ids, groups = parts.source.ids, cfg.data.get("groups")
     check_groups(groups, ids)
     data = parts.store.identity["data"]
     tune = None if cfg.select == "none" else tune_ids(cfg.data, parts.source)
+    if cfg.select == "none" and (split := cfg.data.get("tune_split")) is not None and rank() == 0:
+        warnings.warn(
+            f"data.tune_split={split}: has no effect, as nothing is held out; add select=half", stacklevel=2
+        )
     return {
         **provenance(),
         "dataset": parts.source.name,

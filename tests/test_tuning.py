@@ -93,7 +93,9 @@ def test_the_command_chooses_on_them_and_judges_on_the_others(terminal: Terminal
     code, _, err = terminal(*SMALL, "data.tune_split=mine.txt")
     assert "0 to go" in err
     # Without select=half nobody asks for it.
-    assert terminal(*SMALL, "data.tune_split=absent", "select=none")[0] == 0
+    with pytest.warns(UserWarning, match=r"data\.tune_split=absent: has no effect.*; add select=half"):
+        assert terminal(*SMALL, "data.tune_split=absent", "select=none")[0] == 0
+    assert terminal(*SMALL, "select=none")[0] == 0
 
 
 def test_the_command_names_the_key(terminal: Terminal) -> None:
