@@ -211,8 +211,8 @@ def gain(folder: Path) -> str:
         if best := results.leader(summary):
             eps, delta, low, high = (best[key] for key in ("eps", "delta", "delta_low", "delta_high"))
             how = "held out" if summary["held_out"] else "at best"
-            swept = summary["points"] > len(summary["best"])  # more than one ε of some curve
-            told += f", {how} {delta:+.2f} ({low:+.2f} to {high:+.2f})" if eps else ", no gain" * swept
+            none = ", no gain" if best["swept"] else ""
+            told += f", {how} {delta:+.2f} ({low:+.2f} to {high:+.2f})" if eps else none
         return told
     except (OSError, ValueError, KeyError, TypeError):
         return ""  # it is said in the report as well

@@ -111,7 +111,6 @@ def _row(run: Path, name: str, summary: Mapping[str, Any], folder: Path) -> dict
         "base": summary["base"],
         "samples": summary["samples"],
         "best": results.leader(summary),
-        "swept": summary["points"] > len(summary["best"]),  # more than one ε of some curve
     }
 
 

@@ -166,7 +166,7 @@ def leader(summary: Mapping[str, Any]) -> dict[str, Any] | None:
 
     Returns:
         its row there, with ``eps``, ``delta``, ``delta_low`` and ``delta_high`` of the images that it is
-        judged on; None where there is no such point.
+        judged on, and ``swept``, whether some curve has more than one ε; None where there is no such point.
     """
     held = summary["held_out"]
     columns = HELD if held else {key: key for key in HELD}
@@ -175,7 +175,8 @@ def leader(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     if not own:
         return None
     best = max(own, key=lambda row: float(row[columns["delta"]]))
-    return {**best, **{key: best[column] for key, column in columns.items()}}
+    swept = summary["points"] > len(summary["best"])
+    return {**best, **{key: best[column] for key, column in columns.items()}, "swept": swept}
 
 
 def runs(folder: Path) -> list[Path]:
