@@ -8,8 +8,8 @@ Where things are; which may import which, pyproject.toml says:
   ``quoting`` before and ``composed`` after Hydra has read it, ``errors``.
 - The perturbation: ``engine``, which checks, ``walk``, which goes from point to point, and ``passes``
   through the network; ``labels``, ``signals``, ``steps`` and ``layers`` are what they combine. ``trust`` says
-  which layers can be replayed, ``together`` lets points share a pass, ``memo`` is what they remember;
-  ``logits``, ``precision``, ``memory`` and ``allocator`` help.
+  which layers can be replayed, ``together`` lets points share a pass, ``packed`` lays weights out once for
+  all passes, ``memo`` is what they remember; ``logits``, ``precision``, ``memory`` and ``allocator`` help.
 - What is perturbed: ``models``, ``data``; ``failures`` says what is wrong where a network fails.
 - From a batch to counts: ``tally`` with ``compiled``, ``counting``, ``store``; ``views``, ``crf`` and
   ``refine`` are the rivals; ``knn`` is for the label of that name.

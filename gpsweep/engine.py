@@ -147,7 +147,7 @@ def curve(
     check_precision("precision", precision)
     check_precision("precision.gradient", gradient_precision)
     x, memo = formatted(x, memory_format), (memo or Memo()).of(net, precision, gradient_precision)
-    passes = Passes(net, x, points.layer, output, span, memo, precision, gradient_precision)
+    passes = Passes(net, x, points.layer, output, span, memo, precision, gradient_precision, len(points))
     try:
         passes.examine()
     except RuntimeError as error:

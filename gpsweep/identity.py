@@ -52,6 +52,7 @@ ENGINE = (
     "logits.py",
     "memo.py",
     "memory.py",
+    "packed.py",
     "models/class_map.py",
     "models/pixels.py",
     "passes.py",

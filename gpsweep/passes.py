@@ -19,6 +19,7 @@ from gpsweep import layers
 from gpsweep.errors import GpsweepError
 from gpsweep.logits import pick
 from gpsweep.memo import Memo
+from gpsweep.packed import Packed
 from gpsweep.precision import Precision, computing, refusals_named, widened
 
 CUT = (
@@ -63,6 +64,7 @@ class Passes:
         memo: what is known of the network.
         precision: of the plain passes.
         gradient_precision: of those with gradients.
+        points: how many are predicted about.
     """
 
     net: nn.Module
@@ -73,8 +75,13 @@ class Passes:
     memo: Memo
     precision: Precision = "32"
     gradient_precision: Precision = "32"
+    points: int = 1
     guided: layers.Recording = field(init=False, repr=False)
     plain: layers.Recording = field(init=False, repr=False)
+    packed: Packed = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.packed = Packed(self.net, self.memo.packed, self.points)
 
     @property
     def mixed(self) -> bool:
@@ -98,7 +105,8 @@ class Passes:
     @contextmanager
     def predicting(self) -> Iterator[None]:
         """Run the network for a prediction alone."""
-        with torch.no_grad(), layers.submodules_run(), computing(self.precision, self.x.device):
+        precision = computing(self.precision, self.x.device)
+        with torch.no_grad(), layers.submodules_run(), precision, self.packed.running():
             yield
 
     @property

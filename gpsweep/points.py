@@ -90,7 +90,7 @@ class Grid:
         return [replace(curve, eps=eps) for curve in self.curves() for eps in self.eps]
 
     def __len__(self) -> int:
-        return len(self.points())
+        return math.prod(len(getattr(self, axis)) for axis in AXES)
 
 
 def columns(points: Sequence[Point]) -> dict[str, list[Any]]:
