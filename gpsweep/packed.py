@@ -15,7 +15,7 @@ Met = tuple[str, tuple[int, ...], tuple[int, ...], int]
 """A convolution's path, the shape and the strides of its input, and the number of threads: PyTorch chooses by
 them what computes it."""
 
-MANY = 16  # passes of a batch that a comparison, which takes one, is won back in
+MANY = 16  # passes of a batch, at least: comparing takes one, and to look for convolutions takes time as well
 
 
 class Packed:
@@ -29,15 +29,15 @@ class Packed:
     Args:
         net: any module.
         same: whether both ways give the same, as far as was found out before; more is added.
-        passes: how many are made about.
+        passes: how many are made about; where they are few, all convolutions stay as they are.
     """
 
     def __init__(self, net: nn.Module, same: dict[Met, bool], passes: int) -> None:
-        self.same, self.comparing = same, passes >= MANY
+        self.same = same
         self.weights: dict[Met, tuple[Tensor, int, Tensor]] = {}
         self.convolutions = {
             path: module
-            for path, module in net.named_modules()
+            for path, module in (net.named_modules() if passes >= MANY else ())
             if _plain(module) and not layers.compiled(net, path)
         }
 
@@ -71,7 +71,7 @@ class Packed:
         if same:
             return self.quickly(met, module, x, weight, bias)
         expected: Tensor = nn.Conv2d._conv_forward(module, x, weight, bias)
-        if same is None and self.comparing:
+        if same is None:
             self.same[met] = self.compared(met, module, x, weight, bias, expected)
         return expected
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAMED = ("layer", "signal", "step", "iterations")  # what a curve's name says besides label and refinement
-WORDS = {"flip": "a flip", "multiscale": "averaging over scales", "crf": "a dense CRF"}
+REFINEMENTS = {"flip": "a flip", "multiscale": "averaging over scales", "crf": "a dense CRF"}
 
 
 @dataclass(frozen=True)

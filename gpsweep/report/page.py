@@ -17,7 +17,7 @@ from gpsweep.atomic import save
 from gpsweep.data.palette import palette
 from gpsweep.report import classes, curves
 from gpsweep.report import look as looks
-from gpsweep.report import marks as gains
+from gpsweep.report.marks import REFINEMENTS
 from gpsweep.report.verdict import LEAST, additions, beside, costs_text, helps, verdict
 from gpsweep.results import selection
 from gpsweep.results.findings import Findings
@@ -102,7 +102,7 @@ def page(findings: Findings, worth: str | None = None, folder: Path | None = Non
         worth=coloured(curves.element(worth, "cost-")) if worth else "",
         beside=beside(found, findings),
         added=additions(findings, found.over),
-        refinements=gains.WORDS,
+        refinements=REFINEMENTS,
         refined=findings.refined,
         costly=bool(outcome.info.get("cost")),
         best=results.records(best),
@@ -199,7 +199,7 @@ def cost(outcome: Outcome) -> dict[str, Any]:
 
 def _alone(entry: Mapping[str, Any]) -> str:
     """Name a setting whose cost was measured."""
-    parts = [gains.WORDS[entry["refine"]]] if entry["refine"] != "none" else []
+    parts = [REFINEMENTS[entry["refine"]]] if entry["refine"] != "none" else []
     if entry["iterations"]:
         guide = "" if entry["label_kind"] == "label" else f", {entry['label_kind']}"
         several = f", {looks.times_text(entry['iterations'])}" if entry["iterations"] > 1 else ""
