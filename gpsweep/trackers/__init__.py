@@ -97,7 +97,7 @@ def send(tracker: Tracker, folder: Path) -> str | None:
         return tracker.log(folder, sweep=sweep_of(folder))
     except Exception as error:  # a tracker's client fails in its own ways, and none may take the run with it
         warnings.warn(
-            f"tracker={again.name(tracker)}: {type(error).__name__}: {one_line(error)}. "
+            f"tracker={again.name(tracker)}: {type(error).__name__}: {one_line(error).removesuffix('.')}. "
             f"The results are whole in {folder}; once it is mended: {again.command(tracker, folder)}",
             stacklevel=2,
         )

@@ -374,6 +374,17 @@ def test_a_tracker_that_fails_says_how_to_send_the_run_again(sweep: Path) -> Non
     assert line == f"W&B: wandb sync {shlex.quote(str(offline(sweep)[0]))}"
 
 
+def test_the_end_of_a_trackers_own_sentence_is_not_doubled(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def log(*_: Any, **__: Any) -> str:
+        raise OSError("The disk is full.")
+
+    monkeypatch.setattr(Wandb, "log", log)
+    with pytest.warns(UserWarning, match=r"OSError: The disk is full\. The results are whole"):
+        send(Wandb(), sweep / "0")
+
+
 def test_the_command_that_sends_again_goes_to_the_same_place(sweep: Path, tmp_path: Path) -> None:
     blocked = str(tmp_path / "a file" / "deep")
     (tmp_path / "a file").write_text("in the way")
