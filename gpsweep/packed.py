@@ -67,11 +67,11 @@ class Packed:
             bias: ``(C',)`` or None.
         """
         met = path, tuple(x.shape), x.stride(), torch.get_num_threads()
-        same = self.same.get(met) if _fit(x, weight) else False
-        if same:
+        fit = _fit(x, weight, bias)
+        if fit and self.same.get(met):
             return self.quickly(met, module, x, weight, bias)
         expected: Tensor = nn.Conv2d._conv_forward(module, x, weight, bias)
-        if same is None:
+        if fit and met not in self.same:
             self.same[met] = self.compared(met, module, x, weight, bias, expected)
         return expected
 
@@ -99,10 +99,21 @@ class Packed:
         return found
 
 
-def _fit(x: Tensor, weight: Tensor) -> bool:
+def _fit(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Say whether a convolution may take weights that are laid out: no gradient is taken, nor fewer bits."""
-    plain = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or weight.is_inference())
-    return plain and x.dtype == weight.dtype and x.dim() == 4 and x.numel() > 0
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or weight.is_inference():
+        return False
+    ordinary = all(_ordinary(tensor) for tensor in (x, weight, bias) if tensor is not None)
+    return ordinary and x.dtype == weight.dtype and x.dim() == 4 and x.numel() > 0
+
+
+def _ordinary(tensor: Tensor) -> bool:
+    """Say whether a tensor is no subclass's, and has memory, which those that vmap hands out have not."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return False
+    return type(tensor) in (Tensor, nn.Parameter)
 
 
 def _plain(module: nn.Module) -> bool:

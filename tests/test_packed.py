@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
@@ -137,6 +137,28 @@ class Writing(nn.Module):
             self.net[2].weight.copy_(x[0, 0, :1, :1].expand_as(self.net[2].weight))
         result: Tensor = self.net(x)
         return result
+
+
+class Mapped(nn.Module):
+    """An ensemble as one network whose weights are stacked, and a network that sees one image at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.last = small(), nn.Conv2d(5, 4, 3, padding=1)
+        self.stacked = {k: torch.stack([v, v + 1]) for k, v in self.net.state_dict().items()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        several: Tensor = vmap(lambda weights: functional_call(self.net, weights, x))(self.stacked)
+        single: Tensor = vmap(lambda image: self.last(image[None])[0])(several.mean(0))
+        return single
+
+
+def test_what_vmap_maps_is_left_alone() -> None:
+    net, same, x = Mapped(), dict[Met, bool](), image(2, 3, 24, 32)
+    found, ways = packed(net, x, same)
+    assert len(ways.convolutions) == 3
+    assert not same
+    assert found.equal(plainly(net, x))
 
 
 @pytest.mark.parametrize("kind", [Several, Writing])
