@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gpsweep import layers
 from gpsweep.errors import GpsweepError
-from gpsweep.packed import Met
+from gpsweep.packed import Compared
 from gpsweep.precision import Precision, computing
 
 
@@ -27,7 +27,7 @@ class Memo:
         trusted: per layer name, whether that was found to equal the full forward pass.
         apart: per layer name and size of batch, whether points that share a forward pass were found not to
             change each other: a tensor as long as the batch is by chance may be taken for one of its samples.
-        packed: whether a convolution gives the same with weights that are laid out once, see
+        packed: whether convolutions give the same with weights that are laid out once, see
             :class:`gpsweep.packed.Packed`.
         changes_input: whether the network changes its input in place.
         mode_matters: whether a pass with gradients rounds otherwise than one without, as fused attention
@@ -45,7 +45,7 @@ class Memo:
     runs: dict[str, int] = field(default_factory=dict, repr=False)
     trusted: dict[str, bool] = field(default_factory=dict)
     apart: dict[tuple[str, int], bool] = field(default_factory=dict)
-    packed: dict[Met, bool] = field(default_factory=dict, repr=False)
+    packed: Compared = field(default_factory=Compared, repr=False)
     changes_input: bool = False
     mode_matters: bool = False
     points_per_forward: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -15,7 +16,21 @@ Met = tuple[str, tuple[int, ...], tuple[int, ...], int]
 """A convolution's path, the shape and the strides of its input, and the number of threads: PyTorch chooses by
 them what computes it."""
 
-MANY = 16  # passes of a batch, at least: comparing takes one, and to look for convolutions takes time as well
+MANY = 16  # passes of a batch, at least: comparing takes two, and to look for convolutions takes time as well
+
+
+@dataclass
+class Compared:
+    """What was found out about a network's convolutions, which a caller keeps from batch to batch.
+
+    Attributes:
+        same: whether weights that are laid out give the same.
+        steady: per path, whether they do so in a later pass as well. A network may write into its weights
+            from pass to pass, and not by way of its parameters, whose versions tell.
+    """
+
+    same: dict[Met, bool] = field(default_factory=dict)
+    steady: dict[str, bool] = field(default_factory=dict)
 
 
 class Packed:
@@ -24,17 +39,19 @@ class Packed:
     oneDNN computes a convolution from weights that lie in blocks, and PyTorch lays them out so anew in each
     pass: a twentieth of the time where weights are many and images few. Here it is done once, by what PyTorch
     has for its own compiler. Mostly the same kernel then gives the same numbers. Whether it does, bit for
-    bit, is looked at once for all that a convolution meets; where not, the convolution stays as it is.
+    bit, is looked at once for all that a convolution meets, and of each once more in a later pass; where not,
+    the convolution stays as it is.
 
     Args:
         net: any module.
-        same: whether both ways give the same, as far as was found out before; more is added.
+        known: what was found out before; more is added.
         passes: how many are made about; where they are few, all convolutions stay as they are.
     """
 
-    def __init__(self, net: nn.Module, same: dict[Met, bool], passes: int) -> None:
-        self.same = same
+    def __init__(self, net: nn.Module, known: Compared, passes: int) -> None:
+        self.known = known
         self.weights: dict[Met, tuple[Tensor, int, Tensor]] = {}
+        self.earlier: frozenset[Met] = frozenset()
         self.convolutions = {
             path: module
             for path, module in (net.named_modules() if passes >= MANY else ())
@@ -45,6 +62,7 @@ class Packed:
     def running(self) -> Iterator[None]:
         """Let the network's convolutions take the weights that are laid out."""
         convolutions = self.convolutions if torch.backends.mkldnn.enabled else {}
+        self.earlier = frozenset(self.weights)
         for path, module in convolutions.items():
             # What is the module's own comes before the method of its class.
             module.__dict__["_conv_forward"] = partial(self.convolved, path, module)
@@ -67,12 +85,16 @@ class Packed:
             bias: ``(C',)`` or None.
         """
         met = path, tuple(x.shape), x.stride(), torch.get_num_threads()
-        fit = _fit(x, weight, bias)
-        if fit and self.same.get(met):
+        fit, same, steady = _fit(x, weight, bias), self.known.same, self.known.steady
+        if fit and same.get(met) and steady.get(path):
             return self.quickly(met, module, x, weight, bias)
         expected: Tensor = nn.Conv2d._conv_forward(module, x, weight, bias)
-        if fit and met not in self.same:
-            self.same[met] = self.compared(met, module, x, weight, bias, expected)
+        if fit and same.get(met, True) and steady.get(path, True):
+            alike = self.compared(met, module, x, weight, bias, expected)
+            if met in self.earlier:
+                steady[path] = alike
+            else:
+                same[met] = alike
         return expected
 
     def compared(
@@ -85,13 +107,16 @@ class Packed:
             if isinstance(error, RuntimeError) and memory.exhausted(error):
                 raise
             return False  # as where this PyTorch or this processor cannot
-        return found.stride() == expected.stride() and torch.equal(found, expected)
+        alike = found.stride() == expected.stride() and torch.equal(found, expected)
+        if not alike:
+            self.weights.pop(met, None)
+        return alike
 
     def quickly(self, met: Met, module: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return what a convolution gives with weights that are laid out now or were earlier."""
         how = module.padding, module.stride, module.dilation, module.groups
         known, version, ready = self.weights.get(met, (None, 0, weight))
-        # A network may put others in their place, or write into them, from one pass to the next.
+        # A network may put others in their place, or write into them.
         if known is not weight or version != weight._version:
             ready = torch.ops.mkldnn._reorder_convolution_weight(weight.detach(), *how, x.shape)
             self.weights[met] = weight, weight._version, ready

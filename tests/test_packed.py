@@ -18,7 +18,7 @@ from torch.nn.utils import parametrizations
 
 from gpsweep.engine import curve
 from gpsweep.memo import Memo
-from gpsweep.packed import MANY, Met, Packed
+from gpsweep.packed import MANY, Compared, Met, Packed
 
 lays_out = hasattr(torch.ops.mkldnn, "_reorder_convolution_weight") and torch.backends.mkldnn.is_available()
 needs_onednn = pytest.mark.skipif(not lays_out, reason="this PyTorch lays out no weights")
@@ -41,12 +41,16 @@ def plainly(net: nn.Module, x: Tensor) -> Tensor:
         return result
 
 
-def packed(net: nn.Module, x: Tensor, same: dict[Met, bool]) -> tuple[Tensor, Packed]:
-    """What a network gives the second time, when nothing is compared any more."""
-    ways = Packed(net, same, MANY)
+def once(ways: Packed, net: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad(), ways.running():
-        net(x)
-        return net(x), ways
+        result: Tensor = net(x)
+        return result
+
+
+def packed(net: nn.Module, x: Tensor, known: Compared) -> tuple[Tensor, Packed]:
+    """What a network gives the third time, when nothing is compared any more."""
+    ways = Packed(net, known, MANY)
+    return [once(ways, net, x) for _ in range(3)][-1], ways
 
 
 @given(
@@ -76,30 +80,35 @@ def test_every_convolution_gives_the_same_bits_at_every_size(
     groups, outputs = (inputs, inputs * 2) if depthwise else (1, outputs)
     net = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
     net = net.to(memory_format=torch.channels_last) if weights_last else net
-    same: dict[Met, bool] = {}
+    known = Compared()
     for samples, height, width, channels_last in [(2, 24, 32, True), *sizes]:
         x = image(samples, inputs, height, width, channels_last=channels_last)
-        found, _ = packed(net, x, same)
+        found, _ = packed(net, x, known)
         expected = plainly(net, x)
         assert found.equal(expected)
         assert found.stride() == expected.stride()
 
 
 @needs_onednn
-def test_weights_are_laid_out_once_for_a_batch_and_compared_once_for_a_size() -> None:
-    net, same, x = small(), dict[Met, bool](), image(2, 3, 24, 32)
-    _, first = packed(net, x, same)
-    assert list(same.values()) == [True, True]
+def test_weights_are_laid_out_once_for_a_batch_and_compared_once_for_a_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, known, x = small(), Compared(), image(2, 3, 24, 32)
+    _, first = packed(net, x, known)
+    assert list(known.same.values()) == [True, True]
+    assert known.steady == {"0": True, "2": True}
     laid_out = dict(first.weights)
-    with torch.no_grad(), first.running():
-        net(x)
+    once(first, net, x)
     assert len(laid_out) == 2
     assert all(first.weights[met][-1] is weights[-1] for met, weights in laid_out.items())
-    _, second = packed(net, x, same)
+    _, second = packed(net, x, known)
     assert len(second.weights) == 2
-    assert len(same) == 2
-    packed(net, image(1, 3, 80, 90), same)
-    assert list(same.values()) == [True] * 4
+    assert len(known.same) == 2
+    other, third = image(1, 3, 80, 90), Packed(net, known, MANY)
+    once(third, net, other)
+    assert list(known.same.values()) == [True] * 4
+    monkeypatch.setattr(Packed, "compared", None)  # a convolution that was found steady is so at every size
+    assert once(third, net, other).equal(plainly(net, other))
 
 
 @needs_onednn
@@ -107,9 +116,10 @@ def test_a_curve_of_many_points_predicts_with_weights_that_are_laid_out() -> Non
     net, memo, x = small(), Memo(), image(2, 3, 24, 32)
     few = [0.1 * n for n in range(1, MANY)]
     list(curve(net, x, eps=few, memo=memo))
-    assert not memo.packed
+    assert not memo.packed.same
     list(curve(net, x, eps=[*few, 2], layer="1", memo=memo))
-    assert {met[0]: same for met, same in memo.packed.items()} == {"0": True, "2": True}
+    assert {met[0]: same for met, same in memo.packed.same.items()} == {"0": True, "2": True}
+    assert memo.packed.steady["2"]
 
 
 class Several(nn.Module):
@@ -139,6 +149,15 @@ class Writing(nn.Module):
         return result
 
 
+class Hiding(Writing):
+    """One that does so behind its parameters' backs, and runs each of its convolutions twice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.net[2].weight.data.copy_(x[0, 0, :1, :1].expand_as(self.net[2].weight))
+        result: Tensor = self.net(x) + self.net(x.flip(-1))
+        return result
+
+
 class Mapped(nn.Module):
     """An ensemble as one network whose weights are stacked, and a network that sees one image at a time."""
 
@@ -154,29 +173,46 @@ class Mapped(nn.Module):
 
 
 def test_what_vmap_maps_is_left_alone() -> None:
-    net, same, x = Mapped(), dict[Met, bool](), image(2, 3, 24, 32)
-    found, ways = packed(net, x, same)
+    net, known, x = Mapped(), Compared(), image(2, 3, 24, 32)
+    found, ways = packed(net, x, known)
     assert len(ways.convolutions) == 3
-    assert not same
+    assert not known.same
     assert found.equal(plainly(net, x))
 
 
-@pytest.mark.parametrize("kind", [Several, Writing])
-def test_weights_that_change_from_pass_to_pass_are_laid_out_anew(kind: type[nn.Module]) -> None:
+@pytest.mark.parametrize("kind", [Several, Writing, Hiding])
+def test_weights_that_change_from_pass_to_pass_are_the_present_ones(kind: type[nn.Module]) -> None:
     net = kind()
-    ways, batches = Packed(net, {}, MANY), [image(2, 3, 24, 32) * factor for factor in (1, 2, 3)]
+    ways, batches = Packed(net, Compared(), MANY), [image(2, 3, 24, 32) * factor for factor in (1, 2, 3)]
     expected = [plainly(net, x) for x in batches]
-    with torch.no_grad(), ways.running():
-        for _ in range(2):
-            for x, known in zip(batches, expected, strict=True):
-                assert net(x).equal(known)
+    for x, wanted in [*zip(batches, expected, strict=True)] * 2:
+        assert once(ways, net, x).equal(wanted)
+
+
+@needs_onednn
+def test_a_network_that_hides_what_it_writes_is_found_out() -> None:
+    net, known = Hiding(), Compared()
+    ways = Packed(net, known, MANY)
+    for factor in (1, 2):
+        once(ways, net, image(2, 3, 24, 32) * factor)
+    assert known.steady == {"net.0": True, "net.2": False}
+    assert {path for path, *_ in ways.weights} == {"net.0"}
+
+
+@needs_onednn
+def test_what_is_steady_is_found_out_in_any_batch() -> None:
+    net, known, x = small(), Compared(), image(2, 3, 24, 32)
+    once(Packed(net, known, MANY), net, x)
+    assert not known.steady
+    packed(net, x, known)
+    assert known.steady == {"0": True, "2": True}
 
 
 @needs_onednn
 def test_few_passes_are_pytorchs_whatever_others_found_out() -> None:
-    net, same, x = small(), dict[Met, bool](), image(2, 3, 24, 32)
-    packed(net, x, same)
-    few = Packed(net, same, MANY - 1)
+    net, known, x = small(), Compared(), image(2, 3, 24, 32)
+    packed(net, x, known)
+    few = Packed(net, known, MANY - 1)
     with torch.no_grad(), few.running():
         assert net(x).equal(plainly(net, x))
     assert not few.convolutions
@@ -186,7 +222,7 @@ def test_few_passes_are_pytorchs_whatever_others_found_out() -> None:
 def test_nothing_is_left_on_the_network() -> None:
     net = small()
     before = [dict(module.__dict__) for module in net.modules()]
-    ways = Packed(net, {}, MANY)
+    ways = Packed(net, Compared(), MANY)
     with pytest.raises(ZeroDivisionError), ways.running():
         assert "_conv_forward" in net[0].__dict__
         raise ZeroDivisionError
@@ -233,11 +269,11 @@ def refusing(*_: Any) -> Tensor:
 def test_where_it_would_not_be_the_same_convolutions_stay_as_they_are(
     way: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    net, same, x = small(), dict[Met, bool](), image(2, 3, 24, 32)
+    net, known, x = small(), Compared(), image(2, 3, 24, 32)
     monkeypatch.setattr(Packed, "quickly", way)
-    found, _ = packed(net, x, same)
+    found, _ = packed(net, x, known)
     assert found.equal(plainly(net, x))
-    assert list(same.values()) == [False, False]
+    assert list(known.same.values()) == [False, False]
 
 
 def test_memory_that_runs_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,10 +281,10 @@ def test_memory_that_runs_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
     monkeypatch.setattr(Packed, "quickly", full)
-    same: dict[Met, bool] = {}
+    known = Compared()
     with pytest.raises(RuntimeError, match="allocate memory"):
-        packed(small(), image(2, 3, 24, 32), same)
-    assert not same
+        packed(small(), image(2, 3, 24, 32), known)
+    assert not known.same
 
 
 class Doubling(nn.Conv2d):
@@ -275,12 +311,12 @@ class Own(nn.Conv2d):
     ids=["forward", "_conv_forward", "reflect", "same", "double", "transposed", "weight_norm"],
 )
 def test_other_convolutions_are_left_alone(net: nn.Module) -> None:
-    assert not Packed(net, {}, MANY).convolutions
+    assert not Packed(net, Compared(), MANY).convolutions
 
 
 def test_a_pass_for_a_gradient_or_in_fewer_bits_is_pytorchs() -> None:
-    net, same, x = small(), dict[Met, bool](), image(2, 3, 24, 32)
-    with Packed(net, same, MANY).running():
+    net, known, x = small(), Compared(), image(2, 3, 24, 32)
+    with Packed(net, known, MANY).running():
         net(x).sum().backward()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             net(x)
@@ -288,15 +324,15 @@ def test_a_pass_for_a_gradient_or_in_fewer_bits_is_pytorchs() -> None:
             net[0](x[0])  # one image without its batch
             net[0](x[:0])
     assert net[0].weight.grad is not None
-    assert not same
+    assert not known.same
 
 
 def test_where_onednn_is_switched_off_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, same = small(), dict[Met, bool]()
+    net, known = small(), Compared()
     before = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
-        packed(net, image(2, 3, 24, 32), same)
+        packed(net, image(2, 3, 24, 32), known)
     finally:
         torch._C._set_mkldnn_enabled(before)
-    assert not same
+    assert not known.same
